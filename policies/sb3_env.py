@@ -1,0 +1,68 @@
+"""The batched environment as Stable-Baselines3 wants it.
+
+Gymnasium's ``SAME_STEP`` reset carries the last observation in ``infos["final_obs"]``; SB3 reads
+``terminal_observation`` and ``TimeLimit.truncated`` from one dict per environment. This is the
+only place where one becomes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from envs.vector import RoutingVectorEnv
+
+
+class SB3Routing(VecEnv):
+    """Adapter from `RoutingVectorEnv` to SB3's ``VecEnv``."""
+
+    def __init__(self, env: RoutingVectorEnv) -> None:
+        self.env = env
+        self.render_mode = None
+        self._actions: NDArray[np.int64] | None = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> Any:
+        observations, _ = self.env.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        return observations
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> Any:
+        observations, rewards, terminated, truncated, info = self.env.step(self._actions)
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = []
+        for slot in range(self.num_envs):
+            one: dict[str, Any] = {"TimeLimit.truncated": bool(truncated[slot] and not terminated[slot])}
+            if done[slot]:
+                final = info["final_info"][slot]
+                one |= {"terminal_observation": info["final_obs"][slot]}
+                one |= {"correct": final["correct"], "total_cost": final["total_cost"]}
+            infos.append(one)
+        return observations, rewards.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        self.env.close()
+
+    # Slots of a batched environment are not objects of their own.
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [getattr(self.env, attr_name, None)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError("the slots of RoutingVectorEnv share their attributes.")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError("the slots of RoutingVectorEnv have no methods of their own.")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * len(list(self._get_indices(indices)))
+
+    def get_images(self) -> Sequence[None]:
+        return [None] * self.num_envs

@@ -1,0 +1,152 @@
+"""PPO (Stable-Baselines3) over the batched environment, with checkpoints, resume and export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from envs.vector import RoutingVectorEnv
+from policies.network import GainCost, GainCostPolicy
+from policies.sb3_env import SB3Routing
+from stepwise.engine import Engine
+from stepwise.features import FEATURES
+from stepwise.pair import Pair
+from stepwise.routers import Always, PolicyArtifact
+from stepwise.types import Problem
+from stepwise.verify import equivalent
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What large-only does on some training problems: its mean cost is the unit of cost."""
+
+    large_cost: float
+    large_accuracy: float
+    n: int
+
+
+async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Reference:
+    """Solve problems with the dearest model alone."""
+    costs, correct = [], []
+    async for trace in engine.solve_many(problems, Always(engine.models[-1])):
+        costs.append(trace.cost)
+        correct.append(equivalent(trace.answer, trace.problem.answer))
+    return Reference(float(np.mean(costs)), float(np.mean(correct)), len(costs))
+
+
+class Watch(BaseCallback):
+    """Shows progress, logs finished episodes, and saves a checkpoint every few rollouts."""
+
+    def __init__(self, total: int, folder: Path, every: int) -> None:
+        super().__init__()
+        self._total, self._folder, self._every = total, folder, every
+        self._rollouts = 0
+        self._done: list[Mapping[str, Any]] = []
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns)
+        self._task = self._progress.add_task("training", total=total)
+
+    def _on_training_start(self) -> None:
+        self._progress.start()
+
+    def _on_step(self) -> bool:
+        self._done += [info for info in self.locals["infos"] if "correct" in info]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self._done:
+            accuracy = float(np.mean([info["correct"] for info in self._done]))
+            cost = float(np.mean([info["total_cost"] for info in self._done]))
+            self.logger.record("episodes/accuracy", accuracy)
+            self.logger.record("episodes/cost", cost)
+            self._progress.update(
+                self._task,
+                completed=self.num_timesteps,
+                description=f"accuracy {accuracy:.3f} cost {cost:.3f}",
+            )
+            self._done.clear()
+        self._rollouts += 1
+        if self._rollouts % self._every == 0:
+            save(self.model, self._folder)
+
+    def _on_training_end(self) -> None:
+        self._progress.stop()
+
+
+def save(model: Any, folder: Path) -> None:
+    """Replace the checkpoint in one move, so that a kill leaves a whole one."""
+    model.save(folder / "checkpoint.partial.zip")
+    (folder / "checkpoint.partial.zip").replace(folder / "checkpoint.zip")
+
+
+def train(
+    env: RoutingVectorEnv,
+    pair: Pair,
+    policy: Mapping[str, Any],
+    *,
+    output: Path,
+    seed: int,
+    every: int,
+    reference: Reference,
+) -> PolicyArtifact:
+    """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
+
+    Args:
+        policy: the ``policy`` config: total_steps, look, price, width, and SB3's arguments ``ppo``.
+        output: folder for the checkpoint and the TensorBoard log.
+        every: rollouts between checkpoints.
+        reference: of large-only; recorded in the artifact.
+    """
+    total, settings = int(policy["total_steps"]), dict(policy["ppo"])
+    rate = float(settings.pop("learning_rate"))
+    batch = SB3Routing(env)
+    checkpoint = output / "checkpoint.zip"
+    if checkpoint.exists():
+        model = PPO.load(checkpoint, env=batch, device="cpu")
+        batch.seed(seed + model.num_timesteps)
+    else:
+        model = PPO(
+            GainCostPolicy,
+            batch,
+            learning_rate=lambda left: rate * left,
+            policy_kwargs={"width": policy["width"]},
+            seed=seed,
+            device="cpu",
+            tensorboard_log=str(output / "tensorboard"),
+            **settings,
+        )
+    left = total - model.num_timesteps
+    if left > 0:
+        watch = Watch(total, output, every)
+        model.learn(left, callback=watch, reset_num_timesteps=False, tb_log_name="ppo")
+        save(model, output)
+    card = {"seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy)}
+    return export(model, pair, env, card)
+
+
+def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any]) -> PolicyArtifact:
+    """The actor's weights and everything that serving needs to know about them."""
+    body: GainCost = model.policy.mlp_extractor
+    layers = {"w0": body.trunk[0], "w1": body.trunk[2], "gain_w": body.gain, "cost_w": body.cost}
+    weights = {}
+    for name, layer in layers.items():
+        weights[name] = layer.weight.detach().numpy()
+        weights[name.replace("w", "b", 1) if len(name) == 2 else name[:-1] + "b"] = (
+            layer.bias.detach().numpy()
+        )
+    return PolicyArtifact(
+        pair=pair.name,
+        fingerprint=pair.fingerprint,
+        models=env.task.engine.models,
+        look=env.task.look,
+        features=FEATURES,
+        weights=weights,
+        card=card,
+    )

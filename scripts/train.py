@@ -1,0 +1,69 @@
+"""Train a routing policy with PPO and export it.
+
+    python -m scripts.train                              # for the nano pair
+    python -m scripts.train pair=mine dataset.name=problems.jsonl output=outputs/mine
+
+Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
+continues from its last checkpoint. The policy lands in ``<output>/policy``, ready for
+`stepwise.load_router` once `scripts.calibrate` has given it a calibration.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from envs import RoutingVectorEnv
+from policies.train import Reference, measure_reference, train
+from scripts import console, guarded
+from stepwise import provenance
+from stepwise.store import SqliteStore
+
+
+@hydra.main(version_base=None, config_path="../configs", config_name="train")
+@guarded
+def main(cfg: DictConfig) -> None:
+    output = provenance.writable(cfg.output)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    pair = instantiate(cfg.pair)
+    problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
+    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    reference = _reference(output, engine, problems[: cfg.reference_problems])
+    policy = OmegaConf.to_container(cfg.policy, resolve=True)
+    env = RoutingVectorEnv(
+        engine,
+        problems,
+        num_envs=cfg.policy.num_envs,
+        look=cfg.policy.look,
+        price=_price(cfg.policy.price),
+        cost_scale=reference.large_cost,
+    )
+    artifact = train(
+        env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference
+    )
+    artifact.save(output / "policy")
+    engine.run(engine.close())
+    console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+
+
+def _price(value: Any) -> float | tuple[float, float]:
+    return float(value) if isinstance(value, int | float) else (float(value[0]), float(value[1]))
+
+
+def _reference(output: Path, engine: Any, problems: Any) -> Reference:
+    """Large-only on a few training problems, measured once per run folder."""
+    file = output / "reference.json"
+    if file.exists():
+        return Reference(**json.loads(file.read_text()))
+    reference = engine.run(measure_reference(engine, problems))
+    file.write_text(json.dumps(reference.__dict__) + "\n")
+    return Reference(**reference.__dict__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Let a small and a large language model share one chain of thought.
+
+import stepwise
+
+engine = stepwise.load_pair("nano").engine()
+router = stepwise.load_router("nano-ppo", budget=0.4)
+trace = engine.solve_sync("Tom has 3 boxes with 12 pens each. ...", router=router)
+trace.answer, trace.cost, [(step.model, step.text) for step in trace.steps]
+"""
+
+from __future__ import annotations
+
+from stepwise.data import load_dataset
+from stepwise.engine import Engine
+from stepwise.errors import (
+    BackendError,
+    ConfigError,
+    ContextOverflow,
+    InfeasibleTarget,
+    StepwiseError,
+    VerificationError,
+)
+from stepwise.pair import Model, Pair, load_pair
+from stepwise.routers import load_router
+from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
+
+__version__ = "0.1.0"
+__all__ = [
+    "BackendError",
+    "ConfigError",
+    "ContextOverflow",
+    "Decision",
+    "Engine",
+    "InfeasibleTarget",
+    "Model",
+    "Pair",
+    "Problem",
+    "Router",
+    "Signals",
+    "Step",
+    "StepwiseError",
+    "Trace",
+    "Usage",
+    "VerificationError",
+    "load_dataset",
+    "load_pair",
+    "load_router",
+]

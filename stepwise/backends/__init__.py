@@ -1,0 +1,19 @@
+"""Backends run models. Each is imported when it is first asked for, since most users need one."""
+
+from __future__ import annotations
+
+from stepwise.backends.base import Backend, Completion, Sampling
+
+BACKENDS = ("transformers", "vllm")
+__all__ = ["BACKENDS", "Backend", "Completion", "Sampling", "open_backend"]
+
+
+def open_backend(kind: str, path: str) -> Backend:
+    """Load the checkpoint at ``path`` with one of `BACKENDS`."""
+    if kind == "vllm":
+        from stepwise.backends.vllm import VllmBackend
+
+        return VllmBackend(path)
+    from stepwise.backends.transformers import TransformersBackend
+
+    return TransformersBackend(path)

@@ -1,0 +1,78 @@
+"""The seam between the engine and whatever runs a model.
+
+A backend continues a prefix of token ids. It knows nothing of steps, chains, routers or costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stepwise.types import Finish, Signals, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to continue a prefix.
+
+    Attributes:
+        max_tokens: at most this many new tokens.
+        temperature: 0 is greedy.
+        top_p: nucleus mass, in (0, 1].
+        seed: of this one call; the same call with the same seed gives the same tokens.
+        stop: generation ends with the token that completes one of these strings; the token is
+            part of the completion.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote after a prefix, and what it took."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    usage: Usage
+    signals: Signals
+    finish: Finish
+
+
+class Backend(Protocol):
+    """Runs one model.
+
+    Attributes:
+        revision: identifies the weights and the tokenizer; part of every store key.
+        tokenizer: identifies the tokenizer; backends that share it exchange token ids.
+        parameters: number of parameters of the model.
+        context: largest number of tokens, prefix and completion together.
+    """
+
+    revision: str
+    tokenizer: str
+    parameters: int
+    context: int
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, with the special tokens that start a sequence."""
+        ...
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+        """Continue ``prefix``. Cancelling the awaiting task stops the generation.
+
+        The end-of-sequence token counts as generated but is not part of the completion's ids.
+
+        Raises:
+            ContextOverflow: if the prefix leaves no room for a token.
+            BackendError: if the model cannot be run.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the model. Calls in flight fail with `BackendError`."""
+        ...

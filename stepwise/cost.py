@@ -1,0 +1,84 @@
+"""What measured usage costs, in one of three units.
+
+All three charge for everything that a server had to do: the uncached part of every prompt (also
+the other model's steps after a switch), kept tokens, and tokens that were thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from stepwise.errors import ConfigError
+from stepwise.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Dollars per million tokens. Cached input costs as much as input unless given."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+
+class CostModel(Protocol):
+    """Prices measured usage by model name."""
+
+    @property
+    def unit(self) -> str: ...
+
+    def __call__(self, usage: Mapping[str, Usage]) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Computed tokens of every model, each counting one."""
+
+    unit: str = "tokens"
+
+    def __call__(self, usage: Mapping[str, Usage]) -> float:
+        return float(sum(_computed(part) for part in usage.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """2 x parameters x computed tokens (Kaplan et al. 2020, section 2.1, forward pass).
+
+    A prefill token costs as much as a generated one. Attention's share, small at these lengths,
+    is left out.
+    """
+
+    parameters: Mapping[str, int]
+    unit: str = "FLOPs"
+
+    def __call__(self, usage: Mapping[str, Usage]) -> float:
+        return sum(2.0 * self.parameters[model] * _computed(part) for model, part in usage.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Dollars:
+    """List prices of an API: input, cached input and output differ."""
+
+    prices: Mapping[str, Price]
+    unit: str = "$"
+
+    def __call__(self, usage: Mapping[str, Usage]) -> float:
+        return sum(self._one(model, part) for model, part in usage.items())
+
+    def _one(self, model: str, usage: Usage) -> float:
+        price = self.prices.get(model)
+        if price is None:
+            raise ConfigError(f"model {model!r} has no price; add one to the pair or use cost=flops.")
+        cached = price.input if price.cached_input is None else price.cached_input
+        micro = (
+            (usage.prompt - usage.cached) * price.input
+            + usage.cached * cached
+            + (usage.completion + usage.discarded) * price.output
+        )
+        return micro * 1e-6
+
+
+def _computed(usage: Usage) -> int:
+    return usage.prompt - usage.cached + usage.completion + usage.discarded

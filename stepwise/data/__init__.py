@@ -1,0 +1,52 @@
+"""Problems to solve: the built-in nano set, or a JSON Lines file of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from stepwise.data import nano
+from stepwise.errors import ConfigError
+from stepwise.types import Problem
+
+DATASETS = ("nano",)
+
+
+def load_dataset(name: str, *, split: str = "test", limit: int = 1000, seed: int = 0) -> Sequence[Problem]:
+    """Problems with gold answers.
+
+    Args:
+        name: "nano", or the path of a JSON Lines file with ``question`` and ``answer`` (and
+            optionally ``id``) in every line; a file has no splits.
+        split: "train", "calibration", "validation" or "test".
+        limit: at most this many problems.
+        seed: nano draws its problems with it.
+
+    Raises:
+        ConfigError: if the dataset or the split is unknown, or a line of the file is unusable.
+    """
+    if limit < 1:
+        raise ConfigError(f"limit must be at least 1, not {limit}.")
+    if name == "nano":
+        return list(islice(nano.problems(split, seed), limit))
+    if not Path(name).is_file():
+        raise ConfigError(
+            f"dataset must be one of {', '.join(DATASETS)} or the path of a JSON Lines file, not {name!r}."
+        )
+    with Path(name).open(encoding="utf-8") as lines:
+        return [_problem(name, number, line) for number, line in enumerate(islice(lines, limit), 1)]
+
+
+def _problem(file: str, number: int, line: str) -> Problem:
+    try:
+        row = json.loads(line)
+        question, answer = row["question"], row["answer"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{file}, line {number}: expected an object with 'question' and 'answer', got {line[:60]!r}."
+        ) from error
+    if not str(question).strip():
+        raise ConfigError(f"{file}, line {number}: 'question' is empty.")
+    return Problem(str(row.get("id", f"{Path(file).stem}-{number}")), str(question), str(answer))

@@ -1,0 +1,356 @@
+"""nano: GSM8K-style word problems from a seeded generator, with checked gold steps.
+
+A problem is a small graph of quantities. Each quantity belongs to a person and is either given,
+built from numbers in the question ("14 crates with 23 apples each"), or derived from other
+people's quantities, usually the last one mentioned, at times one further back. The solution works
+out one quantity a line, in the order of the story, and closes with "The answer is N.".
+
+Steps differ in *skill*, and skills differ in difficulty: copying and small sums are easy for any
+model, two-digit products and percentages are not. That spread is what makes routing worth
+learning. Quantities are built first and combined later, as in GSM8K, so hard steps tend to come
+early in a chain.
+
+Splits are disjoint by construction: a question belongs to the split that its hash points to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from stepwise.data.nano_words import (
+    DISTRACTORS,
+    FRACTIONS,
+    MULTIPLES,
+    NAMES,
+    OPENINGS,
+    THEMES,
+    Theme,
+)
+from stepwise.errors import ConfigError
+from stepwise.types import Problem, normalised
+
+SPLITS = ("train", "calibration", "validation", "test")
+MAX_VALUE = 999
+PERCENTS = (15, 20, 25, 30, 35, 40, 45, 60, 75, 80)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldStep:
+    """A correct line of reasoning: its text, the skill it needs, and the number it ends in."""
+
+    text: str
+    skill: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class NanoProblem(Problem):
+    """A nano problem with its gold solution."""
+
+    steps: tuple[GoldStep, ...] = ()
+
+    @property
+    def solution(self) -> str:
+        return "".join(step.text for step in self.steps)
+
+
+@dataclass
+class Quantity:
+    """How many things a person has: a sentence of the question and the lines that work it out."""
+
+    owner: str
+    value: int
+    sentence: str
+    sources: tuple[Quantity, ...] = ()
+    lines: tuple[GoldStep, ...] = ()
+
+
+@dataclass
+class Story:
+    """A problem under construction."""
+
+    rng: random.Random
+    theme: Theme
+    item: str
+    names: list[str]
+    quantities: list[Quantity] = field(default_factory=list)
+
+    def loose(self) -> list[Quantity]:
+        """Quantities that nothing refers to yet."""
+        used = {id(source) for q in self.quantities for source in q.sources}
+        return [q for q in self.quantities if id(q) not in used]
+
+    def pick(self, accept: Callable[[Quantity], bool]) -> Quantity | None:
+        """A quantity to refer to: usually a loose end, at times something further back."""
+        options = [q for q in self.quantities if accept(q)]
+        loose = [q for q in self.loose() if accept(q)]
+        if loose and self.rng.random() < 0.85:
+            return loose[-1]
+        return self.rng.choice(options) if options else None
+
+
+def _line(text: str, skill: str, value: int) -> GoldStep:
+    return GoldStep(f"{text} = {value}.\n", skill, value)
+
+
+def _given(s: Story, round_number: bool = False) -> Quantity:
+    owner = s.names.pop()
+    round_number = round_number or s.rng.random() < 0.3
+    n = 20 * s.rng.randint(1, 15) if round_number else s.rng.randint(4, 60)
+    return Quantity(owner, n, f"{owner} {s.theme.did} {n} {s.item}.")
+
+
+def _groups(s: Story) -> Quantity:
+    owner, m, n = s.names.pop(), s.rng.randint(12, 29), s.rng.randint(11, 19)
+    what = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
+    line = _line(f"{what}, so {owner} {s.theme.did} {m} * {n}", "groups", m * n)
+    return Quantity(owner, m * n, f"{what}.", (), (line,))
+
+
+def _few_groups(s: Story) -> Quantity:
+    owner, m, n = s.names.pop(), s.rng.randint(2, 9), s.rng.randint(3, 9)
+    what = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
+    line = _line(f"{what}, so {owner} {s.theme.did} {m} * {n}", "few groups", m * n)
+    return Quantity(owner, m * n, f"{what}.", (), (line,))
+
+
+def _dozens(s: Story) -> Quantity:
+    owner, m = s.names.pop(), s.rng.randint(3, 20)
+    line = _line(f"A dozen is 12, so {owner} {s.theme.did} {m} * 12", "dozens", m * 12)
+    return Quantity(owner, m * 12, f"{owner} {s.theme.did} {m} dozen {s.item}.", (), (line,))
+
+
+def _weeks(s: Story) -> Quantity:
+    owner, weeks, rate = s.names.pop(), s.rng.randint(2, 5), s.rng.randint(11, 29)
+    days = 7 * weeks
+    lines = (
+        _line(f"A week has 7 days, so {weeks} weeks are {weeks} * 7", "weeks", days),
+        _line(
+            f"{owner} {s.theme.did} {rate} {s.item} a day for {days} days, which is {days} * {rate}",
+            "rate",
+            days * rate,
+        ),
+    )
+    sentence = f"{owner} {s.theme.did} {rate} {s.item} a day for {weeks} weeks."
+    return Quantity(owner, days * rate, sentence, (), lines)
+
+
+def _derived(
+    s: Story, source: Quantity, skill: str, relation: str, sentence: str, sum_: str, value: int
+) -> Quantity:
+    """A quantity that stands in a relation to another person's."""
+    owner = s.names.pop()
+    line = _line(
+        f"{source.owner} {s.theme.did} {source.value} {s.item} and {owner} {s.theme.did} {relation}, "
+        f"so {owner} {s.theme.did} {source.value} {sum_}",
+        skill,
+        value,
+    )
+    return Quantity(owner, value, f"{owner} {s.theme.did} {sentence}.", (source,), (line,))
+
+
+def _more(s: Story) -> Quantity | None:
+    source = s.pick(lambda q: q.value + 40 <= MAX_VALUE)
+    if source is None:
+        return None
+    k = s.rng.randint(2, 40)
+    sentence = f"{k} more {s.item} than {source.owner}"
+    return _derived(s, source, "more", f"{k} more", sentence, f"+ {k}", source.value + k)
+
+
+def _fewer(s: Story) -> Quantity | None:
+    source = s.pick(lambda q: q.value >= 6)
+    if source is None:
+        return None
+    k = s.rng.randint(2, min(40, source.value - 2))
+    sentence = f"{k} fewer {s.item} than {source.owner}"
+    return _derived(s, source, "fewer", f"{k} fewer", sentence, f"- {k}", source.value - k)
+
+
+def _times(s: Story) -> Quantity | None:
+    source = s.pick(lambda q: 2 <= q.value <= 60)
+    if source is None:
+        return None
+    k = s.rng.choice(list(MULTIPLES))
+    relation = f"{MULTIPLES[k]} as many"
+    sentence = f"{relation} {s.item} as {source.owner}"
+    return _derived(s, source, "times", relation, sentence, f"* {k}", source.value * k)
+
+
+def _fraction(s: Story) -> Quantity | None:
+    divisors = list(FRACTIONS)
+    source = s.pick(lambda q: q.value <= 400 and any(q.value % d == 0 for d in divisors))
+    if source is None:
+        return None
+    k = s.rng.choice([d for d in divisors if source.value % d == 0])
+    relation = f"{FRACTIONS[k]} as many"
+    sentence = f"{relation} {s.item} as {source.owner}"
+    return _derived(s, source, "fraction", relation, sentence, f"/ {k}", source.value // k)
+
+
+def _percent(s: Story) -> Quantity | None:
+    def exact(value: int) -> list[int]:
+        return [p for p in PERCENTS if value * p % 100 == 0]
+
+    source = s.pick(lambda q: 20 <= q.value <= 300 and bool(exact(q.value)))
+    if source is None:
+        return None
+    p = s.rng.choice(exact(source.value))
+    relation = f"{p}% as many"
+    sentence = f"{relation} {s.item} as {source.owner}"
+    return _derived(s, source, "percent", relation, sentence, f"* {p} / 100", source.value * p // 100)
+
+
+def _combined(s: Story) -> Quantity | None:
+    loose = [q for q in s.loose() if q.value <= 499]
+    options = loose if len(loose) >= 2 else [q for q in s.quantities if q.value <= 499]
+    if len(options) < 2:
+        return None
+    a, b = s.rng.sample(options, 2)
+    owner, value = s.names.pop(), a.value + b.value
+    line = _line(
+        f"{a.owner} {s.theme.did} {a.value} {s.item} and {b.owner} {s.theme.did} {b.value}, "
+        f"so {owner} {s.theme.did} {a.value} + {b.value}",
+        "combined",
+        value,
+    )
+    sentence = f"{owner} {s.theme.did} as many {s.item} as {a.owner} and {b.owner} together."
+    return Quantity(owner, value, sentence, (a, b), (line,))
+
+
+EASY_BASES = (_given, _given, _few_groups, _few_groups, _dozens)
+EASY_LINKS = (_more, _more, _fewer, _fewer, _times, _fraction, _combined)
+
+
+def _hard(s: Story) -> Quantity:
+    """A quantity with a hard step: a percentage where one works out, else a two-digit product."""
+    if s.rng.random() < 0.4:
+        if not s.quantities:
+            s.quantities.append(_given(s, round_number=True))
+        percent = _percent(s)
+        if percent is not None:
+            return percent
+    return s.rng.choice((_groups, _groups, _weeks))(s)
+
+
+def _grow(s: Story, size: int, hard: int) -> None:
+    """Add ``size`` quantities of which ``hard`` are hard; the hard ones tend to come first."""
+    while len(s.quantities) < size and len(s.names) > 2:
+        new: Quantity | None
+        if hard and s.rng.random() < 0.75:
+            new, hard = _hard(s), hard - 1
+        elif not s.quantities or (len(s.quantities) < 3 and s.rng.random() < 0.25):
+            new = s.rng.choice(EASY_BASES)(s)
+        elif len(s.loose()) > 2 and s.rng.random() < 0.8:
+            new = _combined(s)
+        else:
+            new = s.rng.choice(EASY_LINKS)(s)
+        if new is not None:
+            s.quantities.append(new)
+
+
+def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
+    """The closing question, the quantities it is about, and the line that answers it."""
+    do, did, item, rng = s.theme.do, s.theme.did, s.item, s.rng
+    last = s.quantities[-1]
+    others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
+    kind = rng.random()
+    if others and kind < 0.45:
+        group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
+        names = [q.owner for q in group]
+        total = sum(q.value for q in group)
+        numbers = " + ".join(str(q.value) for q in group)
+        ask = f"How many {item} did {', '.join(names[:-1])} and {names[-1]} {do} together?"
+        facts = ", ".join(f"{q.owner} {did} {q.value}" for q in group)
+        skill = "total of two" if len(group) == 2 else "total of three"
+        return ask, group, _line(f"{facts}, so together they {did} {numbers}", skill, total)
+    if others and kind < 0.65:
+        a, b = sorted((rng.choice(others), last), key=lambda q: -q.value)
+        ask = f"How many more {item} did {a.owner} {do} than {b.owner}?"
+        text = f"{a.owner} {did} {a.value} and {b.owner} {did} {b.value}, so the difference is "
+        line = _line(f"{text}{a.value} - {b.value}", "difference", a.value - b.value)
+        return ask, [a, b], line
+    if last.value <= 200 and kind < 0.8:
+        price = rng.randint(2, 9)
+        ask = f"{last.owner} gets ${price} for each of them. How many dollars is that?"
+        text = f"{last.owner} {did} {last.value} {item} at ${price} each, which makes "
+        return ask, [last], _line(f"{text}{last.value} * {price}", "money", last.value * price)
+    return f"How many {item} did {last.owner} {do}?", [last], None
+
+
+def _needed(roots: Sequence[Quantity]) -> set[int]:
+    """Identities of all quantities on which the roots depend."""
+    seen: set[int] = set()
+    todo = list(roots)
+    while todo:
+        q = todo.pop()
+        if id(q) not in seen:
+            seen.add(id(q))
+            todo.extend(q.sources)
+    return seen
+
+
+def _distractor(s: Story) -> str:
+    return s.rng.choice(DISTRACTORS).format(
+        name=s.rng.choice(s.names),
+        place=s.theme.place,
+        small=s.rng.randint(10, 50),
+        tiny=s.rng.randint(2, 9),
+    )
+
+
+def generate(rng: random.Random) -> NanoProblem:
+    """Draw one problem. Its id is a hash of the normalised question."""
+    while True:
+        theme = rng.choice(THEMES)
+        names = rng.sample(NAMES, 16)
+        story = Story(rng, theme, rng.choice(theme.items), names)
+        size = rng.choice((2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10))
+        hard = min(rng.choices((0, 1, 2, 3), (26, 30, 28, 16))[0], max(1, size // 2))
+        _grow(story, size, hard)
+        ask, roots, last = _ask(story)
+        steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
+        needed = _needed(roots)
+        idle = any(q.lines and id(q) not in needed for q in story.quantities)
+        if 1 <= len(steps) <= 11 and max(x.value for x in steps) < 10_000 and not idle:
+            break
+    sentences = [q.sentence for q in story.quantities]
+    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+        sentences.insert(rng.randrange(1, len(sentences) + 1), _distractor(story))
+    if rng.random() < 0.3:
+        sentences.insert(0, rng.choice(OPENINGS).format(place=theme.place))
+    question = " ".join([*sentences, ask])
+    answer = str(steps[-1].value)
+    closing = GoldStep(f"The answer is {answer}.", "answer", steps[-1].value)
+    return NanoProblem(f"nano-{_digest(question):016x}", question, answer, (*steps, closing))
+
+
+def _digest(question: str) -> int:
+    digest = hashlib.blake2b(normalised(question).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def split_of(question: str) -> str:
+    """The only split that may hold this question: 70% train, 10% each for the other three."""
+    bucket = _digest(question) % 10
+    return SPLITS[max(0, bucket - 6)]
+
+
+def problems(split: str, seed: int = 0) -> Iterator[NanoProblem]:
+    """An endless stream of distinct problems of one split.
+
+    Raises:
+        ConfigError: if ``split`` is not one of `SPLITS`.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
+    rng = random.Random(f"{split}-{seed}")
+    seen: set[str] = set()
+    while True:
+        problem = generate(rng)
+        if problem.id not in seen and split_of(problem.question) == split:
+            seen.add(problem.id)
+            yield problem

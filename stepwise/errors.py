@@ -1,0 +1,50 @@
+"""The exception tree.
+
+    StepwiseError
+    ├── ConfigError          a value that a user gave is unusable; the message names the field
+    ├── BackendError         a model could not be run (``retryable`` says whether to try again)
+    │   └── ContextOverflow  the chain no longer fits the model's context window
+    ├── InfeasibleTarget     no threshold reaches the target; carries the best reachable value
+    └── VerificationError    an answer could not be checked
+
+Messages are full sentences: what was expected, what came, what to do.
+"""
+
+from __future__ import annotations
+
+
+class StepwiseError(Exception):
+    """Base of every error that stepwise raises on purpose."""
+
+
+class ConfigError(StepwiseError, ValueError):
+    """A user's value is unusable. The message names the field and what to do."""
+
+
+class BackendError(StepwiseError):
+    """A model could not be run.
+
+    Args:
+        message: what happened, as a sentence.
+        retryable: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class ContextOverflow(BackendError):
+    """The prefix leaves no room for another token in the model's context window."""
+
+
+class InfeasibleTarget(StepwiseError):
+    """No threshold meets the target; ``best`` is the nearest value that can be reached."""
+
+    def __init__(self, message: str, *, best: float) -> None:
+        super().__init__(message)
+        self.best = best
+
+
+class VerificationError(StepwiseError):
+    """An answer could not be checked (the checker died or ran out of time)."""

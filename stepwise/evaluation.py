@@ -1,0 +1,206 @@
+"""Run routers over problems: one row per (router, threshold, problem), written as it finishes.
+
+A run that is killed and started again keeps every row that it had and computes the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise import metrics
+from stepwise.engine import Engine
+from stepwise.errors import ConfigError
+from stepwise.types import Problem, Router, Step, Trace
+from stepwise.verify import equivalent
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A router at one setting. ``threshold`` is None where there is no knob."""
+
+    router: Router
+    threshold: float | None = None
+
+    @property
+    def key(self) -> tuple[str, float | None]:
+        return self.router.name, self.threshold
+
+
+def make_row(trace: Trace, contender: Contender, wall_s: float) -> Row:
+    """Everything that is kept of a trace. A chain that failed counts as wrong, with its error."""
+    problem = trace.problem
+    return {
+        "problem": problem.id,
+        "question": problem.question,
+        "gold": problem.answer,
+        "router": contender.router.name,
+        "threshold": contender.threshold,
+        "correct": trace.stop == "answered" and equivalent(trace.answer, problem.answer),
+        "cost": trace.cost,
+        "answer": trace.answer,
+        "stop": trace.stop,
+        "error": trace.error,
+        "tokens": {model: asdict(usage) for model, usage in trace.usage.items()},
+        "steps": [_step(step) for step in trace.steps],
+        "wall_s": wall_s,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    decision = step.decision
+    return {
+        "text": step.text,
+        "model": step.model,
+        "score": decision.score if decision else None,
+        "reason": decision.reason if decision else "",
+        "cost": step.cost,
+        "signals": asdict(step.signals),
+        "draft": step.draft.text if step.draft else None,
+    }
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of an earlier run; a last line that was cut off by a kill is dropped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+async def evaluate(
+    engine: Engine,
+    problems: Sequence[Problem],
+    contenders: Iterable[Contender],
+    path: Path,
+    *,
+    concurrency: int = 64,
+    progress: Callable[[int], None] = lambda n: None,
+) -> list[Row]:
+    """Solve every problem with every contender, appending to the rows file as results come.
+
+    Args:
+        path: of the rows (JSON Lines). Rows found there are kept and not computed again.
+        progress: called with the number of rows that became available.
+
+    Raises:
+        ConfigError: if the file cannot be written.
+    """
+    wanted = {problem.id for problem in problems}
+    contenders = list(contenders)
+    keys = {contender.key for contender in contenders}
+    rows = [row for row in read_rows(path) if row["problem"] in wanted and _key(row) in keys]
+    known = {(*_key(row), row["problem"]) for row in rows}
+    progress(len(known))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"output: {path} cannot be written: {error.strerror}.") from error
+    with path.open("a", encoding="utf-8") as file:
+        for contender in contenders:
+            missing = [p for p in problems if (*contender.key, p.id) not in known]
+            began = time.perf_counter()
+            async for trace in engine.solve_many(missing, contender.router, concurrency=concurrency):
+                row = make_row(trace, contender, time.perf_counter() - began)
+                rows.append(row)
+                print(json.dumps(row), file=file, flush=True)
+                progress(1)
+    return rows
+
+
+def _key(row: Row) -> tuple[str, float | None]:
+    return row["router"], row["threshold"]
+
+
+def table(
+    rows: Iterable[Row], problems: Sequence[Problem], value: str
+) -> dict[tuple[str, float | None], NDArray[Any]]:
+    """One array [n] per (router, threshold), in the order of the problems."""
+    place = {problem.id: i for i, problem in enumerate(problems)}
+    out: dict[tuple[str, float | None], NDArray[Any]] = {}
+    for row in rows:
+        out.setdefault(_key(row), np.zeros(len(problems)))[place[row["problem"]]] = row[value]
+    return out
+
+
+def summarise(
+    rows: Sequence[Row],
+    problems: Sequence[Problem],
+    *,
+    small: str,
+    large: str,
+    seed: int,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of ``summary.json``; ``about`` is what the run says of itself.
+
+    Raises:
+        ConfigError: if the rows hold no small-only or no large-only run to compare with.
+    """
+    correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
+    if (small, None) not in correct or (large, None) not in correct:
+        raise ConfigError(
+            f"routers must include {small!r} and {large!r}: the others are measured against them."
+        )
+    points = [
+        {
+            "router": name,
+            "threshold": threshold,
+            "accuracy": float(correct[name, threshold].mean()),
+            "accuracy_ci": metrics.interval(correct[name, threshold], seed=seed),
+            "cost": float(cost[name, threshold].mean()),
+            "cost_ci": metrics.interval(cost[name, threshold], seed=seed),
+            "tokens": _tokens(rows, (name, threshold)),
+            "wall_s": max(row["wall_s"] for row in rows if _key(row) == (name, threshold)),
+            "errors": sum(row["error"] is not None for row in rows if _key(row) == (name, threshold)),
+        }
+        for name, threshold in correct
+    ]
+    runs = {name: run for name, run in samples(rows, problems).items() if name not in (small, large)}
+    ends = [(correct[name, None], cost[name, None]) for name in (small, large)]
+    return {
+        **about,
+        "n": len(problems),
+        "seed": seed,
+        "models": [small, large],
+        "large_cost": float(cost[large, None].mean()),
+        "points": points,
+        "metrics": metrics.summarise(runs, *ends, seed=seed),
+    }
+
+
+def samples(rows: Sequence[Row], problems: Sequence[Problem]) -> dict[str, metrics.Samples]:
+    """(correct, cost) of each router, both [points, n]: what `stepwise.metrics` compares."""
+    correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
+    names = dict.fromkeys(name for name, _ in correct)
+    keys = {name: [key for key in correct if key[0] == name] for name in names}
+    return {
+        name: (np.stack([correct[key] for key in keys[name]]), np.stack([cost[key] for key in keys[name]]))
+        for name in names
+    }
+
+
+def _tokens(rows: Iterable[Row], key: tuple[str, float | None]) -> dict[str, dict[str, int]]:
+    total: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if _key(row) == key:
+            for model, usage in row["tokens"].items():
+                for kind, count in usage.items():
+                    part = total.setdefault(model, {})
+                    part[kind] = part.get(kind, 0) + count
+    return total

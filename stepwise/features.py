@@ -1,0 +1,97 @@
+"""The observation of a learned router: numbers read off a trace, the same in training and serving.
+
+    index  feature          range    meaning
+    0      draft_worst      [0, 1]   probability of the draft's least likely token
+    1      draft_min        [-1, 0]  its log-probability / 5
+    2      draft_mean       [-1, 0]  mean log-probability of the draft's tokens
+    3      draft_entropy    [0, 1]   entropy of the draft's first token / ln 20
+    4      draft_margin     [0, 1]   smallest top-2 probability gap in the draft
+    5      draft_length     [0, 1]   tokens of the draft / 64
+    6      position         [0, 1]   steps so far / 16
+    7      prompt_length    [0, 1]   tokens of the prompt / 256
+    8      unread           [0, 1]   tokens that the dearest model would have to read first / 512
+    9      large_share      [0, 1]   share of the steps so far that the cheapest model did not write
+    10     large_last       {0, 1}   whether the cheapest model did not write the last step
+    11     worst_accepted   [0, 1]   probability of the least likely token in any accepted draft
+    12     trust            [0, 1]   product of the accepted drafts' least token probabilities
+
+Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
+describe one token where a probe is. Everything comes from measured usage and signals.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.types import Trace
+
+FEATURES = (
+    "draft_worst",
+    "draft_min",
+    "draft_mean",
+    "draft_entropy",
+    "draft_margin",
+    "draft_length",
+    "position",
+    "prompt_length",
+    "unread",
+    "large_share",
+    "large_last",
+    "worst_accepted",
+    "trust",
+)
+LOW = np.array([0, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+HIGH = np.array([1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
+_ENTROPY = math.log(20)
+
+
+def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
+    """The observation [len(FEATURES)] for a trace.
+
+    Args:
+        trace: the chain so far, with the draft that the router asked for.
+        small: name of the cheapest model, the one that drafts.
+        large: name of the dearest model.
+    """
+    draft, steps = trace.draft, trace.steps
+    signals = draft.signals if draft else None
+    accepted = [step.signals.min_logprob for step in steps if step.model == small]
+    written = sum(len(step.token_ids) for step in steps)
+    question = _question_tokens(trace)
+    values = (
+        math.exp(signals.min_logprob) if signals else 0.0,
+        signals.min_logprob / 5 if signals else 0.0,
+        signals.mean_logprob if signals else 0.0,
+        signals.first_entropy / _ENTROPY if signals else 0.0,
+        signals.margin if signals else 0.0,
+        signals.length / 64 if signals else 0.0,
+        len(steps) / 16,
+        question / 256,
+        (question + written - _read(trace, large)) / 512,
+        1.0 - len(accepted) / len(steps) if steps else 0.0,
+        float(bool(steps) and steps[-1].model != small),
+        math.exp(min(accepted, default=0.0)),
+        math.exp(sum(accepted)),
+    )
+    return np.clip(np.array(values, dtype=np.float32), LOW, HIGH)
+
+
+def _question_tokens(trace: Trace) -> int:
+    """Tokens of the prompt: what the first call of the chain was sent."""
+    first = trace.steps[0].draft or trace.steps[0] if trace.steps else trace.draft
+    if first is None:
+        return 0
+    return min(usage.prompt for usage in first.usage.values())
+
+
+def _read(trace: Trace, model: str) -> int:
+    """Tokens of the chain that a model has already processed: up to the last step that it wrote."""
+    written = 0
+    for i in reversed(range(len(trace.steps))):
+        if trace.steps[i].model == model:
+            written = sum(len(step.token_ids) for step in trace.steps[: i + 1])
+            return _question_tokens(trace) + written
+    return 0

@@ -1,0 +1,213 @@
+"""The frontier: accuracy against cost, every router on one pair of axes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEARNED = "ppo"  # the router that the figure is about
+MODELS = ("small", "large")  # the references: routers that never route
+INSIDE = 6  # the most routers whose legend fits between the lines
+
+INK, MUTED, GRID, PAPER = "#1d2129", "#6c727d", "#dfe2e7", "#fefefe"
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.edgecolor": PAPER,
+    "legend.framealpha": 0.8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stepwise",
+}
+
+
+class Look(NamedTuple):
+    """How one router's line is drawn."""
+
+    color: str
+    marker: str
+    width: float
+    band: float  # opacity of the 95% band
+    order: int
+
+
+HERO = Look("#d55e00", "o", 2.6, 0.20, 10)
+# Okabe and Ito's palette, which stays apart under the common colour-vision deficiencies.
+COLORS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b6d3f")
+MARKERS = ("s", "^", "D", "v", "P", "X", "<")  # a different number, so that pairs repeat late
+
+
+def by_router(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Operating points by router, cheapest first; learned router first, then by APGR, models last."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    for point in sorted(summary["points"], key=lambda point: float(point["cost"])):
+        points.setdefault(point["router"], []).append(point)
+
+    def rank(router: str) -> tuple[bool, bool, float]:
+        return router in MODELS, router != LEARNED, -(metric(summary, router, "apgr") or 0.0)
+
+    return {router: points[router] for router in sorted(points, key=rank)}
+
+
+def metric(summary: Mapping[str, Any], router: str, name: str) -> float | None:
+    """One metric of a router; None where it is missing or undefined."""
+    value = summary["metrics"].get(router, {}).get(name)
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def cost_percent(summary: Mapping[str, Any], cost: float) -> float:
+    """A cost per problem as percent of large-only; nan where that is free or unknown."""
+    large = summary["large_cost"]
+    return 100 * cost / large if large else math.nan
+
+
+def frontier_figure(summary: Mapping[str, Any]) -> Figure:
+    """Accuracy (%) against cost (% of large-only), with 95% bands and the random-mixing line."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.7, 4.1), layout="constrained")
+        axes = figure.add_subplot()
+        groups = by_router(summary)
+        routers = [router for router in groups if router not in MODELS]
+        for router, look in _looks(routers).items():
+            _draw_router(axes, summary, router, groups[router], look)
+        _draw_models(axes, summary, groups)
+        axes.set_xlabel("cost (% of large model alone)")
+        axes.set_ylabel("accuracy (%)")
+        axes.set_title(
+            f"{summary['dataset']}, {summary['pair']} pair, n = {summary['n']}", loc="left", fontsize=9.5
+        )
+        axes.set_xlim(left=0)
+        axes.margins(y=0.09)
+        axes.grid(True)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        if len(routers) > INSIDE:
+            figure.set_figheight(4.9)
+            figure.legend(
+                loc="outside lower center", ncols=3, fontsize=8, handlelength=2.2, columnspacing=1.4
+            )
+        else:
+            axes.legend(loc="lower right", handlelength=2.2, labelspacing=0.45)
+    return figure
+
+
+def save_frontier(summary: Mapping[str, Any], path: str | Path) -> None:
+    """Write the frontier as a PNG at 160 dots per inch."""
+    frontier_figure(summary).savefig(path, dpi=160, format="png")
+
+
+def frontier_svg(summary: Mapping[str, Any]) -> str:
+    """The frontier as an ``<svg>`` element that takes its width and its greys from the page around it.
+
+    The page's style sheet sets ``--ink``, ``--muted``, ``--grid`` and ``--paper``.
+    """
+    from matplotlib import rc_context
+
+    drawn = StringIO()
+    with rc_context(STYLE):
+        frontier_figure(summary).savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    svg = drawn.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"',
+        r"\1",
+        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1),
+        count=1,
+    )
+    for name, color in {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER}.items():
+        svg = svg.replace(color, f"var(--{name})")
+    return svg
+
+
+def _looks(routers: list[str]) -> dict[str, Look]:
+    """A colour and a marker for every router; names in order, so that a router keeps its look."""
+    others = sorted(router for router in routers if router != LEARNED)
+    looks = {
+        router: Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], 1.4, 0.08, 5)
+        for i, router in enumerate(others)
+    }
+    return {router: HERO if router == LEARNED else looks[router] for router in routers}
+
+
+def _draw_router(
+    axes: Axes, summary: Mapping[str, Any], router: str, points: list[dict[str, Any]], look: Look
+) -> None:
+    """A line with its 95% band, or a single marker with its 95% bar."""
+    cost = [cost_percent(summary, point["cost"]) for point in points]
+    low, high = zip(*([100 * end for end in point["accuracy_ci"]] for point in points), strict=True)
+    if len(points) > 1:
+        axes.fill_between(
+            cost, low, high, color=look.color, alpha=look.band, linewidth=0, zorder=look.order - 4
+        )
+    else:
+        axes.vlines(cost, low, high, color=look.color, linewidth=look.width, alpha=0.6, zorder=look.order - 1)
+    apgr = metric(summary, router, "apgr")
+    axes.plot(
+        cost,
+        [100 * point["accuracy"] for point in points],
+        color=look.color,
+        marker=look.marker,
+        linewidth=look.width,
+        markersize=(4 if len(points) > 1 else 6.5) + look.width,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.7,
+        zorder=look.order,
+        label=router if apgr is None else f"{router} (APGR {apgr:.2f})",
+    )
+
+
+def _draw_models(axes: Axes, summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> None:
+    """A star for each model alone, and the line that mixing them question by question reaches."""
+    stars = [
+        (name, cost_percent(summary, groups[name][0]["cost"]), 100 * groups[name][0]["accuracy"])
+        for name in MODELS
+        if name in groups
+    ]
+    if len(stars) == 2:
+        axes.plot(
+            [cost for _, cost, _ in stars],
+            [accuracy for _, _, accuracy in stars],
+            color=MUTED,
+            linestyle=(0, (4, 3)),
+            linewidth=1.1,
+            zorder=3,
+            label="random mix of questions",
+        )
+    for name, cost, accuracy in stars:
+        axes.plot(cost, accuracy, "*", color=INK, markersize=14, markeredgecolor=PAPER, zorder=12)
+        left = cost < 50
+        axes.annotate(
+            f"{name} alone, {accuracy:.1f}%",
+            (cost, accuracy),
+            xytext=(9, -3) if left else (6, 9),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            va="top" if left else "bottom",
+            fontsize=8.5,
+            zorder=13,
+        )

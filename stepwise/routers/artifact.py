@@ -1,0 +1,181 @@
+"""A trained policy as served: weights, features, the pair it knows, and its calibration.
+
+Two files in a folder: ``policy.npz`` (weights, a few kB) and ``policy.json`` (everything else).
+Running it takes NumPy alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.calibration.curve import Curve
+from stepwise.errors import ConfigError
+from stepwise.features import FEATURES, observe
+from stepwise.types import Decision, Look, Trace
+
+Weights = Mapping[str, NDArray[np.float32]]
+WEIGHTS = ("w0", "b0", "w1", "b1", "gain_w", "gain_b", "cost_w", "cost_b")
+
+
+@dataclass(frozen=True)
+class PolicyArtifact:
+    """What `load_router` loads.
+
+    Attributes:
+        pair: name of the pair that the policy was trained on.
+        fingerprint: of that pair (weights, tokenizers, prompt, step rule).
+        models: names of the pool, cheapest first.
+        look: when the policy decides.
+        features: names of the observation's entries, in order.
+        weights: of the actor: two tanh layers and the heads for gain and cost.
+        curve: accuracy and cost by threshold on the calibration split; None before calibration.
+        card: how it was trained, for people.
+    """
+
+    pair: str
+    fingerprint: str
+    models: tuple[str, ...]
+    look: Look
+    features: tuple[str, ...]
+    weights: Weights
+    curve: Curve | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / "policy.npz", **self.weights)  # type: ignore[arg-type]
+        record = {
+            "pair": self.pair,
+            "fingerprint": self.fingerprint,
+            "models": self.models,
+            "look": self.look,
+            "features": self.features,
+            "curve": asdict(self.curve) if self.curve else None,
+            "card": self.card,
+        }
+        (folder / "policy.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> PolicyArtifact:
+        """Read an artifact.
+
+        Raises:
+            ConfigError: if files are missing or damaged, or the features are not this version's.
+        """
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+            with np.load(folder / "policy.npz") as stored:
+                weights = {name: stored[name] for name in WEIGHTS}
+            curve = Curve.from_dict(record["curve"]) if record["curve"] else None
+            artifact = cls(
+                record["pair"], record["fingerprint"], tuple(record["models"]), record["look"],
+                tuple(record["features"]), weights, curve, record["card"],
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise ConfigError(f"router {str(folder)!r}: {error.filename} is missing.") from error
+        except Exception as error:
+            raise ConfigError(f"router {str(folder)!r} is damaged and cannot be read: {error}") from error
+        if artifact.features != FEATURES:
+            raise ConfigError(
+                f"router {str(folder)!r} was trained on the features {', '.join(artifact.features)}; "
+                f"this version observes {', '.join(FEATURES)}: train it again."
+            )
+        return artifact
+
+    def check_pair(self, name: str, fingerprint: str) -> None:
+        """Refuse to route another pair than the one that the policy was trained on.
+
+        Raises:
+            ConfigError: if the fingerprints differ.
+        """
+        if fingerprint != self.fingerprint:
+            raise ConfigError(
+                f"router: the policy was trained on pair {self.pair!r} ({self.fingerprint}), which is not "
+                f"pair {name!r} as it is here ({fingerprint}); train one with `python -m scripts.train`."
+            )
+
+
+@dataclass(frozen=True)
+class PolicyRouter:
+    """Routes with a trained policy.
+
+    The policy predicts, for each dearer model, a gain in P(correct) and a cost in units of
+    large-only. The threshold is the price of cost: the model with the largest surplus
+    ``gain - threshold * cost`` writes the step, the cheapest if none is positive. The score is the
+    best ``gain / cost``, so that with two models "large" means ``score >= threshold``.
+    """
+
+    artifact: PolicyArtifact
+    threshold: float
+    name: str = "ppo"
+
+    @property
+    def look(self) -> Look:
+        return self.artifact.look
+
+    def decide(self, trace: Trace) -> Decision:
+        models, weights = self.artifact.models, self.artifact.weights
+        gain, cost = gain_and_cost(weights, observe(trace, models[0], models[-1]))
+        best = int(np.argmax(gain - self.threshold * cost))
+        score = float(np.max(gain / cost))
+        large = score >= self.threshold
+        sign = ">=" if large else "<"
+        reason = f"worth {score:.2f} {sign} price {self.threshold:.2f}"
+        return Decision(models[1 + best] if large else models[0], score, reason)
+
+    def at(self, threshold: float) -> PolicyRouter:
+        """The same policy at another threshold."""
+        return replace(self, threshold=threshold)
+
+
+def gain_and_cost(
+    weights: Weights, observation: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The actor's two heads, each [models - 1], for one observation [features]."""
+    hidden = np.tanh(weights["w0"] @ observation + weights["b0"])
+    hidden = np.tanh(weights["w1"] @ hidden + weights["b1"])
+    gain = weights["gain_w"] @ hidden + weights["gain_b"]
+    cost = np.logaddexp(0.0, weights["cost_w"] @ hidden + weights["cost_b"])
+    return gain, np.maximum(cost, 1e-6)
+
+
+SHIPPED = ("nano-ppo",)
+
+
+def load_router(name: str, *, budget: float | None = None, threshold: float | None = None) -> PolicyRouter:
+    """A trained policy with its threshold set.
+
+    Args:
+        name: "nano-ppo", or the folder of an exported artifact.
+        budget: expected cost as a fraction of large-only, in (0, 1]; the calibrated threshold
+            that meets it is chosen.
+        threshold: the price of cost itself, instead of a budget.
+
+    Raises:
+        ConfigError: if the name is unknown, the artifact damaged or uncalibrated, or both or
+            neither of budget and threshold are given.
+        InfeasibleTarget: if no calibrated threshold meets the budget.
+    """
+    if (budget is None) == (threshold is None):
+        raise ConfigError("give exactly one of budget and threshold.")
+    folder = Path(str(files("stepwise") / "assets" / name)) if name in SHIPPED else Path(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"router must be one of {', '.join(SHIPPED)} or the folder of an exported policy, not {name!r}."
+        )
+    artifact = PolicyArtifact.load(folder)
+    if budget is not None:
+        if artifact.curve is None:
+            raise ConfigError(f"router {name!r} has no calibration; run `python -m scripts.calibrate` first.")
+        threshold = artifact.curve.threshold_for(budget)
+    return PolicyRouter(artifact, float(threshold or 0.0))

@@ -1,0 +1,82 @@
+"""Routing as a score and a threshold: a scorer says how much a step needs the large model.
+
+Confidence rules, judges, reward models and learned policies are all scorers, so that one router
+serves them and one calibrator fits them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from stepwise.errors import ConfigError, StepwiseError
+from stepwise.types import Decision, Look, Step, Trace
+
+
+class Scorer(Protocol):
+    """A number per trace; larger means a greater need for the large model."""
+
+    @property
+    def look(self) -> Look: ...
+
+    def score(self, trace: Trace) -> float: ...
+
+
+@dataclass(frozen=True)
+class ThresholdRouter:
+    """``large`` writes the step when the score reaches the threshold, else ``small`` does."""
+
+    scorer: Scorer
+    threshold: float
+    name: str
+    small: str = "small"
+    large: str = "large"
+
+    @property
+    def look(self) -> Look:
+        return self.scorer.look
+
+    def decide(self, trace: Trace) -> Decision:
+        score = self.scorer.score(trace)
+        model = self.large if score >= self.threshold else self.small
+        sign = ">=" if score >= self.threshold else "<"
+        return Decision(model, score, f"score {score:.3g} {sign} {self.threshold:.3g}")
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How unsure the small model was of its own draft: minus a log-probability, in nats.
+
+    ``of="min"`` takes the least likely token, ``of="mean"`` the mean over the draft.
+    """
+
+    of: Literal["min", "mean"] = "min"
+    look: Look = "after_draft"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("min", "mean"):
+            raise ConfigError(f"of must be 'min' or 'mean', not {self.of!r}.")
+
+    def score(self, trace: Trace) -> float:
+        signals = waiting_draft(trace).signals
+        return -(signals.min_logprob if self.of == "min" else signals.mean_logprob)
+
+
+@dataclass(frozen=True)
+class FirstTokenEntropy:
+    """Entropy in nats of the next step's first token under the small model.
+
+    GlimpRouter (arXiv 2601.05110): the large model writes the step when it is >= 1.0.
+    """
+
+    look: Look = "probe"
+
+    def score(self, trace: Trace) -> float:
+        return waiting_draft(trace).signals.first_entropy
+
+
+def waiting_draft(trace: Trace) -> Step:
+    """The draft that a router asked to see."""
+    if trace.draft is None:
+        raise StepwiseError("this scorer looks at a draft, and the trace has none waiting.")
+    return trace.draft

@@ -1,0 +1,94 @@
+"""The step store: completions by content, so that nothing is ever generated twice.
+
+With deterministic sampling the tree of a problem's chains is a value. A sweep over thresholds, a
+training epoch, or a rerun after a crash pays only for nodes that nobody has visited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from stepwise.backends.base import Completion, Sampling
+from stepwise.errors import ConfigError
+from stepwise.types import Signals, Usage
+
+
+class Store(Protocol):
+    """Keeps completions. Implementations must be safe to call from several threads."""
+
+    def get(self, key: bytes) -> Completion | None: ...
+
+    def put(self, key: bytes, completion: Completion) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def key(revision: str, prefix: Sequence[int], sampling: Sampling) -> bytes:
+    """Content address of a completion: model revision, prefix tokens, sampling (16 bytes)."""
+    digest = hashlib.blake2b(repr((revision, sampling)).encode(), digest_size=16)
+    digest.update(b"".join(token.to_bytes(4, "little") for token in prefix))
+    return digest.digest()
+
+
+class SqliteStore:
+    """Completions in one SQLite file (write-ahead log: many readers, crash-safe).
+
+    Args:
+        path: of the file, or ":memory:".
+
+    Raises:
+        ConfigError: if the file cannot be opened or written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            if str(path) != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS steps (key BLOB PRIMARY KEY, value TEXT) WITHOUT ROWID"
+            )
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"store {str(path)!r} cannot be opened for writing: {error}") from error
+
+    def get(self, key: bytes) -> Completion | None:
+        with self._lock:
+            row = self._db.execute("SELECT value FROM steps WHERE key = ?", (key,)).fetchone()
+        return _load(row[0]) if row else None
+
+    def put(self, key: bytes, completion: Completion) -> None:
+        with self._lock:
+            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?)", (key, _dump(completion)))
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT count(*) FROM steps").fetchone()[0])
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+def _dump(completion: Completion) -> str:
+    return json.dumps(asdict(completion), separators=(",", ":"))
+
+
+def _load(text: str) -> Completion:
+    raw = json.loads(text)
+    return Completion(
+        text=raw["text"],
+        token_ids=tuple(raw["token_ids"]),
+        usage=Usage(**raw["usage"]),
+        signals=Signals(**raw["signals"]),
+        finish=raw["finish"],
+    )

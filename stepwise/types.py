@@ -1,0 +1,189 @@
+"""The values that flow through stepwise: small, frozen, standard library only.
+
+A `Trace` is append-only: every transition returns a new one. Token counts are in tokens,
+log-probabilities are natural logarithms, costs are in the unit of the engine's cost model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+Look = Literal["before", "probe", "after_draft"]
+"""When a router looks: at the trace alone, at the first token of a draft, or at a whole draft."""
+
+Finish = Literal["stop", "end", "length"]
+"""How a generation ended: at a stop string, by the model's own end of answer, or cut off."""
+
+Stop = Literal["answered", "max_steps", "max_tokens", "context", "error"]
+"""Why a chain ended. Only ``answered`` means that the model itself closed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its gold answer (empty when unknown)."""
+
+    id: str
+    question: str
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or more model calls, as the server counted them.
+
+    Attributes:
+        prompt: prompt tokens sent, including those found in the server's cache.
+        cached: the part of ``prompt`` that was served from the prefix cache.
+        completion: generated tokens that are part of the chain.
+        discarded: generated tokens that were thrown away (rejected drafts and probes).
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    discarded: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.completion + other.completion,
+            self.discarded + other.discarded,
+        )
+
+    def rejected(self) -> Usage:
+        """The same calls, with everything they generated thrown away."""
+        return replace(self, completion=0, discarded=self.completion + self.discarded)
+
+
+def add_usage(*parts: Mapping[str, Usage]) -> dict[str, Usage]:
+    """Sum usage by model name."""
+    total: dict[str, Usage] = {}
+    for part in parts:
+        for model, usage in part.items():
+            total[model] = total.get(model, Usage()) + usage
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a model's own probabilities say about a piece of text that it wrote.
+
+    Attributes:
+        mean_logprob: mean log-probability of the tokens, <= 0.
+        min_logprob: log-probability of the least likely token, <= 0.
+        first_entropy: entropy in nats of the first token over the renormalised top 20
+            (GlimpRouter, arXiv 2601.05110).
+        margin: the smallest gap between the probabilities of the two likeliest tokens, in [0, 1].
+        length: number of tokens.
+    """
+
+    mean_logprob: float = 0.0
+    min_logprob: float = 0.0
+    first_entropy: float = 0.0
+    margin: float = 1.0
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A router's choice for one step: the model, the score behind it, and a reason to show."""
+
+    model: str
+    score: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of reasoning and everything that was spent to get it.
+
+    Attributes:
+        text: the decoded step, including its separator.
+        token_ids: the step in the tokenizer of ``model``.
+        model: name of the model that wrote it.
+        usage: tokens by model, including a rejected draft's.
+        signals: of the text as its writer saw it.
+        cost: price of ``usage`` in the engine's cost unit.
+        finish: how its generation ended.
+        draft: the rejected draft that this step replaced, if any.
+        decision: the router's choice that led to the step, if a router was asked.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    model: str
+    usage: Mapping[str, Usage]
+    signals: Signals
+    cost: float = 0.0
+    finish: Finish = "stop"
+    draft: Step | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A chain of thought so far. ``draft`` is a step that waits for the router's verdict."""
+
+    problem: Problem
+    steps: tuple[Step, ...] = ()
+    stop: Stop | None = None
+    error: str | None = None
+    draft: Step | None = field(default=None, compare=False)
+
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps)
+
+    @property
+    def answer(self) -> str:
+        """The final answer as the chain states it, or '' when it states none."""
+        from stepwise.verify import extract_answer
+
+        return extract_answer(self.text)
+
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """Tokens by model, over all steps and a waiting draft."""
+        waiting = (self.draft.usage,) if self.draft else ()
+        return add_usage(*(step.usage for step in self.steps), *waiting)
+
+    @property
+    def cost(self) -> float:
+        """Sum of the steps' costs and a waiting draft's, in the engine's unit."""
+        return sum(step.cost for step in self.steps) + (self.draft.cost if self.draft else 0.0)
+
+    @property
+    def share(self) -> dict[str, float]:
+        """Fraction of the steps that each model wrote."""
+        models = [step.model for step in self.steps]
+        return {model: models.count(model) / len(models) for model in sorted(set(models))}
+
+
+class Router(Protocol):
+    """Chooses who writes the next step. ``look`` says what must be in the trace beforehand."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def look(self) -> Look: ...
+
+    def decide(self, trace: Trace) -> Decision: ...
+
+
+def normalised(question: str) -> str:
+    """A question reduced to what makes two of them the same: case, spacing and punctuation go."""
+    return re.sub(r"[^a-z0-9.%$]+", " ", question.lower()).strip()
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    length = min(len(a), len(b))
+    for i in range(length):
+        if a[i] != b[i]:
+            return i
+    return length
