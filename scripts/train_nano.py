@@ -32,7 +32,7 @@ SHORT = 4  # steps, the closing line included
 IGNORED = -100
 
 
-def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(vocab_size: int, sample_size: int, seed: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE in which every digit and every newline is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -40,7 +40,7 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
-    sample = itertools.islice(problems("train", seed), 20_000)
+    sample = itertools.islice(problems("train", seed), sample_size)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=["<s>", "</s>"],
@@ -245,7 +245,7 @@ def main(cfg: DictConfig) -> None:
     torch.set_num_threads(cfg.threads)
     tokenizer_dir = output / "tokenizer"
     if not tokenizer_dir.exists():
-        train_tokenizer(cfg.vocab_size, cfg.seed).save_pretrained(tokenizer_dir)
+        train_tokenizer(cfg.vocab_size, cfg.tokenizer_problems, cfg.seed).save_pretrained(tokenizer_dir)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     for name in [cfg.only] if cfg.only else list(cfg.models):
         folder = output / name

@@ -127,9 +127,8 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     console.print(f"stepwise {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    console.print(
-        f"[green]ok[/green]      torch {torch.__version__}, device {device}, {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    console.print(f"[green]ok[/green]      torch {torch.__version__}, device {device}, {threads} threads")
     healthy = True
     for model in load_pair("nano").models:
         try:

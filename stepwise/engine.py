@@ -239,7 +239,7 @@ class Engine:
         models that do not.
         """
         backend = self.backends[model]
-        prompt = self._prompt.format(question=trace.problem.question)
+        prompt = self._prompt.replace("{question}", trace.problem.question)
         if all(self.backends[step.model].tokenizer == backend.tokenizer for step in trace.steps):
             return sum((step.token_ids for step in trace.steps), backend.encode(prompt))
         return backend.encode(prompt + trace.text)

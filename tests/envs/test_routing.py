@@ -1,0 +1,119 @@
+"""The environment against its specification and the two public checkers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+import envs
+from envs import RoutingEnv
+from envs.episode import describe_observation
+from stepwise.errors import BackendError, ConfigError
+from stepwise.routers import Always
+from stepwise.types import Look
+from tests.worlds import engine, problem
+
+PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
+
+
+def make(**options: Any) -> gymnasium.Env[Any, Any]:
+    assert envs.__file__
+    return gymnasium.make("stepwise/Routing-v0", engine=engine(), problems=PROBLEMS, cost_scale=1e3, **options)
+
+
+@pytest.mark.parametrize("look", ["before", "probe", "after_draft"])
+def test_it_passes_the_checkers_of_gymnasium_and_sb3(look: Look) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*render.*")
+        check_env(make(look=look).unwrapped, skip_render_check=True)
+        sb3_check_env(make(look=look).unwrapped)
+
+
+def play(env: gymnasium.Env[Any, Any], policy: Any, **options: Any) -> tuple[float, dict[str, Any]]:
+    observation, _ = env.reset(seed=0, options=options)
+    total, done = 0.0, False
+    info: dict[str, Any] = {}
+    while not done:
+        observation, reward, terminated, truncated, info = env.step(policy(observation))
+        total, done = total + float(reward), terminated or truncated
+    return total, info
+
+
+def test_the_return_is_correctness_minus_the_price_of_the_cost() -> None:
+    for look in ("before", "after_draft"):
+        env = make(look=look, price=0.25)
+        env.reset(seed=0, options={"problem": 0})
+        first = env.unwrapped._episode.trace.cost / 1e3  # type: ignore[attr-defined]
+        total, info = play(env, lambda _: 1, problem=0)
+        assert info["correct"]
+        assert total == pytest.approx(1.0 - 0.25 * (info["total_cost"] - first))
+
+
+def test_actions_choose_the_writer_and_only_the_large_model_is_right_here() -> None:
+    assert play(make(), lambda _: 0, problem=0)[1]["correct"] is False
+    total, info = play(make(), lambda o: int(o[0] < 0.5), problem=0)
+    assert info["correct"] and [step.model for step in info["trace"].steps][1] == "large"
+
+
+def test_the_same_actions_give_the_trace_that_the_engine_gives() -> None:
+    info = play(make(look="before"), lambda _: 1, problem=2)[1]
+    assert info["trace"].text == engine().solve_sync(PROBLEMS[2], Always("large")).text
+
+
+def test_a_failed_model_truncates_and_a_limit_terminates() -> None:
+    world = engine(max_steps=1)
+    env = RoutingEnv(world, PROBLEMS, look="before")
+    env.reset(seed=0)
+    assert env.step(0)[2:4] == (True, False)
+
+    async def fail(_: str) -> None:
+        raise BackendError("gone")
+
+    world.backends["large"]._before = fail  # type: ignore[attr-defined]
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step(1)
+    assert (terminated, truncated) == (False, True)
+    assert info["trace"].error == "gone" and not info["correct"] and reward == 0.0
+
+
+def test_the_price_is_drawn_per_episode_and_observed() -> None:
+    env = make(price=(0.1, 2.0))
+    seen = {float(env.reset(seed=seed)[0][-1]) for seed in range(8)}
+    assert len(seen) == 8
+    assert describe_observation()[-1] == "price"
+    assert env.observation_space.shape == (len(describe_observation()),)
+
+
+def test_seeds_repeat_episodes() -> None:
+    a, b = (play(make(), lambda _: 0)[1]["trace"] for _ in range(2))
+    assert a == b
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"look": "later"}, "look must be one of before"),
+        ({"price": -1.0}, "price must lie in"),
+        ({"price": (0.0, 1.0)}, "price must lie in"),
+        ({"cost_scale": 0.0}, "cost_scale must be positive"),
+        ({"problems": []}, "problems must not be empty"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RoutingEnv(engine(), **{"problems": PROBLEMS, **options})
+
+
+def test_rendering_shows_who_wrote_what() -> None:
+    env = make(look="before", render_mode="ansi")
+    env.reset(seed=0, options={"problem": 1})
+    env.step(1)
+    assert env.render() == "[large] 0 + 3 = 3."  # type: ignore[comparison-overlap]
+    assert np.isfinite(env.reset(seed=1)[0]).all()

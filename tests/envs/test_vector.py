@@ -1,0 +1,110 @@
+"""The batched environment: concurrent, independent slots, and SB3's view of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from envs import RoutingVectorEnv
+from policies.sb3_env import SB3Routing
+from stepwise.backends.scripted import ScriptedBackend
+from stepwise.cost import Tokens
+from stepwise.engine import Engine
+from stepwise.stepping import StepRule
+from stepwise.types import Problem
+from tests.worlds import engine, problem
+
+PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
+
+
+def test_all_generations_of_a_step_are_in_flight_together() -> None:
+    inside, gate = 0, asyncio.Event()
+
+    async def together(_: str) -> None:
+        nonlocal inside
+        inside += 1
+        if inside == 6:
+            gate.set()
+        await gate.wait()  # nobody passes before all six are here
+
+    backend = ScriptedBackend(lambda _: "The answer is 1.", before=together)
+    world = Engine({"m": backend, "n": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+    env = RoutingVectorEnv(world, [Problem("p", "q", "1")], num_envs=6, look="before")
+    env.reset(seed=0)
+    _, rewards, terminated, _, info = env.step(np.zeros(6, int))
+    assert terminated.all() and (rewards > -1e9).all()
+    assert all(final["correct"] for final in info["final_info"])
+    env.close()
+
+
+def test_finished_slots_start_over_while_others_go_on() -> None:
+    env = RoutingVectorEnv(engine(), PROBLEMS, num_envs=3, look="before", cost_scale=1e3)
+    env.reset(seed=3)
+    lengths: list[list[int]] = [[], [], []]
+    since = [0, 0, 0]
+    for _ in range(30):
+        observations, _, terminated, truncated, info = env.step(np.ones(3, int))
+        for slot in range(3):
+            since[slot] += 1
+            if terminated[slot]:
+                assert len(info["final_info"][slot]["trace"].steps) == since[slot]
+                assert observations[slot][6] == 0.0  # a new chain has no steps yet
+                assert info["final_obs"][slot][6] == pytest.approx(since[slot] / 16)
+                lengths[slot].append(since[slot])
+                since[slot] = 0
+            else:
+                assert info["final_info"][slot] is None
+        assert not truncated.any()
+    assert all(len(set(found)) > 1 for found in lengths)
+
+
+def test_a_straggler_does_not_hold_up_the_rest() -> None:
+    gate = asyncio.Event()
+
+    async def before(text: str) -> None:
+        if text.startswith("slow"):
+            await gate.wait()
+
+    backend = ScriptedBackend(lambda _: "one\ntwo\nThe answer is 1.", before=before)
+    world = Engine({"m": backend, "n": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+    problems = [Problem("slow", "slow", "1"), Problem("quick", "quick", "1")]
+    env = RoutingVectorEnv(world, problems, num_envs=8, look="before", patience=0.05)
+    env.reset(seed=0)
+    slow = np.array([e.trace.problem.id == "slow" for e in env._episodes])
+    assert 0 < slow.sum() < 8
+    _, rewards, terminated, truncated, info = env.step(np.zeros(8, int))
+    assert (info["pending"] == slow).all()
+    assert not rewards[slow].any() and not (terminated | truncated)[slow].any()
+    assert (rewards[~slow] != 0).all()
+    world.run(_open(gate))
+    while info["pending"].any():
+        *_, info = env.step(np.zeros(8, int))
+    env.close()
+
+
+async def _open(gate: asyncio.Event) -> None:
+    gate.set()
+
+
+def test_a_seed_repeats_a_batch() -> None:
+    def roll() -> list[float]:
+        env = RoutingVectorEnv(engine(), PROBLEMS, num_envs=4, price=(0.1, 1.0), cost_scale=1e3)
+        env.reset(seed=5)
+        return [float(r) for _ in range(12) for r in env.step(np.array([0, 1, 0, 1]))[1]]
+
+    assert roll() == roll()
+
+
+def test_sb3_sees_the_last_observation_and_what_kind_of_end_it_was() -> None:
+    env = SB3Routing(RoutingVectorEnv(engine(max_steps=1), PROBLEMS, num_envs=2, look="before"))
+    env.seed(0)
+    env.reset()
+    observations, rewards, done, infos = env.step(np.zeros(2, int))
+    assert done.all() and rewards.dtype == np.float32
+    for slot, info in enumerate(infos):
+        assert info["TimeLimit.truncated"] is False
+        assert info["terminal_observation"][6] == pytest.approx(1 / 16)
+        assert observations[slot][6] == 0.0
+        assert "correct" in info and "total_cost" in info

@@ -1,0 +1,159 @@
+"""Routers: what they choose, what they refuse, and the artifact that carries a trained one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stepwise import load_pair, load_router
+from stepwise.calibration import Curve
+from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
+from stepwise.features import FEATURES, HIGH, LOW, observe
+from stepwise.routers import (
+    Always,
+    Confidence,
+    LargeFirst,
+    PolicyArtifact,
+    PolicyRouter,
+    Random,
+    SmallFirst,
+    ThresholdRouter,
+)
+from stepwise.types import Trace
+from tests.worlds import engine, problem
+
+
+def share(router: Random, problems: int) -> float:
+    world = engine()
+    traces = [world.solve_sync(problem(1, 2, 3, n), router) for n in range(problems)]
+    models = [step.model for trace in traces for step in trace.steps]
+    return models.count("large") / len(models)
+
+
+def test_fixed_routers_follow_their_rule() -> None:
+    world = engine()
+    first = world.solve_sync(problem(1, 2, 3), LargeFirst(2))
+    assert [step.model for step in first.steps] == ["large", "large", "small", "small"]
+    last = world.solve_sync(problem(1, 2, 3), SmallFirst(3))
+    assert [step.model for step in last.steps] == ["small", "small", "small", "large"]
+
+
+def test_random_mixes_at_its_rate_and_repeats_itself() -> None:
+    assert share(Random(0.3), 200) == pytest.approx(0.3, abs=0.06)
+    assert share(Random(0.3, per="problem"), 200) == pytest.approx(0.3, abs=0.1)
+    assert share(Random(0.5, seed=1), 20) == share(Random(0.5, seed=1), 20)
+    by_problem = engine().solve_sync(problem(1, 2, 3), Random(0.5, per="problem"))
+    assert len({step.model for step in by_problem.steps}) == 1
+
+
+def test_bad_knobs_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"p must lie in \[0, 1\]"):
+        Random(1.5)
+    with pytest.raises(ConfigError, match="of must be 'min' or 'mean'"):
+        Confidence("max")  # type: ignore[arg-type]
+
+
+def test_a_scorer_that_needs_a_draft_says_so() -> None:
+    with pytest.raises(StepwiseError, match="looks at a draft"):
+        ThresholdRouter(Confidence(), 0.5, "confidence").decide(Trace(problem(1)))
+
+
+def artifact(**changes: object) -> PolicyArtifact:
+    """A policy that asks for the large model exactly when the draft has an unlikely token."""
+    rng = np.random.default_rng(0)
+    n, width = len(FEATURES), 4
+    w0 = np.zeros((width, n), np.float32)
+    w0[0, FEATURES.index("draft_worst")] = 4.0
+    weights = {
+        "w0": w0,
+        "b0": np.array([-2, 0, 0, 0], np.float32),
+        "w1": np.eye(width, dtype=np.float32),
+        "b1": np.zeros(width, np.float32),
+        "gain_w": np.array([[-1.0, 0, 0, 0]], np.float32),
+        "gain_b": np.array([0.2], np.float32),
+        "cost_w": np.zeros((1, width), np.float32),
+        "cost_b": np.array([rng.uniform(-0.1, 0.1)], np.float32),
+    }
+    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", FEATURES, weights)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_policy_routes_and_its_threshold_is_a_price() -> None:
+    world = engine()
+    cheap, dear = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
+    trace = world.solve_sync(problem(1, 9, 2), cheap)
+    assert [step.model for step in trace.steps] == ["small", "large", "small", "small"]
+    assert trace.answer == "12"
+    assert {step.model for step in world.solve_sync(problem(1, 9, 2), dear).steps} == {"small"}
+    decision = trace.steps[1].decision
+    assert decision is not None and decision.score is not None and decision.score >= 0.1
+
+
+def test_an_artifact_survives_its_files(tmp_path: Path) -> None:
+    curve = Curve((0.1, 1.0), (0.9, 0.5), (0.6, 0.2), (0.62, 0.22), 100, "hash")
+    artifact(curve=curve, card={"seed": 0}).save(tmp_path)
+    loaded = PolicyArtifact.load(tmp_path)
+    assert loaded.curve == curve and loaded.card == {"seed": 0} and loaded.models == ("small", "large")
+    assert load_router(str(tmp_path), budget=0.7).threshold == 0.1
+    assert load_router(str(tmp_path), budget=0.3).threshold == 1.0
+    with pytest.raises(InfeasibleTarget, match="least that this router spends is 0.220") as caught:
+        load_router(str(tmp_path), budget=0.1)
+    assert caught.value.best == 0.22
+
+
+def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="router must be one of nano-ppo or the folder"):
+        load_router("nano-pop", budget=0.4)
+    with pytest.raises(ConfigError, match="exactly one of budget and threshold"):
+        load_router("nano-ppo")
+    artifact().save(tmp_path)
+    with pytest.raises(ConfigError, match="has no calibration"):
+        load_router(str(tmp_path), budget=0.4)
+    with pytest.raises(ConfigError, match="was trained on pair 'world'"):
+        artifact().check_pair("nano", load_pair("nano").fingerprint)
+    record = json.loads((tmp_path / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps({**record, "features": ["other"]}))
+    with pytest.raises(ConfigError, match="was trained on the features other"):
+        load_router(str(tmp_path), threshold=1.0)
+    (tmp_path / "policy.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ConfigError, match="is damaged"):
+        load_router(str(tmp_path), threshold=1.0)
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, 1.5, float("nan")])
+def test_budgets_lie_in_the_unit_interval(budget: float) -> None:
+    with pytest.raises(ConfigError, match=r"budget must lie in \(0, 1\]"):
+        load_router("nano-ppo", budget=budget)
+
+
+def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
+    world = engine()
+
+    async def walk() -> list[Trace]:
+        trace = world.start(problem(9, 1, 9, 2))
+        seen = []
+        for model in ("small", "large", "small", "large", "small"):
+            trace = await world.look(trace, "after_draft")
+            seen.append(trace)
+            trace = await world.advance(trace, model)
+        return seen
+
+    for trace in world.run(walk()):
+        seen = observe(trace, "small", "large")
+        assert seen.shape == (len(FEATURES),) and seen.dtype == np.float32
+        assert np.all(seen >= LOW) and np.all(seen <= HIGH)
+        assert seen[FEATURES.index("position")] == pytest.approx(len(trace.steps) / 16)
+        assert trace.draft is not None
+        worst = np.exp(trace.draft.signals.min_logprob)
+        assert seen[FEATURES.index("draft_worst")] == pytest.approx(worst)
+    # What the large model must still read: everything before it first writes, then what it missed.
+    unread = [observe(t, "small", "large")[FEATURES.index("unread")] * 512 for t in world.run(walk())]
+    lengths = [len(s.text) for s in world.solve_sync(problem(9, 1, 9, 2), Always("small")).steps]
+    question = len("9 1 9 2\n")
+    assert unread[0] == pytest.approx(question)
+    assert unread[1] == pytest.approx(question + lengths[0])
+    assert unread[2] == pytest.approx(0)
