@@ -28,7 +28,7 @@ from stepwise.data.nano import NanoProblem, problems
 
 PROMPT = "{question}\n"
 CHUNK = 4096  # problems drawn at a time; batches are sorted by length within a chunk
-SHORT = 4  # steps, the closing line included
+SHORT = 5  # steps, the closing line included
 IGNORED = -100
 
 

@@ -109,7 +109,7 @@ class Pair:
         price = self.cost_model(cost)
         backends: dict[str, Backend] = {}
         for model in chosen:
-            opened = open_backend(backend, model.path)
+            opened = open_backend(backend, model.path, share=len(chosen))
             backends[model.name] = StoredBackend(opened, store) if store else opened
         return Engine(
             backends, prompt=self.prompt, rule=self.rule, cost=price, temperature=temperature, seed=seed

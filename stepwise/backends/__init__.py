@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from stepwise.backends.base import Backend, Completion, Sampling
 
 BACKENDS = ("transformers", "vllm")
 __all__ = ["BACKENDS", "Backend", "Completion", "Sampling", "open_backend"]
 
 
-def open_backend(kind: str, path: str) -> Backend:
-    """Load the checkpoint at ``path`` with one of `BACKENDS`."""
+def open_backend(kind: str, path: str, *, share: int = 1) -> Backend:
+    """Load the checkpoint at ``path`` with one of `BACKENDS`; ``share`` models use this machine."""
     if kind == "vllm":
         from stepwise.backends.vllm import VllmBackend
 
         return VllmBackend(path)
     from stepwise.backends.transformers import TransformersBackend
 
-    return TransformersBackend(path)
+    return TransformersBackend(path, threads=max(1, (os.cpu_count() or 1) // share))

@@ -111,6 +111,8 @@ class TransformersBackend:
         device: "cpu", "cuda", "mps"; the best one present when not given.
         max_batch: requests decoded together; more wait their turn.
         cache_mib: memory for the keys and values of finished sequences.
+        threads: CPU threads of this model's computation; PyTorch's default when not given. Models
+            that run side by side should share the cores, since their threads wait busily.
 
     Raises:
         ConfigError: if the path holds no whole checkpoint.
@@ -124,6 +126,7 @@ class TransformersBackend:
         device: str | None = None,
         max_batch: int = 64,
         cache_mib: int = 1024,
+        threads: int | None = None,
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -142,6 +145,7 @@ class TransformersBackend:
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._pieces: dict[int, str] = {}
         self._max_batch = max_batch
+        self._threads = threads
         self._rows: list[Row] = []
         self._batch = BatchCache(self._model.config.num_hidden_layers, max_batch)
         self._prefixes = PrefixCache(cache_mib << 20)
@@ -180,6 +184,8 @@ class TransformersBackend:
     @torch.inference_mode()
     def _run(self) -> None:
         waiting: list[Row] = []
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
         while True:
             self._collect(waiting)
             if self._closed:

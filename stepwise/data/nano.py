@@ -92,64 +92,60 @@ class Story:
         return self.rng.choice(options) if options else None
 
 
-def _line(text: str, skill: str, value: int) -> GoldStep:
-    return GoldStep(f"{text} = {value}.\n", skill, value)
+def _line(fact: str, expression: str, result: str, skill: str, value: int) -> GoldStep:
+    """ "Ben picked 4 dozen plums, and 4 * 12 = 48, so Ben has 48." """
+    return GoldStep(f"{fact} {expression} = {value}, so {result} {value}.\n", skill, value)
+
+
+def _base(owner: str, fact: str, expression: str, skill: str, value: int) -> Quantity:
+    """A quantity that follows from the numbers in its own sentence."""
+    line = _line(f"{fact}, and", expression, f"{owner} has", skill, value)
+    return Quantity(owner, value, f"{fact}.", (), (line,))
 
 
 def _given(s: Story, round_number: bool = False) -> Quantity:
     owner = s.names.pop()
     round_number = round_number or s.rng.random() < 0.3
     n = 20 * s.rng.randint(1, 15) if round_number else s.rng.randint(4, 60)
-    return Quantity(owner, n, f"{owner} {s.theme.did} {n} {s.item}.")
+    fact = f"{owner} {s.theme.did} {n} {s.item}"
+    return Quantity(owner, n, f"{fact}.", (), (GoldStep(f"{fact}, so {owner} has {n}.\n", "given", n),))
 
 
 def _groups(s: Story) -> Quantity:
     owner, m, n = s.names.pop(), s.rng.randint(12, 29), s.rng.randint(11, 19)
-    what = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
-    line = _line(f"{what}, so {owner} {s.theme.did} {m} * {n}", "groups", m * n)
-    return Quantity(owner, m * n, f"{what}.", (), (line,))
+    fact = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
+    return _base(owner, fact, f"{m} * {n}", "groups", m * n)
 
 
 def _few_groups(s: Story) -> Quantity:
     owner, m, n = s.names.pop(), s.rng.randint(2, 9), s.rng.randint(3, 9)
-    what = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
-    line = _line(f"{what}, so {owner} {s.theme.did} {m} * {n}", "few groups", m * n)
-    return Quantity(owner, m * n, f"{what}.", (), (line,))
+    fact = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
+    return _base(owner, fact, f"{m} * {n}", "few groups", m * n)
 
 
 def _dozens(s: Story) -> Quantity:
     owner, m = s.names.pop(), s.rng.randint(3, 20)
-    line = _line(f"A dozen is 12, so {owner} {s.theme.did} {m} * 12", "dozens", m * 12)
-    return Quantity(owner, m * 12, f"{owner} {s.theme.did} {m} dozen {s.item}.", (), (line,))
+    return _base(owner, f"{owner} {s.theme.did} {m} dozen {s.item}", f"{m} * 12", "dozens", m * 12)
 
 
 def _weeks(s: Story) -> Quantity:
     owner, weeks, rate = s.names.pop(), s.rng.randint(2, 5), s.rng.randint(11, 29)
-    days = 7 * weeks
+    days, total = 7 * weeks, 7 * weeks * rate
+    fact = f"{owner} {s.theme.did} {rate} {s.item} a day for"
     lines = (
-        _line(f"A week has 7 days, so {weeks} weeks are {weeks} * 7", "weeks", days),
-        _line(
-            f"{owner} {s.theme.did} {rate} {s.item} a day for {days} days, which is {days} * {rate}",
-            "rate",
-            days * rate,
-        ),
+        _line(f"{fact} {weeks} weeks, and", f"{weeks} * 7", "the number of days is", "weeks", days),
+        _line(f"{fact} {days} days, and", f"{rate} * {days}", f"{owner} has", "rate", total),
     )
-    sentence = f"{owner} {s.theme.did} {rate} {s.item} a day for {weeks} weeks."
-    return Quantity(owner, days * rate, sentence, (), lines)
+    return Quantity(owner, total, f"{fact} {weeks} weeks.", (), lines)
 
 
-def _derived(
-    s: Story, source: Quantity, skill: str, relation: str, sentence: str, sum_: str, value: int
-) -> Quantity:
+def _derived(s: Story, source: Quantity, skill: str, relation: str, sign: str, value: int) -> Quantity:
     """A quantity that stands in a relation to another person's."""
     owner = s.names.pop()
-    line = _line(
-        f"{source.owner} {s.theme.did} {source.value} {s.item} and {owner} {s.theme.did} {relation}, "
-        f"so {owner} {s.theme.did} {source.value} {sum_}",
-        skill,
-        value,
-    )
-    return Quantity(owner, value, f"{owner} {s.theme.did} {sentence}.", (source,), (line,))
+    sentence = f"{owner} {s.theme.did} {relation} {source.owner}."
+    fact = f"{sentence} {source.owner} has {source.value}, and"
+    line = _line(fact, f"{source.value} {sign}", f"{owner} has", skill, value)
+    return Quantity(owner, value, sentence, (source,), (line,))
 
 
 def _more(s: Story) -> Quantity | None:
@@ -157,8 +153,7 @@ def _more(s: Story) -> Quantity | None:
     if source is None:
         return None
     k = s.rng.randint(2, 40)
-    sentence = f"{k} more {s.item} than {source.owner}"
-    return _derived(s, source, "more", f"{k} more", sentence, f"+ {k}", source.value + k)
+    return _derived(s, source, "more", f"{k} more {s.item} than", f"+ {k}", source.value + k)
 
 
 def _fewer(s: Story) -> Quantity | None:
@@ -166,8 +161,7 @@ def _fewer(s: Story) -> Quantity | None:
     if source is None:
         return None
     k = s.rng.randint(2, min(40, source.value - 2))
-    sentence = f"{k} fewer {s.item} than {source.owner}"
-    return _derived(s, source, "fewer", f"{k} fewer", sentence, f"- {k}", source.value - k)
+    return _derived(s, source, "fewer", f"{k} fewer {s.item} than", f"- {k}", source.value - k)
 
 
 def _times(s: Story) -> Quantity | None:
@@ -175,9 +169,7 @@ def _times(s: Story) -> Quantity | None:
     if source is None:
         return None
     k = s.rng.choice(list(MULTIPLES))
-    relation = f"{MULTIPLES[k]} as many"
-    sentence = f"{relation} {s.item} as {source.owner}"
-    return _derived(s, source, "times", relation, sentence, f"* {k}", source.value * k)
+    return _derived(s, source, "times", f"{MULTIPLES[k]} as many {s.item} as", f"* {k}", source.value * k)
 
 
 def _fraction(s: Story) -> Quantity | None:
@@ -186,9 +178,7 @@ def _fraction(s: Story) -> Quantity | None:
     if source is None:
         return None
     k = s.rng.choice([d for d in divisors if source.value % d == 0])
-    relation = f"{FRACTIONS[k]} as many"
-    sentence = f"{relation} {s.item} as {source.owner}"
-    return _derived(s, source, "fraction", relation, sentence, f"/ {k}", source.value // k)
+    return _derived(s, source, "fraction", f"{FRACTIONS[k]} as many {s.item} as", f"/ {k}", source.value // k)
 
 
 def _percent(s: Story) -> Quantity | None:
@@ -199,9 +189,15 @@ def _percent(s: Story) -> Quantity | None:
     if source is None:
         return None
     p = s.rng.choice(exact(source.value))
-    relation = f"{p}% as many"
-    sentence = f"{relation} {s.item} as {source.owner}"
-    return _derived(s, source, "percent", relation, sentence, f"* {p} / 100", source.value * p // 100)
+    value = source.value * p // 100
+    return _derived(s, source, "percent", f"{p}% as many {s.item} as", f"* {p} / 100", value)
+
+
+def _sum_of(group: Sequence[Quantity]) -> tuple[str, str, int]:
+    """ "Anna has 4 and Ben has 5", "4 + 5", 9."""
+    facts = [f"{q.owner} has {q.value}" for q in group]
+    expression = " + ".join(str(q.value) for q in group)
+    return f"{', '.join(facts[:-1])} and {facts[-1]}", expression, sum(q.value for q in group)
 
 
 def _combined(s: Story) -> Quantity | None:
@@ -210,14 +206,9 @@ def _combined(s: Story) -> Quantity | None:
     if len(options) < 2:
         return None
     a, b = s.rng.sample(options, 2)
-    owner, value = s.names.pop(), a.value + b.value
-    line = _line(
-        f"{a.owner} {s.theme.did} {a.value} {s.item} and {b.owner} {s.theme.did} {b.value}, "
-        f"so {owner} {s.theme.did} {a.value} + {b.value}",
-        "combined",
-        value,
-    )
+    owner, (facts, expression, value) = s.names.pop(), _sum_of((a, b))
     sentence = f"{owner} {s.theme.did} as many {s.item} as {a.owner} and {b.owner} together."
+    line = _line(f"{sentence} {facts}, and", expression, f"{owner} has", "combined", value)
     return Quantity(owner, value, sentence, (a, b), (line,))
 
 
@@ -254,30 +245,29 @@ def _grow(s: Story, size: int, hard: int) -> None:
 
 def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     """The closing question, the quantities it is about, and the line that answers it."""
-    do, did, item, rng = s.theme.do, s.theme.did, s.item, s.rng
+    do, item, rng = s.theme.do, s.item, s.rng
     last = s.quantities[-1]
     others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
     kind = rng.random()
     if others and kind < 0.45:
         group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
         names = [q.owner for q in group]
-        total = sum(q.value for q in group)
-        numbers = " + ".join(str(q.value) for q in group)
         ask = f"How many {item} did {', '.join(names[:-1])} and {names[-1]} {do} together?"
-        facts = ", ".join(f"{q.owner} {did} {q.value}" for q in group)
+        facts, expression, total = _sum_of(group)
         skill = "total of two" if len(group) == 2 else "total of three"
-        return ask, group, _line(f"{facts}, so together they {did} {numbers}", skill, total)
+        return ask, group, _line(f"{facts}, and", expression, "together they have", skill, total)
     if others and kind < 0.65:
         a, b = sorted((rng.choice(others), last), key=lambda q: -q.value)
         ask = f"How many more {item} did {a.owner} {do} than {b.owner}?"
-        text = f"{a.owner} {did} {a.value} and {b.owner} {did} {b.value}, so the difference is "
-        line = _line(f"{text}{a.value} - {b.value}", "difference", a.value - b.value)
-        return ask, [a, b], line
+        fact = f"{a.owner} has {a.value} and {b.owner} has {b.value}, and"
+        gap = a.value - b.value
+        return ask, [a, b], _line(fact, f"{a.value} - {b.value}", "the difference is", "difference", gap)
     if last.value <= 200 and kind < 0.8:
         price = rng.randint(2, 9)
         ask = f"{last.owner} gets ${price} for each of them. How many dollars is that?"
-        text = f"{last.owner} {did} {last.value} {item} at ${price} each, which makes "
-        return ask, [last], _line(f"{text}{last.value} * {price}", "money", last.value * price)
+        fact = f"{last.owner} has {last.value} and gets ${price} for each, and"
+        paid = last.value * price
+        return ask, [last], _line(fact, f"{last.value} * {price}", "the pay in dollars is", "money", paid)
     return f"How many {item} did {last.owner} {do}?", [last], None
 
 
@@ -308,8 +298,8 @@ def generate(rng: random.Random) -> NanoProblem:
         theme = rng.choice(THEMES)
         names = rng.sample(NAMES, 16)
         story = Story(rng, theme, rng.choice(theme.items), names)
-        size = rng.choice((2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10))
-        hard = min(rng.choices((0, 1, 2, 3), (26, 30, 28, 16))[0], max(1, size // 2))
+        size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
+        hard = min(rng.choices((0, 1, 2, 3), (28, 16, 28, 28))[0], max(1, (size + 1) // 2))
         _grow(story, size, hard)
         ask, roots, last = _ask(story)
         steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
