@@ -5,17 +5,17 @@ Both forms of the environment, single and batched, are made of this.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.engine import Engine
-from stepwise.errors import BackendError, ContextOverflow
+from stepwise.engine import Engine, failed
+from stepwise.errors import BackendError
 from stepwise.features import FEATURES, HIGH, LOW, observe
 from stepwise.types import Look, Problem, Trace
-from stepwise.verify import equivalent
 
 Observation = NDArray[np.float32]
 OBSERVATION_LOW = np.append(LOW, np.float32(0.0))
@@ -60,41 +60,36 @@ class Episode:
         self.trace = engine.start(problem)
 
     async def begin(self) -> Observation:
-        """Look for the first time. A model that fails here is met again by the first action."""
+        """Look for the first time. If a model fails here, the first action ends the episode."""
         await self._see()
         return self._observe()
 
     async def act(self, action: int) -> Transition:
         """Let model number ``action`` write the next step, then look again."""
         spent = self.trace.cost
-        try:
-            self.trace = await self._engine.advance(self.trace, self._engine.models[action])
-        except ContextOverflow as error:
-            self._end("context", error)
-        except BackendError as error:
-            self._end("error", error)
+        if self.trace.stop is None:
+            await self._grow(self._engine.advance(self.trace, self._engine.models[action]))
         await self._see()
         trace = self.trace
-        correct = trace.stop == "answered" and equivalent(trace.answer, trace.problem.answer)
+        correct = trace.correct
         cost = (trace.cost - spent) / self._scale
         info: dict[str, Any] = {"cost": cost}
         if trace.stop is not None:
             info |= {"trace": trace, "correct": correct, "total_cost": trace.cost / self._scale}
-        failed = trace.stop == "error"
-        ended = trace.stop is not None and not failed
-        return Transition(self._observe(), correct - self._price * cost, ended, failed, info)
+        broken = trace.stop == "error"
+        ended = trace.stop is not None and not broken
+        return Transition(self._observe(), correct - self._price * cost, ended, broken, info)
 
     async def _see(self) -> None:
         if self.trace.stop is None:
-            try:
-                self.trace = await self._engine.look(self.trace, self._look)
-            except ContextOverflow as error:
-                self._end("context", error)
-            except BackendError as error:
-                self._end("error", error)
+            await self._grow(self._engine.look(self.trace, self._look))
 
-    def _end(self, stop: Any, error: Exception) -> None:
-        self.trace = Trace(self.trace.problem, self.trace.steps, stop, str(error), self.trace.draft)
+    async def _grow(self, change: Coroutine[Any, Any, Trace]) -> None:
+        """Apply a change to the chain; a model that fails ends it."""
+        try:
+            self.trace = await change
+        except BackendError as error:
+            self.trace = failed(self.trace, error)
 
     def _observe(self) -> Observation:
         models = self._engine.models

@@ -37,6 +37,8 @@ class Task:
     cost_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        for problem in self.problems:
+            self.engine.start(problem)  # an unusable question is refused now, not in mid-training
         if not self.problems or any(not problem.answer for problem in self.problems):
             raise ConfigError("problems must not be empty, and each needs a gold answer.")
         if self.look not in LOOKS:
@@ -45,7 +47,7 @@ class Task:
         lowest = 0.0 if prices[0] == prices[1] else 1e-6
         if not lowest <= prices[0] <= prices[1] <= MAX_PRICE:
             raise ConfigError(f"price must lie in [0, {MAX_PRICE:g}] (a range above 0), not {self.price}.")
-        if self.cost_scale <= 0.0:
+        if not self.cost_scale > 0.0:
             raise ConfigError(f"cost_scale must be positive, not {self.cost_scale}.")
 
     @property

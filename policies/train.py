@@ -20,7 +20,6 @@ from stepwise.features import FEATURES
 from stepwise.pair import Pair
 from stepwise.routers import Always, PolicyArtifact
 from stepwise.types import Problem
-from stepwise.verify import equivalent
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Refe
     costs, correct = [], []
     async for trace in engine.solve_many(problems, Always(engine.models[-1])):
         costs.append(trace.cost)
-        correct.append(equivalent(trace.answer, trace.problem.answer))
+        correct.append(trace.correct)
     return Reference(float(np.mean(costs)), float(np.mean(correct)), len(costs))
 
 
@@ -115,7 +114,7 @@ def train(
         model = PPO(
             GainCostPolicy,
             batch,
-            learning_rate=lambda left: rate * left,
+            learning_rate=lambda left: rate * max(left, 0.0),
             policy_kwargs={"width": policy["width"]},
             seed=seed,
             device="cpu",

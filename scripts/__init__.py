@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -33,11 +34,16 @@ def guarded(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def run(cfg: DictConfig) -> None:
         try:
             main(cfg)
+        except InstantiationException as error:  # Hydra wraps what a constructor raises
+            if not isinstance(error.__cause__, StepwiseError):
+                raise
+            sys.exit(_refused(error.__cause__))
         except (StepwiseError, OmegaConfBaseException) as error:
-            print(
-                f"{main.__module__.removeprefix('__main__') or Path(sys.argv[0]).stem}: {error}",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+            sys.exit(_refused(error))
 
     return run
+
+
+def _refused(error: Exception) -> int:
+    print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+    return 2

@@ -1,6 +1,6 @@
 """Find the threshold that keeps a policy's cost within a budget, on the calibration split.
 
-    python -m scripts.calibrate budget=0.4 policy=outputs/train/policy
+    python -m scripts.calibrate budget=0.4 artifact=outputs/train/policy
 
 Writes the whole curve (accuracy and cost by threshold) into the policy's artifact, so that
 ``stepwise.load_router(policy, budget=...)`` serves any budget that it reaches.
@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
-    router = load_router(cfg.policy, threshold=1.0)
+    router = load_router(cfg.artifact, threshold=1.0)
     router.artifact.check_pair(pair.name, pair.fingerprint)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
     engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
@@ -50,6 +50,7 @@ def main(cfg: DictConfig) -> None:
                 problems,
                 field,
                 output / "rows.jsonl",
+                setting=f"{pair.fingerprint} {cfg.backend}",
                 concurrency=cfg.concurrency,
                 progress=lambda n: progress.advance(task, n),
             )
@@ -65,7 +66,7 @@ def main(cfg: DictConfig) -> None:
         cost[reference.key],
         split,
     )
-    replace(router.artifact, curve=curve).save(cfg.policy)
+    replace(router.artifact, curve=curve).save(cfg.artifact)
     _report(curve, cfg.budget, output)
 
 

@@ -41,6 +41,7 @@ def main(cfg: DictConfig) -> None:
                 problems,
                 field,
                 output / "rows.jsonl",
+                setting=f"{pair.fingerprint} {cfg.backend}",
                 concurrency=cfg.concurrency,
                 progress=lambda n: progress.advance(task, n),
             )

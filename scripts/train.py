@@ -22,6 +22,8 @@ from envs import RoutingVectorEnv
 from policies.train import Reference, measure_reference, train
 from scripts import console, guarded
 from stepwise import provenance
+from stepwise.errors import ConfigError
+from stepwise.evaluation import digest
 from stepwise.store import SqliteStore
 
 
@@ -29,8 +31,9 @@ from stepwise.store import SqliteStore
 @guarded
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
+    _same_run(output, cfg, pair.fingerprint)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
     engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = _reference(output, engine, problems[: cfg.reference_problems])
@@ -49,6 +52,24 @@ def main(cfg: DictConfig) -> None:
     artifact.save(output / "policy")
     engine.run(engine.close())
     console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+
+
+def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
+    """A folder holds one run: going on under other settings would mix two (more steps are fine).
+
+    Raises:
+        ConfigError: if the folder was started with another pair or configuration.
+    """
+    policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
+    policy.pop("total_steps")
+    dataset: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    about = (fingerprint, policy, dataset, cfg.seed, cfg.cost, cfg.problems, cfg.reference_problems)
+    setting, file = digest(about), output / "setting"
+    if file.exists() and file.read_text() != setting:
+        raise ConfigError(
+            f"output: {output} holds a run with another pair or configuration; choose another folder."
+        )
+    file.write_text(setting)
 
 
 def _price(value: Any) -> float | tuple[float, float]:

@@ -24,7 +24,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from scripts import guarded
+from stepwise import provenance
 from stepwise.data.nano import NanoProblem, problems
+from stepwise.errors import ConfigError
 
 PROMPT = "{question}\n"
 CHUNK = 4096  # problems drawn at a time; batches are sorted by length within a chunk
@@ -155,6 +158,7 @@ def train_model(
             optim.load_state_dict(saved)
         seen, step = state["seen"], state["step"]
     model = copy.deepcopy(master).to(torch.bfloat16).train()
+    model.model.rotary_emb = copy.deepcopy(master.model.rotary_emb)  # bf16 would round its frequencies
     started, before = time.time(), seen
     label = f"{name} {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -238,9 +242,11 @@ def step_accuracy(
 
 
 @hydra.main(version_base=None, config_path="../configs", config_name="train_nano")
+@guarded
 def main(cfg: DictConfig) -> None:
-    output = Path(cfg.output)
-    output.mkdir(parents=True, exist_ok=True)
+    if cfg.only not in (None, *cfg.models):
+        raise ConfigError(f"only must be one of {', '.join(cfg.models)}, not {cfg.only!r}.")
+    output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml")
     torch.set_num_threads(cfg.threads)
     tokenizer_dir = output / "tokenizer"

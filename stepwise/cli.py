@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from stepwise import __version__, load_pair, load_router
 from stepwise.backends import BACKENDS
 from stepwise.cost import CostModel
-from stepwise.engine import Engine
+from stepwise.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.pair import COSTS
 from stepwise.routers import Always
@@ -80,16 +81,19 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 
 def _solve(options: argparse.Namespace, console: Console) -> None:
+    check_question(options.question)
     pair = load_pair(options.pair)
+    names = [model.name for model in pair.models]
     router: Router
-    if options.router in [model.name for model in pair.models]:
+    if options.router in names:
         router = Always(options.router)
     else:
         budget = 0.4 if options.budget is None and options.threshold is None else options.budget
         policy = load_router(options.router, budget=budget, threshold=options.threshold)
         policy.artifact.check_pair(pair.name, pair.fingerprint)
         router = policy
-    engine = pair.engine(backend=options.backend, cost=options.cost)
+    pool = [names[0], options.router, names[-1]] if options.router in names else None
+    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool)
     trace = engine.solve_sync(options.question, router)
     engine.run(engine.close())
     _show(trace, engine, engine.cost, console)
@@ -149,9 +153,9 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
 
 def _probe(module: str, purpose: str, remedy: str) -> str:
     if find_spec(module) is None:
-        return f"[yellow]missing[/yellow] {purpose}: {remedy}"
+        return f"[yellow]missing[/yellow] {purpose}: {escape(remedy)}"
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        return f"[red]broken[/red]  {purpose}: importing {module} failed: {error}"
+        return f"[red]broken[/red]  {purpose}: importing {module} failed: {escape(str(error))}"
     return f"[green]ok[/green]      {purpose}: {module} {getattr(found, '__version__', '')}"

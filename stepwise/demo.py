@@ -60,13 +60,16 @@ def run(
     store = SqliteStore(folder / "steps.db")
     engine = pair.engine(backend=backend, store=store)
     field = contenders(policy)
+    setting = f"{pair.fingerprint} {backend}"
     with bar(console) as progress:
         task = progress.add_task("solving", total=len(problems) * len(field))
 
         def seen(count: int) -> None:
             progress.advance(task, count)
 
-        rows = engine.run(evaluate(engine, problems, field, folder / "rows.jsonl", progress=seen))
+        rows = engine.run(
+            evaluate(engine, problems, field, folder / "rows.jsonl", setting=setting, progress=seen)
+        )
     engine.run(engine.close())
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}

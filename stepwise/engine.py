@@ -7,6 +7,7 @@ nothing of routers' internals, stores, HTTP or configuration files.
 Accounting. A chain pays for every token that a model computed for it: prompts, drafts, probes,
 rejected drafts. Prompt tokens count as cached only if the server had them cached *and* this very
 chain had sent them before, so the cost of a chain does not depend on what else ran on the server.
+(Backends that remember completions model the server's part: see `stepwise.stored`.)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from stepwise import signals
@@ -28,6 +30,30 @@ from stepwise.types import Decision, Look, Problem, Router, Step, Trace, Usage, 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
 """Characters. Longer questions are refused before anything is tokenised."""
+
+
+@lru_cache
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="stepwise", daemon=True).start()
+    return loop
+
+
+def check_question(question: str) -> None:
+    """What can be said of a question without a model.
+
+    Raises:
+        ConfigError: if it is empty or longer than `MAX_QUESTION`.
+    """
+    if not question.strip():
+        raise ConfigError("question must not be empty.")
+    if len(question) > MAX_QUESTION:
+        raise ConfigError(f"question is too long: {len(question)} characters, at most {MAX_QUESTION}.")
+
+
+def failed(trace: Trace, error: BackendError) -> Trace:
+    """The trace as a failure left it: the error is data, and what was spent stays charged."""
+    return replace(trace, stop="context" if isinstance(error, ContextOverflow) else "error", error=str(error))
 
 
 class Engine:
@@ -64,7 +90,6 @@ class Engine:
         self.cost = cost
         self._prompt = prompt
         self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     # Growing a chain
 
@@ -76,16 +101,16 @@ class Engine:
         """
         if isinstance(problem, str):
             problem = Problem("question", problem)
-        if not problem.question.strip():
-            raise ConfigError("question must not be empty.")
-        size, trace = len(problem.question), Trace(problem)
+        check_question(problem.question)
+        trace = Trace(problem)
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        if size > MAX_QUESTION or len(self._prefix(trace, self.models[0])) > room:
+        size = len(self._prefix(trace, self.models[0]))
+        if size > room:
             raise ConfigError(
-                f"question is too long: {size} characters, where the models' context leaves room "
-                f"for {max(room, 0)} tokens; shorten it or use models with a longer context."
+                f"question is too long: {size} tokens, where the models' context leaves room for "
+                f"{max(room, 0)}; shorten it or use models with a longer context."
             )
-        return trace
+        return replace(trace, prompt_tokens=size)
 
     async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
@@ -113,7 +138,7 @@ class Engine:
         else:
             step = self._replace(draft, await self._write(trace, model, self.rule.max_step_tokens))
         steps = (*trace.steps, replace(step, decision=decision))
-        return Trace(trace.problem, steps, self.rule.stop_after(step.finish, len(steps)))
+        return replace(trace, steps=steps, stop=self.rule.stop_after(step.finish, len(steps)), draft=None)
 
     async def look(self, trace: Trace, look: Look) -> Trace:
         """Put into the trace what a router wants to see before it decides."""
@@ -127,10 +152,8 @@ class Engine:
             trace = await self.look(trace, router.look)
             decision = router.decide(trace)
             return await self.advance(trace, decision.model, decision)
-        except ContextOverflow as error:
-            return replace(trace, stop="context", error=str(error))
         except BackendError as error:
-            return replace(trace, stop="error", error=str(error))
+            return failed(trace, error)
 
     # Solving
 
@@ -160,6 +183,8 @@ class Engine:
             except StepwiseError as error:
                 return Trace(problem, stop="error", error=str(error))
 
+        if concurrency < 1:
+            raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
         waiting = iter(problems)
         running: set[asyncio.Task[Trace]] = set()
         try:
@@ -174,13 +199,20 @@ class Engine:
         finally:
             for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the engine's own event loop, from synchronous code (also notebooks)."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Run a coroutine to its end from synchronous code, also in notebooks.
+
+        All engines of a process share one event loop in a thread of its own. An interrupt cancels
+        the work.
+        """
+        future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def solve_sync(self, problem: Problem | str, router: Router) -> Trace:
         """`solve` for synchronous code."""

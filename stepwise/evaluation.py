@@ -5,12 +5,14 @@ A run that is killed and started again keeps every row that it had and computes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,6 @@ from stepwise import metrics
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Problem, Router, Step, Trace
-from stepwise.verify import equivalent
 
 Row = dict[str, Any]
 
@@ -36,16 +37,17 @@ class Contender:
         return self.router.name, self.threshold
 
 
-def make_row(trace: Trace, contender: Contender, wall_s: float) -> Row:
+def make_row(trace: Trace, contender: Contender, setting: str, wall_s: float) -> Row:
     """Everything that is kept of a trace. A chain that failed counts as wrong, with its error."""
     problem = trace.problem
     return {
+        "setting": setting,
         "problem": problem.id,
         "question": problem.question,
         "gold": problem.answer,
         "router": contender.router.name,
         "threshold": contender.threshold,
-        "correct": trace.stop == "answered" and equivalent(trace.answer, problem.answer),
+        "correct": trace.correct,
         "cost": trace.cost,
         "answer": trace.answer,
         "stop": trace.stop,
@@ -69,6 +71,11 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
+def digest(*parts: object) -> str:
+    """A short hash of what a result depends on, so that a resumed run never mixes two settings."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
 def read_rows(path: Path) -> list[Row]:
     """Rows of an earlier run; a last line that was cut off by a kill is dropped."""
     if not path.exists():
@@ -88,39 +95,67 @@ async def evaluate(
     contenders: Iterable[Contender],
     path: Path,
     *,
+    setting: str = "",
     concurrency: int = 64,
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Row]:
     """Solve every problem with every contender, appending to the rows file as results come.
 
     Args:
-        path: of the rows (JSON Lines). Rows found there are kept and not computed again.
+        path: of the rows (JSON Lines). Rows found there that were made under the same setting, by
+            the same router, on the same problem, and without an error, are kept as they are.
+        setting: identifies what else the results depend on (pair, cost unit, backend).
         progress: called with the number of rows that became available.
 
     Raises:
-        ConfigError: if the file cannot be written.
+        ConfigError: if two problems or two contenders cannot be told apart, or the file cannot be
+            written.
     """
-    wanted = {problem.id for problem in problems}
     contenders = list(contenders)
-    keys = {contender.key for contender in contenders}
-    rows = [row for row in read_rows(path) if row["problem"] in wanted and _key(row) in keys]
-    known = {(*_key(row), row["problem"]) for row in rows}
+    _distinct("problems", [problem.id for problem in problems])
+    _distinct("routers", [contender.key for contender in contenders])
+    wanted = {
+        (digest(setting, engine.cost.unit, contender.router), *contender.key, problem.id, problem.question)
+        for contender in contenders
+        for problem in problems
+    }
+    rows = [row for row in read_rows(path) if _identity(row) in wanted and row["error"] is None]
+    known = {_identity(row) for row in rows}
     progress(len(known))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"output: {path} cannot be written: {error.strerror}.") from error
-    with path.open("a", encoding="utf-8") as file:
+    with _appending(path) as file:
         for contender in contenders:
-            missing = [p for p in problems if (*contender.key, p.id) not in known]
+            made_by = digest(setting, engine.cost.unit, contender.router)
+            missing = [p for p in problems if (made_by, *contender.key, p.id, p.question) not in known]
             began = time.perf_counter()
             async for trace in engine.solve_many(missing, contender.router, concurrency=concurrency):
-                row = make_row(trace, contender, time.perf_counter() - began)
+                row = make_row(trace, contender, made_by, time.perf_counter() - began)
                 rows.append(row)
                 print(json.dumps(row), file=file, flush=True)
                 progress(1)
     return rows
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    return row["setting"], row["router"], row["threshold"], row["problem"], row["question"]
+
+
+def _distinct(what: str, names: Sequence[object]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{what}: {twice[0]!r} occurs twice; each needs a name of its own.")
+
+
+def _appending(path: Path) -> IO[str]:
+    """The rows file, opened to append; a last line that a kill cut off is closed first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"output: {path} cannot be written: {error.strerror}.") from error
+    if torn:
+        file.write("\n")
+    return file
 
 
 def _key(row: Row) -> tuple[str, float | None]:

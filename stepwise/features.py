@@ -60,7 +60,6 @@ def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
     signals = draft.signals if draft else None
     accepted = [step.signals.min_logprob for step in steps if step.model == small]
     written = sum(len(step.token_ids) for step in steps)
-    question = _question_tokens(trace)
     values = (
         math.exp(signals.min_logprob) if signals else 0.0,
         signals.min_logprob / 5 if signals else 0.0,
@@ -69,8 +68,8 @@ def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
         signals.margin if signals else 0.0,
         signals.length / 64 if signals else 0.0,
         len(steps) / 16,
-        question / 256,
-        (question + written - _read(trace, large)) / 512,
+        trace.prompt_tokens / 256,
+        (trace.prompt_tokens + written - _read(trace, large)) / 512,
         1.0 - len(accepted) / len(steps) if steps else 0.0,
         float(bool(steps) and steps[-1].model != small),
         math.exp(min(accepted, default=0.0)),
@@ -79,19 +78,11 @@ def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
     return np.clip(np.array(values, dtype=np.float32), LOW, HIGH)
 
 
-def _question_tokens(trace: Trace) -> int:
-    """Tokens of the prompt: what the first call of the chain was sent."""
-    first = trace.steps[0].draft or trace.steps[0] if trace.steps else trace.draft
-    if first is None:
-        return 0
-    return min(usage.prompt for usage in first.usage.values())
-
-
 def _read(trace: Trace, model: str) -> int:
     """Tokens of the chain that a model has already processed: up to the last step that it wrote."""
     written = 0
     for i in reversed(range(len(trace.steps))):
         if trace.steps[i].model == model:
             written = sum(len(step.token_ids) for step in trace.steps[: i + 1])
-            return _question_tokens(trace) + written
+            return trace.prompt_tokens + written
     return 0

@@ -52,6 +52,10 @@ class Pair:
         names = [model.name for model in self.models]
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"pair {self.name!r}: models need distinct names, got {names}.")
+        if "{question}" not in self.prompt:
+            raise ConfigError(f"prompt must contain {{question}}, which {self.prompt!r} does not.")
+        object.__setattr__(self, "models", tuple(self.models))
+        _ = self.rule  # refuses a separator or limits that cannot work
 
     @property
     def rule(self) -> StepRule:
@@ -76,6 +80,9 @@ class Pair:
             return Tokens()
         if unit == "flops":
             return Flops({model.name: checkpoint.parameters(model.path) for model in self.models})
+        unpriced = [model.name for model in self.models if model.price is None]
+        if unpriced:
+            raise ConfigError(f"model {unpriced[0]!r} has no price; add one to the pair or use cost=flops.")
         return Dollars({model.name: model.price for model in self.models if model.price})
 
     def engine(
@@ -110,7 +117,7 @@ class Pair:
         backends: dict[str, Backend] = {}
         for model in chosen:
             opened = open_backend(backend, model.path, share=len(chosen))
-            backends[model.name] = StoredBackend(opened, store) if store else opened
+            backends[model.name] = opened if store is None else StoredBackend(opened, store)
         return Engine(
             backends, prompt=self.prompt, rule=self.rule, cost=price, temperature=temperature, seed=seed
         )

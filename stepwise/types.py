@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 Look = Literal["before", "probe", "after_draft"]
@@ -126,13 +126,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A chain of thought so far. ``draft`` is a step that waits for the router's verdict."""
+    """A chain of thought so far.
+
+    Attributes:
+        stop: why it ended; None while it can go on.
+        error: what failed, when something did.
+        draft: a step that waits for the router's verdict.
+        prompt_tokens: length of the prompt in the cheapest model's tokens.
+    """
 
     problem: Problem
     steps: tuple[Step, ...] = ()
     stop: Stop | None = None
     error: str | None = None
-    draft: Step | None = field(default=None, compare=False)
+    draft: Step | None = None
+    prompt_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -144,6 +152,13 @@ class Trace:
         from stepwise.verify import extract_answer
 
         return extract_answer(self.text)
+
+    @property
+    def correct(self) -> bool:
+        """Whether the model closed its answer and the answer is the gold one."""
+        from stepwise.verify import equivalent
+
+        return self.stop == "answered" and equivalent(self.answer, self.problem.answer)
 
     @property
     def usage(self) -> dict[str, Usage]:

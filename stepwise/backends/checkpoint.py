@@ -29,6 +29,10 @@ def resolve(path: str) -> Path:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ConfigError(f"model path {path!r}: {name} is missing from {folder}.")
+        try:
+            json.loads((folder / name).read_bytes())
+        except ValueError as error:
+            raise ConfigError(f"checkpoint file {folder / name} is damaged; fetch it again.") from error
     weights = _weights(folder)
     if not weights:
         raise ConfigError(f"model path {path!r}: no *.safetensors file in {folder}.")

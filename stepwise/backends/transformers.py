@@ -108,7 +108,7 @@ class TransformersBackend:
     Args:
         path: folder of a checkpoint, or the id of a downloaded hub model.
         dtype: of the computation; float32 gives the same tokens whatever else is in the batch.
-        device: "cpu", "cuda", "mps"; the best one present when not given.
+        device: "cpu", "cuda" or "mps"; when not given, "cuda" if there is one, else "cpu".
         max_batch: requests decoded together; more wait their turn.
         cache_mib: memory for the keys and values of finished sequences.
         threads: CPU threads of this model's computation; PyTorch's default when not given. Models
@@ -129,7 +129,9 @@ class TransformersBackend:
         threads: int | None = None,
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         folder = checkpoint.resolve(path)
         self.revision = f"{checkpoint.revision(path)}-{dtype}"
         self.tokenizer = checkpoint.tokenizer_id(path)
@@ -222,9 +224,9 @@ class TransformersBackend:
             row = waiting.pop(0)
             length, kv = self._prefixes.longest(tuple(row.ids[:-1]))
             row.cached = length
-            if kv is not None:
-                self._batch.copy_in(len(self._rows), kv)
             self._rows.append(row)
+            if kv is not None:
+                self._batch.copy_in(len(self._rows) - 1, kv)
         if len(self._rows) > low:
             self._advance(low)
 

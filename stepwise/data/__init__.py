@@ -35,8 +35,11 @@ def load_dataset(name: str, *, split: str = "test", limit: int = 1000, seed: int
         raise ConfigError(
             f"dataset must be one of {', '.join(DATASETS)} or the path of a JSON Lines file, not {name!r}."
         )
-    with Path(name).open(encoding="utf-8") as lines:
-        return [_problem(name, number, line) for number, line in enumerate(islice(lines, limit), 1)]
+    with Path(name).open(encoding="utf-8", errors="replace") as lines:
+        problems = [_problem(name, number, line) for number, line in enumerate(islice(lines, limit), 1)]
+    if not problems:
+        raise ConfigError(f"dataset {name!r} has no lines.")
+    return problems
 
 
 def _problem(file: str, number: int, line: str) -> Problem:

@@ -6,6 +6,7 @@ Running it takes NumPy alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 WEIGHTS = ("w0", "b0", "w1", "b1", "gain_w", "gain_b", "cost_w", "cost_b")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PolicyArtifact:
     """What `load_router` loads.
 
@@ -91,6 +92,11 @@ class PolicyArtifact:
                 f"this version observes {', '.join(FEATURES)}: train it again."
             )
         return artifact
+
+    def __repr__(self) -> str:
+        """Identifies the policy by its content, as frozen values do."""
+        content = b"".join(self.weights[name].tobytes() for name in WEIGHTS)
+        return f"PolicyArtifact({self.fingerprint}, {hashlib.sha256(content).hexdigest()[:16]}, {self.look})"
 
     def check_pair(self, name: str, fingerprint: str) -> None:
         """Refuse to route another pair than the one that the policy was trained on.

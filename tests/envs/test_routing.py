@@ -24,7 +24,9 @@ PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
 
 def make(**options: Any) -> gymnasium.Env[Any, Any]:
     assert envs.__file__
-    return gymnasium.make("stepwise/Routing-v0", engine=engine(), problems=PROBLEMS, cost_scale=1e3, **options)
+    return gymnasium.make(
+        "stepwise/Routing-v0", engine=engine(), problems=PROBLEMS, cost_scale=1e3, **options
+    )
 
 
 @pytest.mark.parametrize("look", ["before", "probe", "after_draft"])
@@ -58,7 +60,7 @@ def test_the_return_is_correctness_minus_the_price_of_the_cost() -> None:
 
 def test_actions_choose_the_writer_and_only_the_large_model_is_right_here() -> None:
     assert play(make(), lambda _: 0, problem=0)[1]["correct"] is False
-    total, info = play(make(), lambda o: int(o[0] < 0.5), problem=0)
+    _, info = play(make(), lambda o: int(o[0] < 0.5), problem=0)
     assert info["correct"] and [step.model for step in info["trace"].steps][1] == "large"
 
 
@@ -81,6 +83,19 @@ def test_a_failed_model_truncates_and_a_limit_terminates() -> None:
     _, reward, terminated, truncated, info = env.step(1)
     assert (terminated, truncated) == (False, True)
     assert info["trace"].error == "gone" and not info["correct"] and reward == 0.0
+
+
+def test_a_draft_that_fails_ends_the_episode_at_the_first_action() -> None:
+    world = engine()
+
+    async def fail(_: str) -> None:
+        raise BackendError("gone")
+
+    world.backends["small"]._before = fail  # type: ignore[attr-defined]
+    env = RoutingEnv(world, PROBLEMS, look="after_draft")
+    env.reset(seed=0)
+    _, _, terminated, truncated, info = env.step(1)
+    assert (terminated, truncated) == (False, True) and info["trace"].error == "gone"
 
 
 def test_the_price_is_drawn_per_episode_and_observed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,14 @@ POLICY: dict[str, Any] = {
     "total_steps": 16_384,
     "look": "after_draft",
     "width": 32,
-    "ppo": {"n_steps": 64, "batch_size": 512, "n_epochs": 6, "learning_rate": 0.003, "gamma": 1.0, "ent_coef": 0.003},
+    "ppo": {
+        "n_steps": 64,
+        "batch_size": 512,
+        "n_epochs": 6,
+        "learning_rate": 0.003,
+        "gamma": 1.0,
+        "ent_coef": 0.003,
+    },
 }
 
 
@@ -57,7 +65,7 @@ def test_a_higher_price_never_makes_the_large_model_likelier() -> None:
     for price in (0.0, 0.1, 1.0, 10.0):
         trace[0, -1] = price_feature(price)
         logits.append(body.forward_actor(trace)[0])
-    assert all((b[1:] < a[1:]).all() and b[0] == 0 for a, b in zip(logits, logits[1:], strict=False))
+    assert all((b[1:] < a[1:]).all() and b[0] == 0 for a, b in pairwise(logits))
 
 
 def test_ppo_learns_to_call_the_large_model_where_the_small_one_fails(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     assert list((tmp_path / "train" / "tensorboard").rglob("events*"))
     policy = tmp_path / "train" / "policy"
     calibrated = run(
-        "scripts.calibrate", f"policy={policy}", f"output={tmp_path}/calibrate", store, "n=20", "budget=1.0",
-        "thresholds=[0.1,1.0,1000.0]",
+        "scripts.calibrate", f"artifact={policy}", f"output={tmp_path}/calibrate", store,
+        "n=20", "budget=1.0", "thresholds=[0.1,1.0,1000.0]",
     )  # fmt: skip
     assert calibrated.returncode == 0, calibrated.stderr
     assert json.loads((policy / "policy.json").read_text())["curve"]["n"] == 20
@@ -50,7 +50,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     "arguments, message",
     [
         (["scripts.calibrate", "budget=1.5"], "budget must lie in (0, 1]"),
-        (["scripts.calibrate", "policy=/no/such"], "router must be one of nano-ppo or the folder"),
+        (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
         (["scripts.evaluate", "dataset.name=nanno", "output=/tmp"], "dataset must be one of nano"),
         (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),
         (["scripts.evaluate", "output=/dev/null/x"], "output: /dev/null/x cannot be written"),

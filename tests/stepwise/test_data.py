@@ -13,7 +13,9 @@ from stepwise.errors import ConfigError
 
 def test_a_json_lines_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
-    file.write_text(json.dumps({"question": "1 + 1?", "answer": 2}) + "\n" + '{"question":"q","answer":"a","id":"x"}\n')
+    file.write_text(
+        json.dumps({"question": "1 + 1?", "answer": 2}) + "\n" + '{"question":"q","answer":"a","id":"x"}\n'
+    )
     first, second = load_dataset(str(file))
     assert (first.id, first.question, first.answer) == ("mine-1", "1 + 1?", "2")
     assert second.id == "x"

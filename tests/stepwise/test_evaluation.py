@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stepwise.cost import Tokens
 from stepwise.demo import telling, write
 from stepwise.engine import Engine
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import Contender, Row, evaluate, read_rows, summarise
 from stepwise.routers import Always, Confidence, Random, ThresholdRouter
 from tests.worlds import engine, problem
@@ -54,9 +55,45 @@ def test_a_killed_run_loses_and_repeats_nothing(tmp_path: Path, keep: int) -> No
     assert resumed[:keep] == whole[:keep]
 
 
+def test_rows_of_another_setting_are_kept_in_the_file_but_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    first = run(path, engine())
+    other = engine().run(evaluate(engine(), PROBLEMS, FIELD, path, setting="other models"))
+    assert len(other) == len(first) and len(read_rows(path)) == 2 * len(first)
+    in_tokens = engine(cost=Tokens())
+    assert run(path, in_tokens)[0]["cost"] != first[0]["cost"]
+
+
+def test_a_row_with_an_error_is_tried_again(tmp_path: Path) -> None:
+    world = engine()
+
+    async def fail(_: str) -> None:
+        raise BackendError("gone")
+
+    world.backends["large"]._before = fail  # type: ignore[attr-defined]
+    broken = run(tmp_path / "rows.jsonl", world)
+    assert sum(row["error"] is not None for row in broken) > len(PROBLEMS)
+    assert not any(row["correct"] for row in broken if row["error"])
+    repaired = run(tmp_path / "rows.jsonl", engine())
+    assert len(repaired) == len(PROBLEMS) * len(FIELD) and all(row["error"] is None for row in repaired)
+
+
+def test_names_that_occur_twice_are_refused(tmp_path: Path) -> None:
+    for problems, field in ((PROBLEMS[:1] * 2, FIELD), (PROBLEMS, FIELD[:1] * 2)):
+        with pytest.raises(ConfigError, match="occurs twice"):
+            engine().run(evaluate(engine(), problems, field, tmp_path / "rows.jsonl"))
+
+
 def test_the_summary_has_what_readers_rely_on(tmp_path: Path) -> None:
     rows = run(tmp_path / "rows.jsonl", engine())
-    about = {"dataset": "sums", "pair": "world", "cost_unit": "FLOPs", "versions": {}, "command": "", "machine": ""}
+    about = {
+        "dataset": "sums",
+        "pair": "world",
+        "cost_unit": "FLOPs",
+        "versions": {},
+        "command": "",
+        "machine": "",
+    }
     summary = summarise(rows, PROBLEMS, small="small", large="large", seed=0, about=about)
     assert {"dataset", "pair", "n", "seed", "cost_unit", "points", "metrics"} <= set(summary)
     for point in summary["points"]:
@@ -85,5 +122,7 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
         run(tmp_path / "file" / "rows.jsonl", engine())
 
 
-def test_traces_worth_reading_are_mixed() -> None:
-    assert telling([]) == []
+def test_traces_worth_reading_are_mixed(tmp_path: Path) -> None:
+    rows = [{**row, "router": "ppo"} for row in run(tmp_path / "rows.jsonl", engine())]
+    chosen = telling(rows)
+    assert chosen and all(len({step["model"] for step in row["steps"]}) == 2 for row in chosen)

@@ -11,11 +11,15 @@ from stepwise import Model, Pair, load_dataset, load_pair, load_router
 from stepwise.backends import checkpoint
 from stepwise.errors import ConfigError
 from stepwise.routers import Always
+from stepwise.store import SqliteStore
 
 
 def test_the_public_surface_is_deliberate() -> None:
-    assert {"Engine", "Problem", "Trace", "Step", "Decision", "Router"} <= set(stepwise.__all__)
-    assert {"load_pair", "load_router", "load_dataset"} <= set(stepwise.__all__)
+    errors = {"StepwiseError", "ConfigError", "BackendError", "ContextOverflow"}
+    errors |= {"InfeasibleTarget", "VerificationError"}
+    values = {"Problem", "Trace", "Step", "Decision", "Usage", "Signals", "Router"}
+    parts = {"Engine", "Model", "Pair", "load_pair", "load_router", "load_dataset"}
+    assert set(stepwise.__all__) == errors | values | parts
     assert all(hasattr(stepwise, name) for name in stepwise.__all__)
 
 
@@ -44,12 +48,24 @@ def test_pools_of_more_than_two_models_run() -> None:
     engine.run(engine.close())
 
 
+def test_a_store_that_is_given_is_used() -> None:
+    store = SqliteStore(":memory:")
+    engine = load_pair("nano").engine(store=store)
+    engine.solve_sync(load_dataset("nano", limit=1)[0], Always("small"))
+    assert len(store) > 0
+    engine.run(engine.close())
+
+
 def test_unknown_names_are_refused_before_anything_loads() -> None:
     with pytest.raises(ConfigError, match="pair must be one of nano, not 'mega'"):
         load_pair("mega")
     pair = load_pair("nano")
     with pytest.raises(ConfigError, match="backend must be one of transformers, vllm"):
         pair.engine(backend="tgi")
+    with pytest.raises(ConfigError, match="model 'small' has no price"):
+        pair.engine(cost="dollars")
+    with pytest.raises(ConfigError, match="prompt must contain"):
+        Pair("p", pair.models, "no place")
     with pytest.raises(ConfigError, match="cost must be one of flops"):
         pair.engine(cost="euros")
     with pytest.raises(ConfigError, match="model must be one of small, middle, large"):

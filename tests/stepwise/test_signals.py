@@ -15,7 +15,9 @@ logprobs = st.lists(st.floats(-20, -1e-3), min_size=2, max_size=12)
 
 
 def test_known_values() -> None:
-    found = measure([math.log(0.5), math.log(0.9)], [[math.log(0.5), math.log(0.5)], [math.log(0.9), math.log(0.1)]])
+    found = measure(
+        [math.log(0.5), math.log(0.9)], [[math.log(0.5), math.log(0.5)], [math.log(0.9), math.log(0.1)]]
+    )
     assert found.min_logprob == math.log(0.5)
     assert found.mean_logprob == pytest.approx((math.log(0.5) + math.log(0.9)) / 2)
     assert found.first_entropy == pytest.approx(math.log(2))
