@@ -21,6 +21,12 @@ from stepwise.pair import Pair
 from stepwise.routers import Always, PolicyArtifact
 from stepwise.types import Problem
 
+SERVED = {
+    "w0": "trunk.0.weight", "b0": "trunk.0.bias", "w1": "trunk.2.weight", "b1": "trunk.2.bias",
+    "gain_w": "gain.weight", "gain_b": "gain.bias", "cost_w": "cost.weight", "cost_b": "cost.bias",
+}  # fmt: skip
+"""The part of the network that serving needs, under the names of the artifact."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -133,13 +139,8 @@ def train(
 def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any]) -> PolicyArtifact:
     """The actor's weights and everything that serving needs to know about them."""
     body: GainCost = model.policy.mlp_extractor
-    layers = {"w0": body.trunk[0], "w1": body.trunk[2], "gain_w": body.gain, "cost_w": body.cost}
-    weights = {}
-    for name, layer in layers.items():
-        weights[name] = layer.weight.detach().numpy()
-        weights[name.replace("w", "b", 1) if len(name) == 2 else name[:-1] + "b"] = (
-            layer.bias.detach().numpy()
-        )
+    state = {name: tensor.numpy() for name, tensor in body.state_dict().items()}
+    weights = {ours: state[theirs] for ours, theirs in SERVED.items()}
     return PolicyArtifact(
         pair=pair.name,
         fingerprint=pair.fingerprint,

@@ -8,7 +8,6 @@ A run that is killed continues where it stopped.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import hydra
@@ -90,7 +89,7 @@ def differences(runs: Any, large: str, cfg: DictConfig) -> list[dict[str, Any]]:
             )
             shown = [None if value != value else round(value, 4) for value in (mean, low, high)]
             lines.append({"to": name, "budget": budget, "difference": shown[0], "ci": shown[1:]})
-    return json.loads(json.dumps(lines))
+    return lines
 
 
 if __name__ == "__main__":

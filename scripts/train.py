@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> None:
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
     engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = _reference(output, engine, problems[: cfg.reference_problems])
-    policy = OmegaConf.to_container(cfg.policy, resolve=True)
+    policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
         engine,
         problems,

@@ -130,5 +130,5 @@ def test_rendering_shows_who_wrote_what() -> None:
     env = make(look="before", render_mode="ansi")
     env.reset(seed=0, options={"problem": 1})
     env.step(1)
-    assert env.render() == "[large] 0 + 3 = 3."  # type: ignore[comparison-overlap]
+    assert env.render() == "[large] 0 + 3 = 3."
     assert np.isfinite(env.reset(seed=1)[0]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_sb3_sees_the_last_observation_and_what_kind_of_end_it_was() -> None:
     env = SB3Routing(RoutingVectorEnv(engine(max_steps=1), PROBLEMS, num_envs=2, look="before"))
     env.seed(0)
     env.reset()
-    observations, rewards, done, infos = env.step(np.zeros(2, int))
+    seen: Any = env.step(np.zeros(2, int))
+    observations, rewards, done, infos = seen
     assert done.all() and rewards.dtype == np.float32
     for slot, info in enumerate(infos):
         assert info["TimeLimit.truncated"] is False

@@ -100,7 +100,7 @@ def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:
     artifact = run(tmp_path, 2048, Reference(1e3, 1.0, 1))
     from stable_baselines3 import PPO
 
-    body = PPO.load(tmp_path / "checkpoint.zip", device="cpu").policy.mlp_extractor
+    body: Any = PPO.load(tmp_path / "checkpoint.zip", device="cpu").policy.mlp_extractor
     world = engine()
     trace = world.run(world.look(world.start(PROBLEMS[0]), "after_draft"))
     features = observe(trace, "small", "large")

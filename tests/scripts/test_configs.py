@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -34,7 +35,7 @@ def test_pairs_and_datasets_can_be_built(group: str) -> None:
 
 @pytest.mark.parametrize("name", ROUTERS)
 def test_routers_bear_the_name_of_their_file(name: str) -> None:
-    group = OmegaConf.load(CONFIGS / "router" / f"{name}.yaml")
+    group: Any = OmegaConf.load(CONFIGS / "router" / f"{name}.yaml")
     make = instantiate(group.router)
     router: Router = make(**{group.knob: group["values"][0]}) if "knob" in group else make()
     assert router.name == name

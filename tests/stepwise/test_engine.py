@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import Dollars, Flops, Price, Tokens
+from stepwise.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine import MAX_QUESTION, Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
@@ -41,7 +41,8 @@ def test_the_large_model_repairs_what_the_small_one_doubts() -> None:
 @settings(max_examples=150, deadline=None)
 def test_cost_is_the_sum_of_measured_usage(numbers: list[int], router: Router, unit: str) -> None:
     prices = {name: Price(1.0 * size, 4.0 * size, 0.1 * size) for name, size in SIZES.items()}
-    cost = {"flops": Flops(SIZES), "tokens": Tokens(), "dollars": Dollars(prices)}[unit]
+    units: dict[str, CostModel] = {"flops": Flops(SIZES), "tokens": Tokens(), "dollars": Dollars(prices)}
+    cost = units[unit]
     world = engine(cost=cost)
     trace = world.solve_sync(problem(*numbers), router)
     assert trace.cost == pytest.approx(cost(trace.usage))

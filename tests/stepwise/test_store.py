@@ -16,7 +16,7 @@ from stepwise.errors import ConfigError
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.store import SqliteStore, key
 from stepwise.stored import StoredBackend
-from stepwise.types import Signals, Usage
+from stepwise.types import Router, Signals, Usage
 from tests.worlds import engine, problem
 
 COMPLETION = Completion("a\n", (97, 10), Usage(5, 2, 2, 0), Signals(-0.1, -0.2, 0.3, 0.9, 2), "stop")
@@ -60,7 +60,7 @@ def test_a_second_sweep_generates_nothing_and_costs_the_same(tmp_path: Path) -> 
         for name, backend in world.backends.items():
             backend.revision = name
             world.backends[name] = StoredBackend(backend, store)
-        routers = [ThresholdRouter(Confidence("min"), t, "confidence") for t in (0.0, 0.5, 2.0)]
+        routers: list[Router] = [ThresholdRouter(Confidence("min"), t, "confidence") for t in (0.0, 0.5, 2.0)]
         routers_and_ends = [*routers, Always("large")]
         costs = [world.solve_sync(problem(1, 9, 2), router).cost for router in routers_and_ends]
         return costs, sum(b.generated for b in world.backends.values() if isinstance(b, StoredBackend))

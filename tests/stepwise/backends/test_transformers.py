@@ -59,7 +59,8 @@ async def test_going_step_by_step_gives_the_uninterrupted_chain(
     line = Sampling(max_tokens=160, stop=("\n",))
 
     async def chain(question: str) -> list[int]:
-        prefix, written = backend.encode(question), []
+        prefix = backend.encode(question)
+        written: list[int] = []
         while True:
             step = await backend.generate((*prefix, *written), line)
             if written:  # everything before the last sampled token was processed already
