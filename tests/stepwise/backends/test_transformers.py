@@ -90,7 +90,7 @@ async def test_signals_are_those_of_the_chosen_tokens(backend: TransformersBacke
 
 async def test_sampling_depends_on_the_seed_and_not_on_the_batch(backend: TransformersBackend) -> None:
     def sampling(seed: int) -> Sampling:
-        return Sampling(max_tokens=24, temperature=1.0, top_p=0.9, seed=seed)
+        return Sampling(max_tokens=24, temperature=2.0, top_p=0.99, seed=seed)
 
     prefix = backend.encode(QUESTIONS[1])
     alone = await backend.generate(prefix, sampling(1))
