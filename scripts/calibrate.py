@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from scripts import console, guarded
 from stepwise import load_router, provenance
 from stepwise.calibration import Curve, measure_curve
-from stepwise.demo import bar
+from stepwise.demo import compare
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, evaluate, table
+from stepwise.evaluation import Contender, table
 from stepwise.routers import Always
 from stepwise.store import SqliteStore
 
@@ -42,20 +42,10 @@ def main(cfg: DictConfig) -> None:
     engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    with bar(console) as progress:
-        task = progress.add_task("calibrating", total=len(field) * len(problems))
-        rows = engine.run(
-            evaluate(
-                engine,
-                problems,
-                field,
-                output / "rows.jsonl",
-                setting=f"{pair.fingerprint} {cfg.backend}",
-                concurrency=cfg.concurrency,
-                progress=lambda n: progress.advance(task, n),
-            )
-        )
-    engine.run(engine.close())
+    setting = f"{pair.fingerprint} {cfg.backend}"
+    rows = compare(
+        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
+    )
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     split = hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from scripts import console, guarded
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, evaluate, samples, summarise
+from stepwise.evaluation import Contender, samples, summarise
 from stepwise.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.store import SqliteStore
@@ -32,20 +32,10 @@ def main(cfg: DictConfig) -> None:
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
-    with demo.bar(console) as progress:
-        task = progress.add_task("evaluating", total=len(field) * len(problems))
-        rows = engine.run(
-            evaluate(
-                engine,
-                problems,
-                field,
-                output / "rows.jsonl",
-                setting=f"{pair.fingerprint} {cfg.backend}",
-                concurrency=cfg.concurrency,
-                progress=lambda n: progress.advance(task, n),
-            )
-        )
-    engine.run(engine.close())
+    setting = f"{pair.fingerprint} {cfg.backend}"
+    rows = demo.compare(
+        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
+    )
     small, large = engine.models[0], engine.models[-1]
     about = {"dataset": cfg.dataset.name, "pair": pair.name, "cost_unit": engine.cost.unit}
     summary = summarise(

@@ -19,9 +19,11 @@ from rich.progress import (
 from rich.table import Table
 
 from stepwise import load_dataset, load_pair, load_router, provenance, report
+from stepwise.engine import Engine
 from stepwise.evaluation import Contender, Row, evaluate, summarise
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store import SqliteStore
+from stepwise.types import Problem
 
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.05, 0.15, 0.3, 0.5, 0.7, 1.0, 1.4)
@@ -59,18 +61,8 @@ def run(
     problems = load_dataset("nano", split="test", limit=n)
     store = SqliteStore(folder / "steps.db")
     engine = pair.engine(backend=backend, store=store)
-    field = contenders(policy)
     setting = f"{pair.fingerprint} {backend}"
-    with bar(console) as progress:
-        task = progress.add_task("solving", total=len(problems) * len(field))
-
-        def seen(count: int) -> None:
-            progress.advance(task, count)
-
-        rows = engine.run(
-            evaluate(engine, problems, field, folder / "rows.jsonl", setting=setting, progress=seen)
-        )
-    engine.run(engine.close())
+    rows = compare(engine, problems, contenders(policy), folder, setting=setting, console=console)
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}
     summary = summarise(rows, problems, small="small", large="large", seed=0, about=about)
@@ -79,9 +71,33 @@ def run(
     return summary
 
 
-def bar(console: Console) -> Progress:
+def compare(
+    engine: Engine,
+    problems: Sequence[Problem],
+    field: Sequence[Contender],
+    folder: Path,
+    *,
+    setting: str,
+    console: Console,
+    concurrency: int = 64,
+) -> list[Row]:
+    """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    try:
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+            task = progress.add_task("solving", total=len(problems) * len(field))
+            work = evaluate(
+                engine,
+                problems,
+                field,
+                folder / "rows.jsonl",
+                setting=setting,
+                concurrency=concurrency,
+                progress=lambda count: progress.advance(task, count),
+            )
+            return engine.run(work)
+    finally:
+        engine.run(engine.close())
 
 
 def write(folder: Path, summary: dict[str, Any], rows: Sequence[Row]) -> None:
