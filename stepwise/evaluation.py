@@ -114,21 +114,18 @@ async def evaluate(
     contenders = list(contenders)
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
-    wanted = {
-        (digest(setting, engine.cost.unit, contender.router), *contender.key, problem.id, problem.question)
-        for contender in contenders
-        for problem in problems
-    }
+    made_by = {c.key: digest(setting, engine.cost.unit, c.router) for c in contenders}
+    wanted = {(made_by[c.key], *c.key, p.id, p.question) for c in contenders for p in problems}
     rows = [row for row in read_rows(path) if _identity(row) in wanted and row["error"] is None]
     known = {_identity(row) for row in rows}
     progress(len(known))
     with _appending(path) as file:
         for contender in contenders:
-            made_by = digest(setting, engine.cost.unit, contender.router)
-            missing = [p for p in problems if (made_by, *contender.key, p.id, p.question) not in known]
+            made = made_by[contender.key]
+            missing = [p for p in problems if (made, *contender.key, p.id, p.question) not in known]
             began = time.perf_counter()
             async for trace in engine.solve_many(missing, contender.router, concurrency=concurrency):
-                row = make_row(trace, contender, made_by, time.perf_counter() - began)
+                row = make_row(trace, contender, made, time.perf_counter() - began)
                 rows.append(row)
                 print(json.dumps(row), file=file, flush=True)
                 progress(1)
