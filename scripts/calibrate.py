@@ -1,28 +1,32 @@
-"""Find the threshold that keeps a policy's cost within a budget, on the calibration split.
+"""Find the threshold that keeps a promise on cost, accuracy or both, on the calibration split.
 
     python -m scripts.calibrate budget=0.4 artifact=outputs/train/policy
+    python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
-Writes the whole curve (accuracy and cost by threshold) into the policy's artifact, so that
-``stepwise.load_router(policy, budget=...)`` serves any budget that it reaches.
+Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
+budget=..., max_accuracy_loss=...)`` serves any target that they support.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
 
 from scripts import console, guarded
 from stepwise import load_router, provenance
-from stepwise.calibration import Curve, measure_curve
+from stepwise.calibration import Calibration, Record, calibrate, check_targets
 from stepwise.demo import compare
-from stepwise.errors import ConfigError
 from stepwise.evaluation import Contender, table
 from stepwise.routers import Always
 from stepwise.store import SqliteStore
@@ -31,8 +35,7 @@ from stepwise.store import SqliteStore
 @hydra.main(version_base=None, config_path="../configs", config_name="calibrate")
 @guarded
 def main(cfg: DictConfig) -> None:
-    if not 0.0 < cfg.budget <= 1.0:
-        raise ConfigError(f"budget must lie in (0, 1] (a fraction of large-only cost), not {cfg.budget:g}.")
+    check_targets(**targets(cfg))
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
@@ -48,35 +51,47 @@ def main(cfg: DictConfig) -> None:
     )
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
-    split = hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16]
-    curve = measure_curve(
-        sorted(cfg.thresholds),
-        np.stack([correct[key] for key in keys]),
-        np.stack([cost[key] for key in keys]),
-        cost[reference.key],
-        split,
+    lengths = {row["problem"]: len(row["steps"]) for row in rows if row["router"] == reference.router.name}
+    record = Record(
+        thresholds=np.array(sorted(cfg.thresholds), float),
+        correct=np.stack([correct[key] for key in keys]).astype(bool),
+        cost=np.stack([cost[key] for key in keys]),
+        large_correct=correct[reference.key].astype(bool),
+        large_cost=cost[reference.key],
+        groups=by_length([lengths[p.id] for p in problems]),
+        unit=engine.cost.unit,
+        split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
-    replace(router.artifact, curve=curve).save(cfg.artifact)
-    _report(curve, cfg.budget, output)
+    replace(router.artifact, record=record).save(cfg.artifact)
+    _report(record, calibrate(record, **targets(cfg)), output)
 
 
-def _report(curve: Curve, budget: float, output: Path) -> None:
-    threshold = curve.threshold_for(budget)
-    at = curve.thresholds.index(threshold)
-    chosen = {
-        "budget": budget,
-        "threshold": threshold,
-        "cost": curve.cost[at],
-        "cost_upper": curve.cost_upper[at],
-        "accuracy": curve.accuracy[at],
-        "n": curve.n,
-    }
-    record = {**chosen, "curve": asdict(curve), **provenance.describe()}
-    (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    console.print(
-        f"budget {budget:g}: threshold {threshold:g} costs {curve.cost[at]:.3f} of large-only on {curve.n} "
-        f"calibration problems (95% bound {curve.cost_upper[at]:.3f}), accuracy {curve.accuracy[at]:.3f}"
-    )
+def targets(cfg: DictConfig) -> dict[str, Any]:
+    return {name: cfg[name] for name in ("budget", "max_accuracy_loss", "delta", "method")}
+
+
+def by_length(steps: Sequence[int]) -> NDArray[np.str_]:
+    """A label a problem: the third it falls in by the number of steps of large-only's chain."""
+    counts = np.array(steps)
+    low, high = (int(edge) for edge in np.quantile(counts, (1 / 3, 2 / 3), method="lower"))
+    labels = (f"up to {low} steps", f"{low + 1} to {high} steps", f"more than {high} steps")
+    return np.array(labels)[(counts > low).astype(int) + (counts > high)]
+
+
+def _report(record: Record, found: Calibration, output: Path) -> None:
+    groups = record.by_group(found.threshold)
+    summary = {**asdict(found), "groups": groups, "curve": record.summary(), **provenance.describe()}
+    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    sure = "in expectation" if found.delta is None else f"with probability {1 - found.delta:.0%}"
+    goals = [f"cost at most {found.budget:.0%} of large-only"] if found.budget else []
+    goals += [f"accuracy loss at most {found.max_accuracy_loss:.1%}"] if found.max_accuracy_loss else []
+    console.print(f"{' and '.join(goals)} ({sure}): threshold {found.threshold:g}")
+    lines = Table("problems", "n", "accuracy", "loss against large-only", "cost")
+    everything = {"group": "all", "n": found.n, **asdict(found)}
+    for line in [*groups, everything]:
+        shares = (f"{line[name]:.1%}" for name in ("accuracy", "accuracy_loss", "cost"))
+        lines.add_row(line["group"], str(line["n"]), *shares)
+    console.print(lines)
 
 
 if __name__ == "__main__":

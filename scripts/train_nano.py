@@ -36,10 +36,10 @@ IGNORED = -100
 
 
 def train_tokenizer(vocab_size: int, sample_size: int, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit and every newline is a token of its own."""
+    """A byte-level BPE with newlines on their own and numbers cut in pairs of digits from the right."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\n| ?\d| ?\p{L}+| ?[^\s\p{L}\d]+"), "isolated"),
+        pre_tokenizers.Split(Regex(r"\n| ?\d{1,2}(?=(?:\d{2})*(?!\d))| ?\p{L}+| ?[^\s\p{L}\d]+"), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
@@ -117,6 +117,7 @@ def build(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
+            attn_implementation="eager",  # a quarter faster to train on a CPU than the fused kernel
         )
     )
 
@@ -133,8 +134,8 @@ def optimizers(model: LlamaForCausalLM, config: DictConfig) -> list[torch.optim.
 
 
 def schedule(progress: float) -> float:
-    """Learning-rate factor: 2% warm-up, flat, then linear to 0 over the last half."""
-    return min(1.0, progress / 0.02 + 0.02, 2.0 * (1.0 - progress) + 1e-3)
+    """Learning-rate factor: 2% warm-up, flat, then linear to 0 over the last three quarters."""
+    return min(1.0, progress / 0.02 + 0.02, (1.0 - progress) / 0.75 + 1e-3)
 
 
 def train_model(

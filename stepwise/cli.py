@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     knob = solve.add_mutually_exclusive_group()
     knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
     knob.add_argument("--threshold", type=float, help="the router's threshold itself")
+    solve.add_argument("--max-accuracy-loss", type=float, help="share of problems that only large gets right")
     solve.add_argument("--backend", choices=BACKENDS, default="transformers")
     solve.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
     solve.set_defaults(run=_solve)
@@ -88,8 +89,9 @@ def _solve(options: argparse.Namespace, console: Console) -> None:
     if options.router in names:
         router = Always(options.router)
     else:
-        budget = 0.4 if options.budget is None and options.threshold is None else options.budget
-        policy = load_router(options.router, budget=budget, threshold=options.threshold)
+        loss, threshold = options.max_accuracy_loss, options.threshold
+        budget = 0.4 if options.budget is loss is threshold is None else options.budget
+        policy = load_router(options.router, budget=budget, max_accuracy_loss=loss, threshold=threshold)
         policy.artifact.check_pair(pair.name, pair.fingerprint)
         router = policy
     pool = [names[0], options.router, names[-1]] if options.router in names else None

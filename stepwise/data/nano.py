@@ -34,6 +34,7 @@ from stepwise.types import Problem, normalised
 
 SPLITS = ("train", "calibration", "validation", "test")
 MAX_VALUE = 999
+SMALL = 99  # sums, differences and totals of two quantities stay among two-digit numbers
 PERCENTS = (15, 20, 25, 30, 35, 40, 45, 60, 75, 80)
 
 
@@ -106,15 +107,22 @@ def _base(owner: str, fact: str, expression: str, skill: str, value: int) -> Qua
 def _given(s: Story, round_number: bool = False) -> Quantity:
     owner = s.names.pop()
     round_number = round_number or s.rng.random() < 0.3
-    n = 20 * s.rng.randint(1, 15) if round_number else s.rng.randint(4, 60)
+    n = 20 * s.rng.randint(1, 10) if round_number else s.rng.randint(4, 60)
     fact = f"{owner} {s.theme.did} {n} {s.item}"
     return Quantity(owner, n, f"{fact}.", (), (GoldStep(f"{fact}, so {owner} has {n}.\n", "given", n),))
 
 
 def _groups(s: Story) -> Quantity:
-    owner, m, n = s.names.pop(), s.rng.randint(12, 29), s.rng.randint(11, 19)
+    owner, m, n = s.names.pop(), s.rng.randint(12, 39), s.rng.randint(12, 25)
     fact = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
     return _base(owner, fact, f"{m} * {n}", "groups", m * n)
+
+
+def _split(s: Story) -> Quantity:
+    owner, m, n = s.names.pop(), s.rng.randint(12, 29), s.rng.randint(12, 39)
+    groups = s.rng.choice(s.theme.groups)
+    fact = f"{owner} split {m * n} {s.item} evenly into {m} {groups} and kept one of them"
+    return _base(owner, fact, f"{m * n} / {m}", "split", n)
 
 
 def _few_groups(s: Story) -> Quantity:
@@ -124,7 +132,7 @@ def _few_groups(s: Story) -> Quantity:
 
 
 def _dozens(s: Story) -> Quantity:
-    owner, m = s.names.pop(), s.rng.randint(3, 20)
+    owner, m = s.names.pop(), s.rng.randint(2, 8)
     return _base(owner, f"{owner} {s.theme.did} {m} dozen {s.item}", f"{m} * 12", "dozens", m * 12)
 
 
@@ -149,10 +157,10 @@ def _derived(s: Story, source: Quantity, skill: str, relation: str, sign: str, v
 
 
 def _more(s: Story) -> Quantity | None:
-    source = s.pick(lambda q: q.value + 40 <= MAX_VALUE)
+    source = s.pick(lambda q: q.value + 12 <= MAX_VALUE)
     if source is None:
         return None
-    k = s.rng.randint(2, 40)
+    k = s.rng.randint(2, 12)
     return _derived(s, source, "more", f"{k} more {s.item} than", f"+ {k}", source.value + k)
 
 
@@ -160,12 +168,12 @@ def _fewer(s: Story) -> Quantity | None:
     source = s.pick(lambda q: q.value >= 6)
     if source is None:
         return None
-    k = s.rng.randint(2, min(40, source.value - 2))
+    k = s.rng.randint(2, min(12, source.value - 2))
     return _derived(s, source, "fewer", f"{k} fewer {s.item} than", f"- {k}", source.value - k)
 
 
 def _times(s: Story) -> Quantity | None:
-    source = s.pick(lambda q: 2 <= q.value <= 60)
+    source = s.pick(lambda q: 2 <= q.value <= 30)
     if source is None:
         return None
     k = s.rng.choice(list(MULTIPLES))
@@ -174,7 +182,7 @@ def _times(s: Story) -> Quantity | None:
 
 def _fraction(s: Story) -> Quantity | None:
     divisors = list(FRACTIONS)
-    source = s.pick(lambda q: q.value <= 400 and any(q.value % d == 0 for d in divisors))
+    source = s.pick(lambda q: q.value <= 200 and any(q.value % d == 0 for d in divisors))
     if source is None:
         return None
     k = s.rng.choice([d for d in divisors if source.value % d == 0])
@@ -201,8 +209,8 @@ def _sum_of(group: Sequence[Quantity]) -> tuple[str, str, int]:
 
 
 def _combined(s: Story) -> Quantity | None:
-    loose = [q for q in s.loose() if q.value <= 499]
-    options = loose if len(loose) >= 2 else [q for q in s.quantities if q.value <= 499]
+    loose = [q for q in s.loose() if q.value <= SMALL]
+    options = loose if len(loose) >= 2 else [q for q in s.quantities if q.value <= SMALL]
     if len(options) < 2:
         return None
     a, b = s.rng.sample(options, 2)
@@ -212,19 +220,19 @@ def _combined(s: Story) -> Quantity | None:
     return Quantity(owner, value, sentence, (a, b), (line,))
 
 
-EASY_BASES = (_given, _given, _few_groups, _few_groups, _dozens)
+EASY_BASES = (_given, _given, _few_groups, _few_groups, _dozens, _weeks)
 EASY_LINKS = (_more, _more, _fewer, _fewer, _times, _fraction, _combined)
 
 
 def _hard(s: Story) -> Quantity:
-    """A quantity with a hard step: a percentage where one works out, else a two-digit product."""
+    """A quantity with a hard step: a percentage where one works out, else a two-digit product or quotient."""
     if s.rng.random() < 0.4:
         if not s.quantities:
             s.quantities.append(_given(s, round_number=True))
         percent = _percent(s)
         if percent is not None:
             return percent
-    return s.rng.choice((_groups, _groups, _weeks))(s)
+    return s.rng.choice((_groups, _split, _split))(s)
 
 
 def _grow(s: Story, size: int, hard: int) -> None:
@@ -248,21 +256,22 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     do, item, rng = s.theme.do, s.item, s.rng
     last = s.quantities[-1]
     others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
+    others = [q for q in others if max(q.value, last.value) <= SMALL]
     kind = rng.random()
-    if others and kind < 0.45:
+    if others and kind < 0.35:
         group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
         names = [q.owner for q in group]
         ask = f"How many {item} did {', '.join(names[:-1])} and {names[-1]} {do} together?"
         facts, expression, total = _sum_of(group)
         skill = "total of two" if len(group) == 2 else "total of three"
         return ask, group, _line(f"{facts}, and", expression, "together they have", skill, total)
-    if others and kind < 0.65:
+    if others and kind < 0.5:
         a, b = sorted((rng.choice(others), last), key=lambda q: -q.value)
         ask = f"How many more {item} did {a.owner} {do} than {b.owner}?"
         fact = f"{a.owner} has {a.value} and {b.owner} has {b.value}, and"
         gap = a.value - b.value
         return ask, [a, b], _line(fact, f"{a.value} - {b.value}", "the difference is", "difference", gap)
-    if last.value <= 200 and kind < 0.8:
+    if last.value <= 30 and kind < 0.8:
         price = rng.randint(2, 9)
         ask = f"{last.owner} gets ${price} for each of them. How many dollars is that?"
         fact = f"{last.owner} has {last.value} and gets ${price} for each, and"
@@ -294,12 +303,12 @@ def _distractor(s: Story) -> str:
 
 def generate(rng: random.Random) -> NanoProblem:
     """Draw one problem. Its id is a hash of the normalised question."""
+    size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
+    hard = min(rng.choices((0, 1, 2, 3), (30, 20, 25, 25))[0], max(1, (size + 1) // 2))
     while True:
         theme = rng.choice(THEMES)
         names = rng.sample(NAMES, 16)
         story = Story(rng, theme, rng.choice(theme.items), names)
-        size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
-        hard = min(rng.choices((0, 1, 2, 3), (28, 16, 28, 28))[0], max(1, (size + 1) // 2))
         _grow(story, size, hard)
         ask, roots, last = _ask(story)
         steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])

@@ -1,7 +1,7 @@
 """A trained policy as served: weights, features, the pair it knows, and its calibration.
 
-Two files in a folder: ``policy.npz`` (weights, a few kB) and ``policy.json`` (everything else).
-Running it takes NumPy alone.
+A folder with ``policy.npz`` (weights, a few kB), ``policy.json`` (what it is) and, once calibrated,
+``calibration.npz`` (the recorded results). Running it takes NumPy alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.calibration.curve import Curve
+from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
 from stepwise.features import FEATURES, observe
 from stepwise.types import Decision, Look, Trace
@@ -37,7 +37,7 @@ class PolicyArtifact:
         look: when the policy decides.
         features: names of the observation's entries, in order.
         weights: of the actor: two tanh layers and the heads for gain and cost.
-        curve: accuracy and cost by threshold on the calibration split; None before calibration.
+        record: results by threshold on the calibration split; None before calibration.
         card: how it was trained, for people.
     """
 
@@ -47,23 +47,27 @@ class PolicyArtifact:
     look: Look
     features: tuple[str, ...]
     weights: Weights
-    curve: Curve | None = None
+    record: Record | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "policy.npz", **self.weights)  # type: ignore[arg-type]
-        record = {
+        description = {
             "pair": self.pair,
             "fingerprint": self.fingerprint,
             "models": self.models,
             "look": self.look,
             "features": self.features,
-            "curve": asdict(self.curve) if self.curve else None,
+            "calibration": self.record.summary() if self.record else None,
             "card": self.card,
         }
-        (folder / "policy.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (folder / "policy.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        if self.record:
+            self.record.save(folder / "calibration.npz")
+        else:
+            (folder / "calibration.npz").unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> PolicyArtifact:
@@ -74,13 +78,13 @@ class PolicyArtifact:
         """
         folder = Path(folder)
         try:
-            record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+            told = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
             with np.load(folder / "policy.npz") as stored:
                 weights = {name: stored[name] for name in WEIGHTS}
-            curve = Curve.from_dict(record["curve"]) if record["curve"] else None
+            record = Record.load(folder / "calibration.npz") if told["calibration"] else None
             artifact = cls(
-                record["pair"], record["fingerprint"], tuple(record["models"]), record["look"],
-                tuple(record["features"]), weights, curve, record["card"],
+                told["pair"], told["fingerprint"], tuple(told["models"]), told["look"],
+                tuple(told["features"]), weights, record, told["card"],
             )  # fmt: skip
         except FileNotFoundError as error:
             raise ConfigError(f"router {str(folder)!r}: {error.filename} is missing.") from error
@@ -158,30 +162,41 @@ def gain_and_cost(
 SHIPPED = ("nano-ppo",)
 
 
-def load_router(name: str, *, budget: float | None = None, threshold: float | None = None) -> PolicyRouter:
+def load_router(
+    name: str,
+    *,
+    budget: float | None = None,
+    max_accuracy_loss: float | None = None,
+    threshold: float | None = None,
+    delta: float = 0.1,
+) -> PolicyRouter:
     """A trained policy with its threshold set.
 
     Args:
         name: "nano-ppo", or the folder of an exported artifact.
-        budget: expected cost as a fraction of large-only, in (0, 1]; the calibrated threshold
-            that meets it is chosen.
-        threshold: the price of cost itself, instead of a budget.
+        budget: expected cost as a fraction of large-only, in (0, 1].
+        max_accuracy_loss: share of problems that the large model alone gets right and the router
+            does not, in (0, 1). May be given together with a budget.
+        threshold: the price of cost itself, instead of targets.
+        delta: probability with which the targets may fail; see `stepwise.calibration.calibrate`.
 
     Raises:
         ConfigError: if the name is unknown, the artifact damaged or uncalibrated, or both or
-            neither of budget and threshold are given.
-        InfeasibleTarget: if no calibrated threshold meets the budget.
+            neither of targets and threshold are given.
+        InfeasibleTarget: if no threshold can be promised to meet the targets.
     """
-    if (budget is None) == (threshold is None):
-        raise ConfigError("give exactly one of budget and threshold.")
+    targeted = budget is not None or max_accuracy_loss is not None
+    if targeted == (threshold is not None):
+        raise ConfigError("give either a threshold, or a budget, a max_accuracy_loss or both.")
     folder = Path(str(files("stepwise") / "assets" / name)) if name in SHIPPED else Path(name)
     if not folder.is_dir():
         raise ConfigError(
             f"router must be one of {', '.join(SHIPPED)} or the folder of an exported policy, not {name!r}."
         )
     artifact = PolicyArtifact.load(folder)
-    if budget is not None:
-        if artifact.curve is None:
+    if threshold is None:
+        if artifact.record is None:
             raise ConfigError(f"router {name!r} has no calibration; run `python -m scripts.calibrate` first.")
-        threshold = artifact.curve.threshold_for(budget)
-    return PolicyRouter(artifact, float(threshold or 0.0))
+        found = calibrate(artifact.record, budget=budget, max_accuracy_loss=max_accuracy_loss, delta=delta)
+        threshold = found.threshold
+    return PolicyRouter(artifact, threshold)

@@ -33,7 +33,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         "n=20", "budget=1.0", "thresholds=[0.1,1.0,1000.0]",
     )  # fmt: skip
     assert calibrated.returncode == 0, calibrated.stderr
-    assert json.loads((policy / "policy.json").read_text())["curve"]["n"] == 20
+    assert json.loads((policy / "policy.json").read_text())["calibration"]["n"] == 20
     evaluated = run(
         "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=12", f"routers.ppo.router.name={policy}",
         "routers.ppo.values=[0.1,1.0]", "~routers.entropy", "~routers.mean_confidence",
@@ -50,6 +50,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     "arguments, message",
     [
         (["scripts.calibrate", "budget=1.5"], "budget must lie in (0, 1]"),
+        (["scripts.calibrate", "max_accuracy_loss=0"], "max_accuracy_loss must lie in (0, 1)"),
         (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
         (["scripts.evaluate", "dataset.name=nanno", "output=/tmp"], "dataset must be one of nano"),
         (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),

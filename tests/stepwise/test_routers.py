@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stepwise import load_pair, load_router
-from stepwise.calibration import Curve
+from stepwise.calibration import calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.features import FEATURES, HIGH, LOW, observe
 from stepwise.routers import (
@@ -24,6 +24,7 @@ from stepwise.routers import (
     ThresholdRouter,
 )
 from stepwise.types import Trace
+from tests.records import spread_record
 from tests.worlds import engine, problem
 
 
@@ -94,21 +95,29 @@ def test_a_policy_routes_and_its_threshold_is_a_price() -> None:
 
 
 def test_an_artifact_survives_its_files(tmp_path: Path) -> None:
-    curve = Curve((0.1, 1.0), (0.9, 0.5), (0.6, 0.2), (0.62, 0.22), 100, "hash")
-    artifact(curve=curve, card={"seed": 0}).save(tmp_path)
+    record = spread_record(n=400)
+    artifact(record=record, card={"seed": 0}).save(tmp_path)
     loaded = PolicyArtifact.load(tmp_path)
-    assert loaded.curve == curve and loaded.card == {"seed": 0} and loaded.models == ("small", "large")
-    assert load_router(str(tmp_path), budget=0.7).threshold == 0.1
-    assert load_router(str(tmp_path), budget=0.3).threshold == 1.0
-    with pytest.raises(InfeasibleTarget, match="least that this router spends is 0.220") as caught:
-        load_router(str(tmp_path), budget=0.1)
-    assert caught.value.best == 0.22
+    assert loaded.record is not None and loaded.record.summary() == record.summary()
+    assert loaded.card == {"seed": 0} and loaded.models == ("small", "large")
+    assert json.loads((tmp_path / "policy.json").read_text())["calibration"]["n"] == 400
+
+
+def test_targets_choose_the_threshold(tmp_path: Path) -> None:
+    record = spread_record(n=400)
+    artifact(record=record).save(tmp_path)
+    for targets in ({"budget": 0.5}, {"max_accuracy_loss": 0.1}, {"budget": 0.9, "max_accuracy_loss": 0.2}):
+        expected = calibrate(record, **targets).threshold
+        assert load_router(str(tmp_path), **targets).threshold == pytest.approx(expected)
+    with pytest.raises(InfeasibleTarget, match="budget 0.05 cannot be promised") as caught:
+        load_router(str(tmp_path), budget=0.05)
+    assert load_router(str(tmp_path), budget=caught.value.best).threshold == record.thresholds[-1]
 
 
 def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="router must be one of nano-ppo or the folder"):
         load_router("nano-pop", budget=0.4)
-    with pytest.raises(ConfigError, match="exactly one of budget and threshold"):
+    with pytest.raises(ConfigError, match="either a threshold, or a budget"):
         load_router("nano-ppo")
     artifact().save(tmp_path)
     with pytest.raises(ConfigError, match="has no calibration"):
