@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.episode import MAX_PRICE, OBSERVATION_HIGH, OBSERVATION_LOW, Episode, Observation
+from envs.tree import Tree
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
@@ -63,9 +65,12 @@ class Task:
         options = options or {}
         index = int(options.get("problem", random.integers(len(self.problems))))
         price = float(options["price"]) if "price" in options else self._price(random)
-        return Episode(
-            self.engine, self.problems[index], look=self.look, price=price, cost_scale=self.cost_scale
-        )
+        return Episode(self.tree, self.problems[index], price=price, cost_scale=self.cost_scale)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Shared by all episodes."""
+        return Tree(self.engine, self.look)
 
     def _price(self, random: np.random.Generator) -> float:
         if not isinstance(self.price, tuple):

@@ -1,0 +1,83 @@
+"""The tree of a problem's chains, kept in memory as episodes discover it.
+
+Generation is deterministic (greedy, or seeded by the prefix), so what follows a choice is a value:
+an episode that walks where another has been costs no engine call. The step store has the same
+completions on disk; the tree saves looking them up and reading features off the trace again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.engine import Engine, failed
+from stepwise.errors import BackendError
+from stepwise.features import observe
+from stepwise.types import Look, Problem, Trace
+
+MAX_NODES = 500_000
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A chain with what the agent sees of it, and the chains one step longer by who writes the step."""
+
+    trace: Trace
+    features: NDArray[np.float32]
+    cost: float
+    correct: bool
+    children: dict[int, Node] = field(default_factory=dict)
+
+
+class Tree:
+    """Grows and remembers nodes.
+
+    Args:
+        engine: grows the chains.
+        look: what is in the trace when the agent decides.
+        max_nodes: beyond it everything is forgotten; about 2 kB a node.
+    """
+
+    def __init__(self, engine: Engine, look: Look, max_nodes: int = MAX_NODES) -> None:
+        self._engine, self._look, self._max = engine, look, max_nodes
+        self._roots: dict[Problem, Node] = {}
+        self.size = 0
+
+    async def root(self, problem: Problem) -> Node:
+        """The empty chain, looked at. A failure is in its trace and is not remembered."""
+        node = self._roots.get(problem)
+        if node is None:
+            node = await self._seen(self._engine.start(problem))
+            if node.trace.stop != "error":
+                self._roots[problem] = node
+        return node
+
+    async def child(self, node: Node, action: int) -> Node:
+        """The chain after model number ``action`` wrote the next step; the same node if it has ended."""
+        if node.trace.stop is not None:
+            return node
+        child = node.children.get(action)
+        if child is None:
+            try:
+                trace = await self._engine.advance(node.trace, self._engine.models[action])
+            except BackendError as error:
+                trace = failed(node.trace, error)
+            child = await self._seen(trace)
+            if child.trace.stop != "error":
+                node.children[action] = child
+        return child
+
+    async def _seen(self, trace: Trace) -> Node:
+        if trace.stop is None:
+            try:
+                trace = await self._engine.look(trace, self._look)
+            except BackendError as error:
+                trace = failed(trace, error)
+        if self.size >= self._max:
+            self._roots.clear()
+            self.size = 0
+        self.size += 1
+        models = self._engine.models
+        return Node(trace, observe(trace, models[0], models[-1]), trace.cost, trace.correct)
