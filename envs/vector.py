@@ -52,7 +52,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._episodes: list[Episode] = []
+        self.episodes: list[Episode] = []
         self._randoms: list[np.random.Generator] = []
         self._observations = np.zeros((num_envs, *self.task.observation_space.shape), np.float32)
         self._running: dict[int, asyncio.Task[tuple[Transition, Observation]]] = {}
@@ -75,8 +75,8 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     async def _reset(self, options: dict[str, Any] | None) -> Observation:
         await self._cancel()
         self._randoms = self.np_random.spawn(self.num_envs)
-        self._episodes = [self.task.episode(random, options) for random in self._randoms]
-        first = await asyncio.gather(*(episode.begin() for episode in self._episodes))
+        self.episodes = [self.task.episode(random, options) for random in self._randoms]
+        first = await asyncio.gather(*(episode.begin() for episode in self.episodes))
         self._observations[:] = first
         return self._observations.copy()
 
@@ -103,11 +103,11 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
     async def _act(self, slot: int, action: int) -> tuple[Transition, Observation]:
         """One transition of a slot, and the observation that the agent acts on next."""
-        result = await self._episodes[slot].act(action)
+        result = await self.episodes[slot].act(action)
         if not (result.terminated or result.truncated):
             return result, result.observation
-        self._episodes[slot] = self.task.episode(self._randoms[slot])
-        return result, await self._episodes[slot].begin()
+        self.episodes[slot] = self.task.episode(self._randoms[slot])
+        return result, await self.episodes[slot].begin()
 
     async def _wait(self) -> None:
         """Wait for all generations, or for all but the stragglers."""

@@ -73,7 +73,7 @@ def test_a_straggler_does_not_hold_up_the_rest() -> None:
     problems = [Problem("slow", "slow", "1"), Problem("quick", "quick", "1")]
     env = RoutingVectorEnv(world, problems, num_envs=8, look="before", patience=0.05)
     env.reset(seed=0)
-    slow = np.array([e.trace.problem.id == "slow" for e in env._episodes])
+    slow = np.array([e.trace.problem.id == "slow" for e in env.episodes])
     assert 0 < slow.sum() < 8
     _, rewards, terminated, truncated, info = env.step(np.zeros(8, int))
     assert (info["pending"] == slow).all()

@@ -1,0 +1,42 @@
+"""Run a benchmark: a table, then one JSON object as the last line.
+
+python -m scripts.bench training
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from rich.table import Table
+
+from scripts import console
+from scripts.bench import training
+from stepwise.errors import StepwiseError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
+    benchmarks = parser.add_subparsers(required=True, metavar="NAME")
+    one = benchmarks.add_parser("training", help="environment steps and generated tokens per second")
+    one.add_argument("--num-envs", type=int, default=128)
+    one.add_argument("--problems", type=int, default=400)
+    one.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
+    one.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps))
+    options = parser.parse_args()
+    try:
+        figures = options.run(options)
+    except StepwiseError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value))
+    console.print(table)
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
