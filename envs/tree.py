@@ -41,7 +41,7 @@ class Tree:
     """
 
     def __init__(self, engine: Engine, look: Look, max_nodes: int = MAX_NODES) -> None:
-        self._engine, self._look, self._max = engine, look, max_nodes
+        self.engine, self._look, self._max = engine, look, max_nodes
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -49,7 +49,7 @@ class Tree:
         """The empty chain, looked at. A failure is in its trace and is not remembered."""
         node = self._roots.get(problem)
         if node is None:
-            node = await self._seen(self._engine.start(problem))
+            node = await self._seen(self.engine.start(problem))
             if node.trace.stop != "error":
                 self._roots[problem] = node
         return node
@@ -61,7 +61,7 @@ class Tree:
         child = node.children.get(action)
         if child is None:
             try:
-                trace = await self._engine.advance(node.trace, self._engine.models[action])
+                trace = await self.engine.advance(node.trace, self.engine.models[action])
             except BackendError as error:
                 trace = failed(node.trace, error)
             child = await self._seen(trace)
@@ -72,12 +72,12 @@ class Tree:
     async def _seen(self, trace: Trace) -> Node:
         if trace.stop is None:
             try:
-                trace = await self._engine.look(trace, self._look)
+                trace = await self.engine.look(trace, self._look)
             except BackendError as error:
                 trace = failed(trace, error)
         if self.size >= self._max:
             self._roots.clear()
             self.size = 0
         self.size += 1
-        models = self._engine.models
+        models = self.engine.models
         return Node(trace, observe(trace, models[0], models[-1]), trace.cost, trace.correct)

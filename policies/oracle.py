@@ -1,0 +1,96 @@
+"""The oracle frontier: the least that a right answer costs, found by search with hindsight.
+
+A best-first search through the tree of a problem's continuations, by cost, stops at the first
+chain that ends right. No router can spend less on that problem and be right, short of drafts that
+it throws away, which the oracle never needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.tree import Node, Tree
+from stepwise.types import Problem
+
+
+@dataclass(frozen=True)
+class Best:
+    """What search found for one problem; costs in the engine's unit.
+
+    Attributes:
+        cheapest: cost of the cheapest chain, right or wrong.
+        cheapest_correct: whether that one is right.
+        right: cost of the cheapest right chain; nan if none was found.
+        nodes: chains that were looked at.
+        complete: whether the search ended by itself rather than at its limit.
+    """
+
+    problem: str
+    cheapest: float
+    cheapest_correct: bool
+    right: float
+    nodes: int
+    complete: bool
+
+
+async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
+    """Find the cheapest right chain of a problem.
+
+    Args:
+        tree: with ``look="before"``: the oracle needs no drafts.
+        max_nodes: the search gives up after as many chains.
+    """
+    models = len(tree.engine.models)
+    count = itertools.count()
+    heap: list[tuple[float, int, Node]] = [(0.0, next(count), await tree.root(problem))]
+    cheapest: Node | None = None
+    for looked in itertools.count(1):
+        cost, _, node = heapq.heappop(heap)
+        if node.trace.stop is not None:
+            cheapest = cheapest or node
+            if node.correct:
+                return Best(problem.id, cheapest.cost, cheapest.correct, cost, looked, True)
+        else:
+            children = await asyncio.gather(*(tree.child(node, action) for action in range(models)))
+            for child in children:
+                heapq.heappush(heap, (child.cost, next(count), child))
+        if not heap or looked >= max_nodes:
+            first = cheapest or node
+            return Best(problem.id, first.cost, first.correct, float("nan"), looked, not heap)
+    raise AssertionError("unreachable")
+
+
+async def search_many(tree: Tree, problems: Sequence[Problem], concurrency: int = 64) -> AsyncIterator[Best]:
+    """Search problems side by side; results as they finish."""
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(problem: Problem) -> Best:
+        async with gate:
+            return await search(tree, problem)
+
+    for finished in asyncio.as_completed([one(problem) for problem in problems]):
+        yield await finished
+
+
+def frontier(found: Sequence[Best], unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(cost, accuracy) as money goes where an answer is cheapest to mend.
+
+    Args:
+        found: one a problem.
+        unit: cost of one unit, the mean cost of large-only.
+
+    Returns:
+        two arrays, ascending: mean cost in units, and accuracy.
+    """
+    extra = np.sort([b.right - b.cheapest for b in found if not b.cheapest_correct and b.right == b.right])
+    start = sum(b.cheapest for b in found)
+    right = sum(b.cheapest_correct for b in found)
+    cost = (start + np.concatenate([[0.0], np.cumsum(extra)])) / len(found) / unit
+    return cost, (right + np.arange(len(extra) + 1)) / len(found)

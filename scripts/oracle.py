@@ -1,0 +1,67 @@
+"""How much is left: the oracle frontier of a pair, by search through the tree of continuations.
+
+    python -m scripts.oracle n=300
+
+Writes one line a problem to ``rows.jsonl`` and the frontier to ``summary.json``. Completions are
+kept in the step store, so that a run that is killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import hydra
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import Progress
+
+from envs.tree import Tree
+from policies.oracle import Best, frontier, search_many
+from policies.train import measure_reference
+from scripts import console, guarded
+from stepwise import provenance
+from stepwise.store import SqliteStore
+
+
+@hydra.main(version_base=None, config_path="../configs", config_name="oracle")
+@guarded
+def main(cfg: DictConfig) -> None:
+    output = provenance.writable(cfg.output)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    pair = instantiate(cfg.pair)
+    problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
+    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    reference = engine.run(measure_reference(engine, problems))
+    found: list[Best] = []
+
+    async def search_all() -> None:
+        with Progress(console=console) as progress, (output / "rows.jsonl").open("w") as rows:
+            task = progress.add_task("searching", total=len(problems))
+            async for best in search_many(Tree(engine, "before"), problems, cfg.concurrency):
+                found.append(best)
+                print(json.dumps(asdict(best)), file=rows, flush=True)
+                progress.advance(task)
+
+    engine.run(search_all())
+    engine.run(engine.close())
+    cost, accuracy = frontier(found, reference.large_cost)
+    reaches = cost[np.searchsorted(accuracy, min(reference.large_accuracy, accuracy[-1]))]
+    summary = {
+        "pair": pair.name, "dataset": cfg.dataset.name, "split": cfg.split, "n": len(found),
+        "cost_unit": engine.cost.unit, "large": asdict(reference),
+        "cost": cost.round(5).tolist(), "accuracy": accuracy.round(5).tolist(),
+        "cost_of_large_accuracy": float(reaches), "complete": sum(best.complete for best in found),
+        **provenance.describe(),
+    }  # fmt: skip
+    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    console.print(
+        f"oracle on {len(found)} problems: from {accuracy[0]:.1%} at {cost[0]:.1%} of large-only cost to "
+        f"{accuracy[-1]:.1%} at {cost[-1]:.1%}; "
+        f"large-only's accuracy of {reference.large_accuracy:.1%} takes {reaches:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
