@@ -17,7 +17,7 @@ from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
 
-LOOKS: tuple[Look, ...] = ("before", "probe", "after_draft")
+LOOKS: tuple[Look, ...] = ("before", "probe", "after_draft", "judged")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Task:
     Args:
         engine: with its models loaded; actions are indices into ``engine.models``.
         problems: each with a gold answer.
-        look: when the agent decides: ``before``, ``probe`` or ``after_draft``.
+        look: when the agent decides: ``before``, ``probe``, ``after_draft`` or ``judged``.
         price: reward lost per unit of cost, or (low, high): drawn log-uniformly per episode.
         cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
     """

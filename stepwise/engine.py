@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import replace
@@ -24,8 +25,20 @@ from stepwise import signals
 from stepwise.backends.base import Backend, Sampling
 from stepwise.cost import CostModel
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
+from stepwise.judge import Judge
 from stepwise.stepping import StepRule
-from stepwise.types import Decision, Look, Problem, Router, Step, Trace, Usage, add_usage, common_prefix
+from stepwise.types import (
+    Decision,
+    Look,
+    Problem,
+    Router,
+    Step,
+    Trace,
+    Usage,
+    Verdict,
+    add_usage,
+    common_prefix,
+)
 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
@@ -67,6 +80,7 @@ class Engine:
         temperature: 0 is greedy.
         top_p: nucleus mass, in (0, 1].
         seed: together with the model and the prefix it determines every sampled step.
+        judge: for routers that look at a draft with a verdict.
     """
 
     def __init__(
@@ -79,13 +93,15 @@ class Engine:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        judge: Judge | None = None,
     ) -> None:
         if not backends:
             raise ConfigError("backends: an engine needs at least one model.")
         if "{question}" not in prompt:
             raise ConfigError(f"prompt must contain {{question}}, which {prompt!r} does not.")
-        self.backends = dict(backends)
         self.models = tuple(backends)
+        self.judge = judge
+        self.backends = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.rule = rule
         self.cost = cost
         self._prompt = prompt
@@ -126,7 +142,7 @@ class Engine:
             ConfigError: if the model is not in the pool or the chain has ended.
             BackendError: if the model cannot be run.
         """
-        if model not in self.backends:
+        if model not in self.models:
             raise ConfigError(f"model must be one of {', '.join(self.models)}, not {model!r}.")
         if trace.stop is not None:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
@@ -141,10 +157,19 @@ class Engine:
         return replace(trace, steps=steps, stop=self.rule.stop_after(step.finish, len(steps)), draft=None)
 
     async def look(self, trace: Trace, look: Look) -> Trace:
-        """Put into the trace what a router wants to see before it decides."""
-        if look == "before" or trace.draft is not None:
+        """Put into the trace what a router wants to see before it decides.
+
+        Raises:
+            ConfigError: if it wants a verdict and the engine has no judge.
+            BackendError: if a model cannot be run.
+        """
+        if look == "before":
             return trace
-        return await self.draft(trace, self.models[0], tokens=1 if look == "probe" else None)
+        if trace.draft is None:
+            trace = await self.draft(trace, self.models[0], tokens=1 if look == "probe" else None)
+        if look == "judged" and trace.draft and trace.draft.verdict is None:
+            trace = replace(trace, draft=await self._judged(trace, trace.draft))
+        return trace
 
     async def step(self, trace: Trace, router: Router) -> Trace:
         """Ask the router and advance. A model that fails marks the trace; it does not raise."""
@@ -227,6 +252,10 @@ class Engine:
         prefix, whole = self._prefix(Trace(trace.problem), model), self._prefix(trace, model)
         return self.cost({model: Usage(prompt=len(prefix), completion=len(whole) - len(prefix))})
 
+    def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
+        """The question's prompt in the cheapest model's tokens."""
+        return self._prefix(Trace(trace.problem), self.models[0])
+
     # Writing one step
 
     async def _write(self, trace: Trace, model: str, tokens: int, begun: tuple[int, ...] = ()) -> Step:
@@ -256,6 +285,33 @@ class Engine:
             cost=draft.cost + rest.cost,
         )
 
+    async def _judged(self, trace: Trace, draft: Step) -> Step:
+        """The draft with the judge's verdict, which it pays for."""
+        if self.judge is None:
+            raise ConfigError("the router asks for a judge's verdict, and this pair has no judge.")
+        name, suffix = self.judge.name, self.judge.suffix
+        judged = replace(trace, steps=(*trace.steps, draft))
+        prefix = self._prefix(judged, name, suffix)
+        completion = await self.judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        seen = min(self._judge_seen(trace, prefix), completion.usage.cached)
+        usage = {name: replace(completion.usage, cached=seen).rejected()}
+        return replace(
+            draft,
+            usage=add_usage(draft.usage, usage),
+            cost=draft.cost + self.cost(usage),
+            verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
+        )
+
+    def _judge_seen(self, trace: Trace, prefix: tuple[int, ...]) -> int:
+        """How many leading tokens of ``prefix`` the judge has read earlier in this chain."""
+        assert self.judge is not None  # noqa: S101 - narrows the type
+        for i in reversed(range(len(trace.steps))):
+            for judged in (trace.steps[i], trace.steps[i].draft):
+                if judged is not None and judged.verdict is not None:
+                    before = replace(trace, steps=(*trace.steps[:i], judged))
+                    return common_prefix(self._prefix(before, self.judge.name), prefix[:-1])
+        return 0
+
     def _replace(self, draft: Step, step: Step) -> Step:
         """The step that replaces a rejected draft; it carries the draft and its cost."""
         wasted = {model: usage.rejected() for model, usage in draft.usage.items()}
@@ -264,7 +320,7 @@ class Engine:
             step, usage=add_usage(wasted, step.usage), cost=rejected.cost + step.cost, draft=rejected
         )
 
-    def _prefix(self, trace: Trace, model: str) -> tuple[int, ...]:
+    def _prefix(self, trace: Trace, model: str, suffix: str = "") -> tuple[int, ...]:
         """The prompt and the steps in the model's tokens.
 
         Token ids pass unchanged between models that share a tokenizer; text is the common state of
@@ -272,9 +328,10 @@ class Engine:
         """
         backend = self.backends[model]
         prompt = self._prompt.replace("{question}", trace.problem.question)
-        if all(self.backends[step.model].tokenizer == backend.tokenizer for step in trace.steps):
+        same = all(self.backends[step.model].tokenizer == backend.tokenizer for step in trace.steps)
+        if same and not suffix:
             return sum((step.token_ids for step in trace.steps), backend.encode(prompt))
-        return backend.encode(prompt + trace.text)
+        return backend.encode(prompt + trace.text + suffix)
 
     def _seen(self, trace: Trace, model: str, prefix: tuple[int, ...]) -> int:
         """How many leading tokens of ``prefix`` this model has processed earlier in this chain.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ from stepwise.backends.base import Backend
 from stepwise.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
+from stepwise.judge import Judge
 from stepwise.stepping import StepRule
 from stepwise.store import Store
 from stepwise.stored import StoredBackend
@@ -39,6 +40,8 @@ class Pair:
         models: at least one, cheapest first; the first writes drafts.
         prompt: template with ``{question}``.
         separator: text that ends a step.
+        judge: a model that grades drafts, for routers that ask for a verdict; None for none.
+        judge_suffix: text that asks it; empty for a reward model trained to answer right away.
     """
 
     name: str
@@ -47,15 +50,22 @@ class Pair:
     separator: str = "\n"
     max_step_tokens: int = 128
     max_steps: int = 32
+    judge: Model | None = None
+    judge_suffix: str = ""
 
     def __post_init__(self) -> None:
-        names = [model.name for model in self.models]
-        if not names or len(set(names)) != len(names):
+        names = [model.name for model in self.everyone]
+        if not self.models or len(set(names)) != len(names):
             raise ConfigError(f"pair {self.name!r}: models need distinct names, got {names}.")
         if "{question}" not in self.prompt:
             raise ConfigError(f"prompt must contain {{question}}, which {self.prompt!r} does not.")
         object.__setattr__(self, "models", tuple(self.models))
         _ = self.rule  # refuses a separator or limits that cannot work
+
+    @property
+    def everyone(self) -> tuple[Model, ...]:
+        """The models that write, and the judge."""
+        return (*self.models, self.judge) if self.judge else self.models
 
     @property
     def rule(self) -> StepRule:
@@ -79,11 +89,11 @@ class Pair:
         if unit == "tokens":
             return Tokens()
         if unit == "flops":
-            return Flops({model.name: checkpoint.parameters(model.path) for model in self.models})
-        unpriced = [model.name for model in self.models if model.price is None]
+            return Flops({model.name: checkpoint.parameters(model.path) for model in self.everyone})
+        unpriced = [model.name for model in self.everyone if model.price is None]
         if unpriced:
             raise ConfigError(f"model {unpriced[0]!r} has no price; add one to the pair or use cost=flops.")
-        return Dollars({model.name: model.price for model in self.models if model.price})
+        return Dollars({model.name: model.price for model in self.everyone if model.price})
 
     def engine(
         self,
@@ -111,16 +121,21 @@ class Pair:
         chosen = self.select(models)
         if backend not in BACKENDS:
             raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
-        for model in chosen:
+        loaded = (*chosen, self.judge) if self.judge else chosen
+        for model in loaded:
             checkpoint.resolve(model.path)
         price = self.cost_model(cost)
         backends: dict[str, Backend] = {}
-        for model in chosen:
-            opened = open_backend(backend, model.path, share=len(chosen))
+        for model in loaded:
+            opened = open_backend(backend, model.path, share=len(loaded))
             backends[model.name] = opened if store is None else StoredBackend(opened, store)
+        judge = None
+        if self.judge:
+            judge = Judge(backends.pop(self.judge.name), self.judge_suffix, self.judge.name)
         return Engine(
-            backends, prompt=self.prompt, rule=self.rule, cost=price, temperature=temperature, seed=seed
-        )
+            backends, prompt=self.prompt, rule=self.rule, cost=price, temperature=temperature, seed=seed,
+            judge=judge,
+        )  # fmt: skip
 
     def select(self, names: Sequence[str] | None = None) -> tuple[Model, ...]:
         """Models by name in the pool's order; the cheapest and the dearest by default."""
@@ -142,8 +157,12 @@ def _nano() -> Pair:
 PAIRS = {"nano": _nano}
 
 
-def load_pair(name: str) -> Pair:
+def load_pair(name: str, judge: str | None = None) -> Pair:
     """A pair that ships with stepwise.
+
+    Args:
+        name: "nano".
+        judge: checkpoint of a process reward model for it (see `scripts.train_prm`).
 
     Raises:
         ConfigError: if there is none of that name.
@@ -153,4 +172,4 @@ def load_pair(name: str) -> Pair:
             f"pair must be one of {', '.join(PAIRS)}, not {name!r}; "
             "for models of your own build a stepwise.Pair (see configs/pair)."
         )
-    return PAIRS[name]()
+    return replace(PAIRS[name](), judge=Model("judge", judge) if judge else None)

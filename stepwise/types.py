@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-Look = Literal["before", "probe", "after_draft"]
-"""When a router looks: at the trace alone, at the first token of a draft, or at a whole draft."""
+Look = Literal["before", "probe", "after_draft", "judged"]
+"""When a router looks: at the trace alone, at the first token of a draft, at a whole draft, or at a draft
+with a judge's verdict on it."""
 
 Finish = Literal["stop", "end", "length"]
 """How a generation ended: at a stop string, by the model's own end of answer, or cut off."""
@@ -98,6 +99,14 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge wrote about a draft: one token, and how likely it was."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One line of reasoning and everything that was spent to get it.
 
@@ -111,6 +120,7 @@ class Step:
         finish: how its generation ended.
         draft: the rejected draft that this step replaced, if any.
         decision: the router's choice that led to the step, if a router was asked.
+        verdict: what a judge said of it while it was a draft, if one was asked.
     """
 
     text: str
@@ -122,6 +132,7 @@ class Step:
     finish: Finish = "stop"
     draft: Step | None = None
     decision: Decision | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.cost import CostModel, Flops
 from stepwise.engine import Engine
+from stepwise.judge import Judge
 from stepwise.stepping import StepRule
 from stepwise.types import Problem
 
@@ -43,13 +44,27 @@ def adder(hard: int | None = None) -> ScriptedBackend:
     return ScriptedBackend(script, logprob=logprob, parameters=SIZES["large" if hard is None else "small"])
 
 
-def engine(hard: int = 5, cost: CostModel | None = None, max_steps: int = 32) -> Engine:
+def checker() -> ScriptedBackend:
+    """A judge: "+" if the last line adds up, else "-"."""
+
+    def script(text: str) -> str:
+        line = text.rstrip("\n").split("\n")[-1]
+        found = re.match(r"(\d+) \+ (\d+) = (\d+)\.", line)
+        return "-" if found and int(found[1]) + int(found[2]) != int(found[3]) else "+"
+
+    return ScriptedBackend(script, parameters=SIZES["large"])
+
+
+def engine(
+    hard: int = 5, cost: CostModel | None = None, max_steps: int = 32, judge: ScriptedBackend | None = None
+) -> Engine:
     """A small and a large adder that share their chains."""
     return Engine(
         {"small": adder(hard), "large": adder()},
         prompt="{question}\n",
         rule=StepRule("\n", 64, max_steps),
-        cost=cost or Flops(SIZES),
+        cost=cost or Flops({**SIZES, "judge": SIZES["large"]}),
+        judge=Judge(judge) if judge else None,
     )
 
 

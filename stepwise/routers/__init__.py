@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from stepwise.routers.artifact import PolicyArtifact, PolicyRouter, load_router
 from stepwise.routers.fixed import Always, LargeFirst, Random, SmallFirst
+from stepwise.routers.judged import JudgeDigit, ProcessReward
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
 
 __all__ = [
     "Always",
     "Confidence",
     "FirstTokenEntropy",
+    "JudgeDigit",
     "LargeFirst",
     "PolicyArtifact",
     "PolicyRouter",
+    "ProcessReward",
     "Random",
     "Scorer",
     "SmallFirst",
