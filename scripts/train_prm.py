@@ -54,11 +54,7 @@ def main(cfg: DictConfig) -> None:
     engine.run(engine.close())
     path = pair.models[-1].path
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
-    verdicts = (
-        tokenizer.encode(BAD, add_special_tokens=False),
-        tokenizer.encode(GOOD, add_special_tokens=False),
-    )
-    (bad,), (good,) = verdicts
+    bad, good = tokenizer.convert_tokens_to_ids([BAD, GOOD])
     model = fine_tune(path, data["train"], (bad, good), cfg)
     figures = quality(model, data["validation"], (bad, good))
     model.save_pretrained(output / "model")
@@ -104,27 +100,20 @@ def batches(
     data: Sequence[Example], verdicts: tuple[int, int], size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(inputs [B, T], targets [B, T]) of one pass over the data in random order; targets at step ends."""
-    order = torch.randperm(len(data)).tolist()
-    order = [
-        i
-        for start in range(0, len(order), 4096)
-        for i in sorted(order[start : start + 4096], key=lambda i: len(data[i][0]))
-    ]
     groups: list[list[Example]] = [[]]
-    for i in order:
-        if (len(groups[-1]) + 1) * len(data[i][0]) > size:
+    for example in sorted(data, key=lambda example: len(example[0])):
+        if (len(groups[-1]) + 1) * len(example[0]) > size:
             groups.append([])
-        groups[-1].append(data[i])
+        groups[-1].append(example)
     for at in torch.randperm(len(groups)).tolist():
         group = groups[at]
-        width = max((len(ids) for ids, _, _ in group), default=0)
+        width = max(len(ids) for ids, _, _ in group)
         inputs = torch.zeros(len(group), width, dtype=torch.long)
         targets = torch.full((len(group), width), IGNORED)
         for row, (ids, ends, rights) in enumerate(group):
             inputs[row, : len(ids)] = torch.tensor(ids)
             targets[row, torch.tensor(ends)] = torch.tensor([verdicts[right] for right in rights])
-        if group:
-            yield inputs, targets
+        yield inputs, targets
 
 
 def fine_tune(path: str, data: Sequence[Example], verdicts: tuple[int, int], cfg: DictConfig) -> Any:
