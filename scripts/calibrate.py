@@ -75,7 +75,7 @@ def by_length(steps: Sequence[int]) -> NDArray[np.str_]:
     counts = np.array(steps)
     low, high = (int(edge) for edge in np.quantile(counts, (1 / 3, 2 / 3), method="lower"))
     labels = (f"up to {low} steps", f"{low + 1} to {high} steps", f"more than {high} steps")
-    return np.array(labels)[(counts > low).astype(int) + (counts > high)]
+    return np.asarray(np.array(labels)[(counts > low).astype(int) + (counts > high)])
 
 
 def _report(record: Record, found: Calibration, output: Path) -> None:

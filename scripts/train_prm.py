@@ -59,10 +59,11 @@ def main(cfg: DictConfig) -> None:
     figures = quality(model, data["validation"], (bad, good))
     model.save_pretrained(output / "model")
     tokenizer.save_pretrained(output / "model")
-    record = {"steps": {split: sum(len(e[2]) for e in part) for split, part in data.items()}, **figures}
-    (output / "summary.json").write_text(json.dumps({**record, **provenance.describe()}, indent=1) + "\n")
+    steps = {split: sum(len(example[2]) for example in part) for split, part in data.items()}
+    record = {"steps": steps, **figures, **provenance.describe()}
+    (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
     console.print(
-        f"{record['steps']['validation']} validation steps, {figures['good']:.1%} of them right: "
+        f"{steps['validation']} validation steps, {figures['good']:.1%} of them right: "
         f"AUC {figures['auc']:.4f}, accuracy {figures['accuracy']:.2%}"
     )
 

@@ -26,7 +26,7 @@ def hoeffding_bentkus(losses: Table, limit: float) -> NDArray[np.float64]:
     mean = np.minimum(losses.mean(1), limit)
     hoeffding = np.exp(-n * (rel_entr(mean, limit) + rel_entr(1 - mean, 1 - limit)))
     bentkus = np.e * bdtr(np.ceil(n * losses.mean(1) - 1e-9), n, limit)
-    return np.minimum(1.0, np.minimum(hoeffding, bentkus))
+    return np.asarray(np.minimum(1.0, np.minimum(hoeffding, bentkus)))
 
 
 def exact_binomial(losses: Table, limit: float) -> NDArray[np.float64]:
@@ -48,4 +48,4 @@ def betting(losses: Table, limit: float, delta: float) -> NDArray[np.float64]:
     before = np.concatenate([np.full((len(losses), 1), 0.25), variance[:, :-1]], axis=1)
     stake = np.minimum(np.sqrt(2 * np.log(1 / delta) / (n * before)), 0.75 / (1 - limit))
     wealth = np.log1p(stake * (limit - losses)).cumsum(1).max(1)
-    return np.exp(-np.maximum(wealth, 0.0))
+    return np.asarray(np.exp(-np.maximum(wealth, 0.0)))

@@ -60,7 +60,7 @@ class Record:
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """[T] share of problems answered right."""
-        return self.correct.mean(1)
+        return np.asarray(self.correct.mean(1))
 
     @property
     def cost_share(self) -> NDArray[np.float64]:

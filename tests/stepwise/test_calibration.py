@@ -111,10 +111,12 @@ def test_within_a_budget_the_most_accurate_is_chosen_within_a_loss_the_cheapest(
 
 def test_targets_out_of_reach_name_the_nearest_that_is_not() -> None:
     record = spread_record(n=200)
-    for target in ({"budget": 0.03}, {"max_accuracy_loss": 0.001}):
+    targets: list[dict[str, Any]] = [{"budget": 0.03}, {"max_accuracy_loss": 0.001}]
+    for target in targets:
         with pytest.raises(InfeasibleTarget, match=next(iter(target))) as caught:
             calibrate(record, **target)
-        calibrate(record, **dict.fromkeys(target, caught.value.best))
+        nearest: dict[str, Any] = dict.fromkeys(target, caught.value.best)
+        calibrate(record, **nearest)
     with pytest.raises(InfeasibleTarget, match="together") as caught:
         calibrate(record, budget=0.2, max_accuracy_loss=0.05)
     calibrate(record, budget=caught.value.best, max_accuracy_loss=0.05)
