@@ -20,9 +20,11 @@ from stepwise.types import Look, Problem
 LOOKS: tuple[Look, ...] = ("before", "probe", "after_draft", "judged")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """What both forms of the environment need to know to start an episode.
+
+    ``price`` may be changed while training; it holds for the episodes that start afterwards.
 
     Args:
         engine: with its models loaded; actions are indices into ``engine.models``.

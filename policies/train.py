@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.vector import RoutingVectorEnv
+from policies.dual import DualAscent
 from policies.network import GainCost, GainCostPolicy
 from policies.sb3_env import SB3Routing
 from stepwise.engine import Engine
@@ -104,7 +105,8 @@ def train(
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
     Args:
-        policy: the ``policy`` config: total_steps, look, price, width, and SB3's arguments ``ppo``.
+        policy: the ``policy`` config: total_steps, look, price, budget, width, and SB3's arguments
+            ``ppo``. With a budget the price is found by dual ascent from where it starts.
         output: folder for the checkpoint and the TensorBoard log.
         every: rollouts between checkpoints.
         reference: of large-only; recorded in the artifact.
@@ -129,10 +131,15 @@ def train(
         )
     left = total - model.num_timesteps
     if left > 0:
+        budget = policy.get("budget")
+        dual = [DualAscent(env, float(budget))] if budget else []
         watch = Watch(total, output, every)
-        model.learn(left, callback=watch, reset_num_timesteps=False, tb_log_name="ppo")
+        model.learn(left, callback=[*dual, watch], reset_num_timesteps=False, tb_log_name="ppo")
         save(model, output)
-    card = {"seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy)}
+    card = {
+        "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
+        "price": getattr(model, "dual", {}).get("price"),
+    }  # fmt: skip
     return export(model, pair, env, card)
 
 

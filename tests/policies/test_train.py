@@ -44,10 +44,10 @@ POLICY: dict[str, Any] = {
 }
 
 
-def run(output: Path, steps: int, reference: Reference) -> Any:
+def run(output: Path, steps: int, reference: Reference, **changes: Any) -> Any:
     world = engine()
     env = RoutingVectorEnv(world, PROBLEMS, 32, price=(0.05, 3.0), cost_scale=reference.large_cost)
-    settings = {**POLICY, "total_steps": steps}
+    settings = {**POLICY, "total_steps": steps, **changes}
     pair: Any = World()
     return train(env, pair, settings, output=output, seed=0, every=1, reference=reference)
 
@@ -94,6 +94,17 @@ def test_training_goes_on_from_a_checkpoint_and_exports_what_it_learnt(tmp_path:
     for name, weights in second.weights.items():
         assert np.array_equal(weights, again.weights[name])
         assert not np.array_equal(weights, first.weights[name])
+
+
+def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Path) -> None:
+    reference = Reference(engine().run(measure_reference(engine(), PROBLEMS)).large_cost, 1.0, 1)
+    prices = {
+        budget: run(tmp_path / str(budget), 6144, reference, budget=budget).card["price"]
+        for budget in (0.3, 1.2)
+    }
+    assert prices[0.3] > 2 * prices[1.2]
+    on = run(tmp_path / "0.3", 8192, reference, budget=0.3)
+    assert on.card["price"] == pytest.approx(prices[0.3], rel=0.5) != prices[0.3]
 
 
 def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""A budget instead of a price: the multiplier of the constrained problem, by dual ascent.
+
+maximise P(correct) subject to E[cost] <= budget  (arXiv 2605.06116, arXiv 2511.11828)
+
+PPO maximises ``correct - price * cost``; after every rollout the price moves with the measured
+excess over the budget, in steps that decay as in the online conformal update (arXiv 2402.01139).
+The policy chooses the large model where its score ``gain / cost`` reaches the price, so the
+multiplier and the decision threshold are one number, and this is their joint update.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from envs.episode import MAX_PRICE
+from envs.vector import RoutingVectorEnv
+
+LEAST_PRICE = 1e-3
+
+
+class DualAscent(BaseCallback):
+    """Moves the price of new episodes towards the one at which the budget is spent.
+
+    Its state lives in the model, so that a checkpoint has it.
+
+    Args:
+        env: whose ``task.price`` is set.
+        budget: mean cost per episode to keep to, in units of large-only.
+        rate: first step of ln(price) per unit of relative excess.
+        decay: steps shrink as count ** -decay.
+    """
+
+    def __init__(self, env: RoutingVectorEnv, budget: float, rate: float = 1.0, decay: float = 0.6) -> None:
+        super().__init__()
+        self._env, self._budget, self._rate, self._decay = env, budget, rate, decay
+        self._costs: list[float] = []
+
+    def _on_training_start(self) -> None:
+        price = self._env.task.price
+        start = price if isinstance(price, float) else math.sqrt(price[0] * price[1])
+        self.model.dual = getattr(self.model, "dual", None) or {"price": start, "count": 0}  # type: ignore[attr-defined]
+        self._env.task.price = self.price
+
+    @property
+    def price(self) -> float:
+        return float(self.model.dual["price"])  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        self._costs += [info["total_cost"] for info in self.locals["infos"] if "total_cost" in info]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if not self._costs:
+            return
+        excess = float(np.mean(self._costs)) / self._budget - 1.0
+        count = int(self.model.dual["count"]) + 1  # type: ignore[attr-defined]
+        price = self.price * math.exp(self._rate * count**-self._decay * excess)
+        price = min(max(price, LEAST_PRICE), MAX_PRICE)
+        self.model.dual = {"price": price, "count": count}  # type: ignore[attr-defined]
+        self._env.task.price = price
+        self.logger.record("episodes/price", price)
+        self._costs.clear()
