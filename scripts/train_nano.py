@@ -30,16 +30,21 @@ from stepwise.data.nano import NanoProblem, problems
 from stepwise.errors import ConfigError
 
 PROMPT = "{question}\n"
+PIECES = (r"\n", r" ?\d{1,2}(?=(?:\d{2})*(?!\d))", r" ?\p{L}+ has(?!\p{L})", r" ?\p{L}+", r" ?[^\s\p{L}\d]+")
 CHUNK = 4096  # problems drawn at a time; batches are sorted by length within a chunk
 SHORT = 5  # steps, the closing line included
 IGNORED = -100
 
 
 def train_tokenizer(vocab_size: int, sample_size: int, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with newlines on their own and numbers cut in pairs of digits from the right."""
+    """A byte-level BPE with newlines on their own and numbers cut in pairs of digits from the right.
+
+    A name and its "has" may form one token (tokens across spaces: Liu et al. 2025, SuperBPE, arXiv
+    2503.13423): then looking up what a person has is plain induction, one token to the next.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\n| ?\d{1,2}(?=(?:\d{2})*(?!\d))| ?\p{L}+| ?[^\s\p{L}\d]+"), "isolated"),
+        pre_tokenizers.Split(Regex("|".join(PIECES)), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,14 +77,16 @@ def encode(tokenizer: PreTrainedTokenizerFast, batch: list[NanoProblem]) -> list
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, tokens_per_batch: int, seed: int, short_first: int
+    tokenizer: PreTrainedTokenizerFast, tokens_per_batch: int, seed: int, short_first: int, near: float
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of (inputs [B, T], targets [B, T]); right-padded, prompt targets ignored.
 
     The first ``short_first`` problems have few steps: looking a quantity up is learnt much sooner
-    where there are few to choose from.
+    where there are few to choose from. ``near`` below the test problems' makes looking up pay:
+    where most references go to the line before, copying from there is an answer that is hard to
+    leave behind.
     """
-    every = problems("train", seed + 1)
+    every = problems("train", seed + 1, near)
     short = itertools.islice((p for p in every if len(p.steps) <= SHORT), short_first)
     stream = itertools.chain(short, every)
     generator = torch.Generator().manual_seed(seed)
@@ -166,7 +173,7 @@ def train_model(
     with Progress(*columns) as progress, (folder / "log.jsonl").open("a") as log:
         task = progress.add_task(label, total=budget, completed=seen)
         for inputs, targets in itertools.islice(
-            batches(tokenizer, cfg.batch_tokens, cfg.seed, cfg.short_first), step, None
+            batches(tokenizer, cfg.batch_tokens, cfg.seed, cfg.short_first, cfg.near), step, None
         ):
             if seen >= budget:
                 break

@@ -34,7 +34,8 @@ from stepwise.types import Problem, normalised
 
 SPLITS = ("train", "calibration", "validation", "test")
 MAX_VALUE = 999
-SMALL = 99  # sums, differences and totals of two quantities stay among two-digit numbers
+NEAR = 0.85
+SMALL = 99  # sums and differences stay among one- and two-digit numbers
 PERCENTS = (15, 20, 25, 30, 35, 40, 45, 60, 75, 80)
 
 
@@ -71,12 +72,13 @@ class Quantity:
 
 @dataclass
 class Story:
-    """A problem under construction."""
+    """A problem under construction. ``near`` is how often a person refers to the last loose end."""
 
     rng: random.Random
     theme: Theme
     item: str
     names: list[str]
+    near: float
     quantities: list[Quantity] = field(default_factory=list)
 
     def loose(self) -> list[Quantity]:
@@ -88,7 +90,7 @@ class Story:
         """A quantity to refer to: usually a loose end, at times something further back."""
         options = [q for q in self.quantities if accept(q)]
         loose = [q for q in self.loose() if accept(q)]
-        if loose and self.rng.random() < 0.85:
+        if loose and self.rng.random() < self.near:
             return loose[-1]
         return self.rng.choice(options) if options else None
 
@@ -113,7 +115,7 @@ def _given(s: Story, round_number: bool = False) -> Quantity:
 
 
 def _groups(s: Story) -> Quantity:
-    owner, m, n = s.names.pop(), s.rng.randint(12, 39), s.rng.randint(12, 25)
+    owner, m, n = s.names.pop(), s.rng.randint(12, 24), s.rng.randint(11, 16)
     fact = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
     return _base(owner, fact, f"{m} * {n}", "groups", m * n)
 
@@ -157,7 +159,7 @@ def _derived(s: Story, source: Quantity, skill: str, relation: str, sign: str, v
 
 
 def _more(s: Story) -> Quantity | None:
-    source = s.pick(lambda q: q.value + 12 <= MAX_VALUE)
+    source = s.pick(lambda q: q.value + 12 <= SMALL)
     if source is None:
         return None
     k = s.rng.randint(2, 12)
@@ -165,7 +167,7 @@ def _more(s: Story) -> Quantity | None:
 
 
 def _fewer(s: Story) -> Quantity | None:
-    source = s.pick(lambda q: q.value >= 6)
+    source = s.pick(lambda q: 6 <= q.value <= SMALL)
     if source is None:
         return None
     k = s.rng.randint(2, min(12, source.value - 2))
@@ -173,16 +175,16 @@ def _fewer(s: Story) -> Quantity | None:
 
 
 def _times(s: Story) -> Quantity | None:
-    source = s.pick(lambda q: 2 <= q.value <= 30)
+    source = s.pick(lambda q: 2 <= q.value <= SMALL // 2)
     if source is None:
         return None
-    k = s.rng.choice(list(MULTIPLES))
+    k = s.rng.choice([m for m in MULTIPLES if m * source.value <= SMALL])
     return _derived(s, source, "times", f"{MULTIPLES[k]} as many {s.item} as", f"* {k}", source.value * k)
 
 
 def _fraction(s: Story) -> Quantity | None:
     divisors = list(FRACTIONS)
-    source = s.pick(lambda q: q.value <= 200 and any(q.value % d == 0 for d in divisors))
+    source = s.pick(lambda q: q.value <= 400 and any(q.value % d == 0 for d in divisors))
     if source is None:
         return None
     k = s.rng.choice([d for d in divisors if source.value % d == 0])
@@ -193,7 +195,7 @@ def _percent(s: Story) -> Quantity | None:
     def exact(value: int) -> list[int]:
         return [p for p in PERCENTS if value * p % 100 == 0]
 
-    source = s.pick(lambda q: 20 <= q.value <= 300 and bool(exact(q.value)))
+    source = s.pick(lambda q: 20 <= q.value <= 400 and bool(exact(q.value)))
     if source is None:
         return None
     p = s.rng.choice(exact(source.value))
@@ -209,11 +211,13 @@ def _sum_of(group: Sequence[Quantity]) -> tuple[str, str, int]:
 
 
 def _combined(s: Story) -> Quantity | None:
-    loose = [q for q in s.loose() if q.value <= SMALL]
-    options = loose if len(loose) >= 2 else [q for q in s.quantities if q.value <= SMALL]
-    if len(options) < 2:
+    def pairs(options: Sequence[Quantity]) -> list[tuple[Quantity, Quantity]]:
+        return [(a, b) for a in options for b in options if a is not b and a.value + b.value <= SMALL]
+
+    options = pairs(s.loose()) or pairs(s.quantities)
+    if not options:
         return None
-    a, b = s.rng.sample(options, 2)
+    a, b = s.rng.choice(options)
     owner, (facts, expression, value) = s.names.pop(), _sum_of((a, b))
     sentence = f"{owner} {s.theme.did} as many {s.item} as {a.owner} and {b.owner} together."
     line = _line(f"{sentence} {facts}, and", expression, f"{owner} has", "combined", value)
@@ -241,12 +245,12 @@ def _grow(s: Story, size: int, hard: int) -> None:
         new: Quantity | None
         if hard and s.rng.random() < 0.75:
             new, hard = _hard(s), hard - 1
-        elif not s.quantities or (len(s.quantities) < 3 and s.rng.random() < 0.25):
+        elif not s.quantities or (len(s.quantities) < 4 and s.rng.random() < 0.7 - 0.6 * s.near):
             new = s.rng.choice(EASY_BASES)(s)
         elif len(s.loose()) > 2 and s.rng.random() < 0.8:
             new = _combined(s)
         else:
-            new = s.rng.choice(EASY_LINKS)(s)
+            new = s.rng.choice(EASY_LINKS)(s) or s.rng.choice(EASY_BASES)(s)
         if new is not None:
             s.quantities.append(new)
 
@@ -258,8 +262,8 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
     others = [q for q in others if max(q.value, last.value) <= SMALL]
     kind = rng.random()
-    if others and kind < 0.35:
-        group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
+    group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
+    if len(group) > 1 and kind < 0.35 and sum(q.value for q in group) <= SMALL:
         names = [q.owner for q in group]
         ask = f"How many {item} did {', '.join(names[:-1])} and {names[-1]} {do} together?"
         facts, expression, total = _sum_of(group)
@@ -271,8 +275,8 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
         fact = f"{a.owner} has {a.value} and {b.owner} has {b.value}, and"
         gap = a.value - b.value
         return ask, [a, b], _line(fact, f"{a.value} - {b.value}", "the difference is", "difference", gap)
-    if last.value <= 30 and kind < 0.8:
-        price = rng.randint(2, 9)
+    if last.value <= SMALL // 2 and kind < 0.8:
+        price = rng.randint(2, min(9, SMALL // max(1, last.value)))
         ask = f"{last.owner} gets ${price} for each of them. How many dollars is that?"
         fact = f"{last.owner} has {last.value} and gets ${price} for each, and"
         paid = last.value * price
@@ -301,14 +305,14 @@ def _distractor(s: Story) -> str:
     )
 
 
-def generate(rng: random.Random) -> NanoProblem:
+def generate(rng: random.Random, near: float = NEAR) -> NanoProblem:
     """Draw one problem. Its id is a hash of the normalised question."""
     size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
     hard = min(rng.choices((0, 1, 2, 3), (30, 20, 25, 25))[0], max(1, (size + 1) // 2))
     while True:
         theme = rng.choice(THEMES)
         names = rng.sample(NAMES, 16)
-        story = Story(rng, theme, rng.choice(theme.items), names)
+        story = Story(rng, theme, rng.choice(theme.items), names, near)
         _grow(story, size, hard)
         ask, roots, last = _ask(story)
         steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
@@ -338,8 +342,11 @@ def split_of(question: str) -> str:
     return SPLITS[max(0, bucket - 6)]
 
 
-def problems(split: str, seed: int = 0) -> Iterator[NanoProblem]:
+def problems(split: str, seed: int = 0, near: float = NEAR) -> Iterator[NanoProblem]:
     """An endless stream of distinct problems of one split.
+
+    ``near`` is the share of references that go to the last loose end rather than anywhere back; a
+    lower one makes harder reading, which is good to train on.
 
     Raises:
         ConfigError: if ``split`` is not one of `SPLITS`.
@@ -349,7 +356,7 @@ def problems(split: str, seed: int = 0) -> Iterator[NanoProblem]:
     rng = random.Random(f"{split}-{seed}")
     seen: set[str] = set()
     while True:
-        problem = generate(rng)
+        problem = generate(rng, near)
         if problem.id not in seen and split_of(problem.question) == split:
             seen.add(problem.id)
             yield problem
