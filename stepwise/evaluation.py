@@ -108,13 +108,13 @@ async def evaluate(
         progress: called with the number of rows that became available.
 
     Raises:
-        ConfigError: if two problems or two contenders cannot be told apart, or the file cannot be
-            written.
+        ConfigError: if two problems or two contenders cannot be told apart, a router asks for a
+            judge that the engine lacks, or the file cannot be written.
     """
     contenders = list(contenders)
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
-    made_by = {c.key: digest(setting, engine.cost.unit, c.router) for c in contenders}
+    made_by = {c.key: digest(setting, engine.cost.unit, c.router, *_judged_by(engine, c)) for c in contenders}
     wanted = {(made_by[c.key], *c.key, p.id, p.question) for c in contenders for p in problems}
     rows = [row for row in read_rows(path) if _identity(row) in wanted and row["error"] is None]
     known = {_identity(row) for row in rows}
@@ -130,6 +130,17 @@ async def evaluate(
                 print(json.dumps(row), file=file, flush=True)
                 progress(1)
     return rows
+
+
+def _judged_by(engine: Engine, contender: Contender) -> tuple[str, ...]:
+    """The judge's revision, where results depend on it."""
+    if contender.router.look != "judged":
+        return ()
+    if engine.judge is None:
+        raise ConfigError(
+            f"router {contender.router.name!r} asks for a judge; give one with pair.judge=PATH."
+        )
+    return (engine.judge.backend.revision,)
 
 
 def _identity(row: Row) -> tuple[Any, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stepwise.errors import ConfigError, StepwiseError
+from stepwise.evaluation import Contender, evaluate
 from stepwise.routers import JudgeDigit, ProcessReward, ThresholdRouter
 from stepwise.types import Signals, Step, Trace, Usage, Verdict
 from tests.worlds import checker, engine, problem
@@ -38,6 +41,13 @@ def test_the_judge_reads_every_token_once_and_is_paid_for_it() -> None:
     replaced = sum(len(step.text) for step in trace.steps if step.draft)
     assert chain <= paid.prompt - paid.cached <= chain + rejected + replaced + len(trace.steps)
     assert trace.cost == pytest.approx(world.cost(trace.usage))
+
+
+def test_a_comparison_with_a_judge_that_is_missing_is_refused_before_any_work(tmp_path: Path) -> None:
+    world = engine()
+    work = evaluate(world, [problem(1, 2)], [Contender(ROUTER, 0.5)], tmp_path / "rows.jsonl")
+    with pytest.raises(ConfigError, match="router 'prm' asks for a judge"):
+        world.run(work)
 
 
 def test_scores_are_the_need_for_the_large_model() -> None:
