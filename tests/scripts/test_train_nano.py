@@ -35,4 +35,4 @@ def test_a_model_learns_and_continues_where_it_stopped(tmp_path: Path) -> None:
     assert both[len(first)]["step"] == first[-1]["step"] + 20
     from stepwise.backends import checkpoint
 
-    assert checkpoint.parameters(str(tmp_path / "small")) > 100_000
+    assert checkpoint.parameters(str(tmp_path / "small")) > 40_000

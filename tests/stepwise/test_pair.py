@@ -26,7 +26,7 @@ def test_the_public_surface_is_deliberate() -> None:
 def test_nano_is_small_and_its_models_differ_in_size() -> None:
     pair = load_pair("nano")
     sizes = [checkpoint.parameters(model.path) for model in pair.models]
-    assert sizes == sorted(sizes) and sizes[-1] >= 14 * sizes[0]
+    assert sizes == sorted(sizes) and sizes[-1] >= 15 * sizes[0]
     files = [f for model in pair.models for f in Path(model.path).iterdir()]
     assert sum(file.stat().st_size for file in files) < 12e6
 
