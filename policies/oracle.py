@@ -47,24 +47,21 @@ async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
         tree: with ``look="before"``: the oracle needs no drafts.
         max_nodes: the search gives up after as many chains.
     """
-    models = len(tree.engine.models)
-    count = itertools.count()
-    heap: list[tuple[float, int, Node]] = [(0.0, next(count), await tree.root(problem))]
-    cheapest: Node | None = None
-    for looked in itertools.count(1):
-        cost, _, node = heapq.heappop(heap)
+    order = itertools.count()  # equal costs: first come, first served
+    heap: list[tuple[float, int, Node]] = [(0.0, next(order), await tree.root(problem))]
+    ends: list[Node] = []
+    looked = 0
+    while heap and looked < max_nodes and not (ends and ends[-1].correct):
+        _, _, node = heapq.heappop(heap)
+        looked += 1
         if node.trace.stop is not None:
-            cheapest = cheapest or node
-            if node.correct:
-                return Best(problem.id, cheapest.cost, cheapest.correct, cost, looked, True)
-        else:
-            children = await asyncio.gather(*(tree.child(node, action) for action in range(models)))
-            for child in children:
-                heapq.heappush(heap, (child.cost, next(count), child))
-        if not heap or looked >= max_nodes:
-            first = cheapest or node
-            return Best(problem.id, first.cost, first.correct, float("nan"), looked, not heap)
-    raise AssertionError("unreachable")
+            ends.append(node)
+            continue
+        for child in await asyncio.gather(*(tree.child(node, i) for i in range(len(tree.engine.models)))):
+            heapq.heappush(heap, (child.cost, next(order), child))
+    first, last = (ends or [node])[0], (ends or [node])[-1]
+    right = last.cost if last.correct else float("nan")
+    return Best(problem.id, first.cost, first.correct, right, looked, last.correct or not heap)
 
 
 async def search_many(tree: Tree, problems: Sequence[Problem], concurrency: int = 64) -> AsyncIterator[Best]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import numpy as np
@@ -84,9 +84,7 @@ def collect(engine: Engine, problems: Sequence[NanoProblem], samplers: Sequence[
 
 def label(engine: Engine, trace: Trace) -> Example:
     """Compare a chain with the gold solution line by line."""
-    problem = trace.problem
-    assert isinstance(problem, NanoProblem)  # noqa: S101 - narrows the type
-    gold = [step.text for step in problem.steps]
+    gold = [step.text for step in cast(NanoProblem, trace.problem).steps]
     ids, ends, rights = list(engine.prompt_ids(trace)), [], []
     right = True
     for i, step in enumerate(trace.steps):

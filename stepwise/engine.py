@@ -287,14 +287,14 @@ class Engine:
 
     async def _judged(self, trace: Trace, draft: Step) -> Step:
         """The draft with the judge's verdict, which it pays for."""
-        if self.judge is None:
+        judge = self.judge
+        if judge is None:
             raise ConfigError("the router asks for a judge's verdict, and this pair has no judge.")
-        name, suffix = self.judge.name, self.judge.suffix
         judged = replace(trace, steps=(*trace.steps, draft))
-        prefix = self._prefix(judged, name, suffix)
-        completion = await self.judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
-        seen = min(self._judge_seen(trace, prefix), completion.usage.cached)
-        usage = {name: replace(completion.usage, cached=seen).rejected()}
+        prefix = self._prefix(judged, judge.name, judge.suffix)
+        completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        seen = min(self._judge_seen(trace, judge.name, prefix), completion.usage.cached)
+        usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
         return replace(
             draft,
             usage=add_usage(draft.usage, usage),
@@ -302,14 +302,13 @@ class Engine:
             verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
         )
 
-    def _judge_seen(self, trace: Trace, prefix: tuple[int, ...]) -> int:
+    def _judge_seen(self, trace: Trace, judge: str, prefix: tuple[int, ...]) -> int:
         """How many leading tokens of ``prefix`` the judge has read earlier in this chain."""
-        assert self.judge is not None  # noqa: S101 - narrows the type
         for i in reversed(range(len(trace.steps))):
             for judged in (trace.steps[i], trace.steps[i].draft):
                 if judged is not None and judged.verdict is not None:
                     before = replace(trace, steps=(*trace.steps[:i], judged))
-                    return common_prefix(self._prefix(before, self.judge.name), prefix[:-1])
+                    return common_prefix(self._prefix(before, judge), prefix[:-1])
         return 0
 
     def _replace(self, draft: Step, step: Step) -> Step:

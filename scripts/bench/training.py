@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -68,9 +68,7 @@ def _alone(engine: Engine, problems: Sequence[Problem], model: str, concurrency:
 
 def _generated(engine: Engine, model: str) -> int:
     """Tokens that the model itself has generated, none of them from the store."""
-    backend = engine.backends[model]
-    assert isinstance(backend, StoredBackend)  # noqa: S101 - narrows the type
-    return backend.generated
+    return cast(StoredBackend, engine.backends[model]).generated
 
 
 def _rollout(env: RoutingVectorEnv, steps: int) -> float:

@@ -90,7 +90,7 @@ def calibrate(
                 raise _infeasible(record, name, value, share, method)
             allowed &= passed
     if not allowed.any():
-        raise _conflict(record, targets, share, method)
+        raise _conflict(record, budget or 0.0, max_accuracy_loss or 0.0, share, method)
     options = np.flatnonzero(allowed)
     accuracy, cost = record.accuracy, record.cost_share
     at = min(options, key=(lambda i: cost[i]) if budget is None else (lambda i: (-accuracy[i], cost[i])))
@@ -184,11 +184,8 @@ def _infeasible(record: Record, name: str, value: float, delta: float, method: M
     )
 
 
-def _conflict(
-    record: Record, targets: dict[str, float | None], delta: float, method: Method
-) -> InfeasibleTarget:
-    budget, loss = targets["budget"], targets["max_accuracy_loss"]
-    assert budget is not None and loss is not None  # noqa: S101 - one target cannot conflict with itself
+def _conflict(record: Record, budget: float, loss: float, delta: float, method: Method) -> InfeasibleTarget:
+    """Each target can be promised, but not by one threshold."""
     careful = _passed(record, "max_accuracy_loss", loss, delta, method)
     best = _nearest(
         lambda v: bool((careful & _passed(record, "budget", v, delta, method)).any()), budget, 1.0
