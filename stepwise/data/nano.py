@@ -46,7 +46,7 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     last = s.quantities[-1]
     others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
     others = [q for q in others if max(q.value, last.value) <= SMALL]
-    kind = rng.random()
+    kind = rng.random() + (s.near - 0.25) / 3  # where references stay near, fewer questions look back
     group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
     if len(group) > 1 and kind < 0.35 and sum(q.value for q in group) <= SMALL:
         names = [q.owner for q in group]
