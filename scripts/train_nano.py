@@ -14,7 +14,8 @@ import copy
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -27,6 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from scripts import guarded
 from stepwise import provenance
 from stepwise.data.nano import NanoProblem, problems
+from stepwise.data.nano_story import STANDARD, TRAINING, Mix
 from stepwise.errors import ConfigError
 
 PROMPT = "{question}\n"
@@ -77,19 +79,17 @@ def encode(tokenizer: PreTrainedTokenizerFast, batch: list[NanoProblem]) -> list
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, tokens_per_batch: int, seed: int, short_first: int, near: float
+    tokenizer: PreTrainedTokenizerFast, tokens_per_batch: int, stage: Stage
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of (inputs [B, T], targets [B, T]); right-padded, prompt targets ignored.
 
     The first ``short_first`` problems have few steps: looking a quantity up is learnt much sooner
-    where there are few to choose from. ``near`` below the test problems' makes looking up pay:
-    where most references go to the line before, copying from there is an answer that is hard to
-    leave behind.
+    where there are few to choose from.
     """
-    every = problems("train", seed + 1, near)
-    short = itertools.islice((p for p in every if len(p.steps) <= SHORT), short_first)
+    every = problems("train", stage.seed + 1, stage.mix)
+    short = itertools.islice((p for p in every if len(p.steps) <= SHORT), stage.short_first)
     stream = itertools.chain(short, every)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(stage.seed)
     while True:
         chunk = sorted(encode(tokenizer, list(itertools.islice(stream, CHUNK))), key=lambda e: len(e[0]))
         groups: list[list[Example]] = [[]]
@@ -149,39 +149,57 @@ def schedule(progress: float) -> float:
 def train_model(
     name: str, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> LlamaForCausalLM:
-    """Train one model to its token budget, resuming from ``folder/state.pt`` when it is there.
+    """Train one model: ``tokens`` on the training mix, then ``polish`` tokens on the standard mix.
 
-    The matrices that compute are bf16; the optimizers work on an fp32 master copy.
+    Each stage resumes from its state file when it is there. The matrices that compute are bf16; the
+    optimizers work on an fp32 master copy.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(cfg.seed)
-    config, budget = cfg.models[name], int(cfg.tokens[name])
-    master = build(config, tokenizer).to(device)
-    optims = optimizers(master, config)
-    state_file, seen, step = folder / "state.pt", 0, 0
+    master = build(cfg.models[name], tokenizer).to(device)
+    state, polish = folder / "state.pt", folder / "polish.pt"
+    for stage in (
+        Stage(state, cfg.tokens[name], schedule, TRAINING, cfg.seed, cfg.short_first),
+        Stage(polish, cfg.polish[name], lambda progress: 0.3 * (1 - progress), STANDARD, cfg.seed + 1),
+    ):
+        model = run_stage(master, stage, cfg, tokenizer)
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: where it keeps its state, how long it is, on which problems."""
+
+    state: Path
+    budget: int
+    rate: Callable[[float], float]
+    mix: Mix
+    seed: int
+    short_first: int = 0
+
+
+def run_stage(
+    master: LlamaForCausalLM, stage: Stage, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
+    """Train ``master`` in place; returns its bf16 copy."""
+    name = stage.state.parent.name
+    optims = optimizers(master, cfg.models[name])
     base = [[group["lr"] for group in optim.param_groups] for optim in optims]
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device)
-        master.load_state_dict(state["model"])
-        for optim, saved in zip(optims, state["optims"], strict=True):
-            optim.load_state_dict(saved)
-        seen, step = state["seen"], state["step"]
+    seen, step = load_state(stage.state, master, optims) if stage.state.exists() else (0, 0)
     model = copy.deepcopy(master).to(torch.bfloat16).train()
     model.model.rotary_emb = copy.deepcopy(master.model.rotary_emb)  # bf16 would round its frequencies
     started, before = time.time(), seen
     label = f"{name} {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, (folder / "log.jsonl").open("a") as log:
-        task = progress.add_task(label, total=budget, completed=seen)
-        for inputs, targets in itertools.islice(
-            batches(tokenizer, cfg.batch_tokens, cfg.seed, cfg.short_first, cfg.near), step, None
-        ):
-            if seen >= budget:
-                break
+    with Progress(*columns) as progress, (stage.state.parent / "log.jsonl").open("a") as log:
+        task = progress.add_task(label, total=stage.budget, completed=seen)
+        data = itertools.islice(batches(tokenizer, cfg.batch_tokens, stage), step, None)
+        while seen < stage.budget:
+            inputs, targets = next(data)
             for optim, rates in zip(optims, base, strict=True):
                 for group, rate in zip(optim.param_groups, rates, strict=True):
-                    group["lr"] = rate * schedule(seen / budget)
-            loss = update(model, master, optims, inputs.to(device), targets.to(device))
+                    group["lr"] = rate * stage.rate(seen / stage.budget)
+            loss = update(model, master, optims, inputs.to(master.device), targets.to(master.device))
             seen, step = seen + inputs.numel(), step + 1
             progress.update(task, completed=seen)
             if step % 20 == 0:
@@ -191,9 +209,9 @@ def train_model(
                 progress.update(task, description=f"{label} loss {row['loss']:.4f}")
                 print(json.dumps(row), file=log, flush=True)
             if step % cfg.checkpoint_every == 0:
-                save_state(state_file, master, optims, seen, step)
-    save_state(state_file, master, optims, seen, step)
-    return model.eval()
+                save_state(stage.state, master, optims, seen, step)
+    save_state(stage.state, master, optims, seen, step)
+    return model
 
 
 def update(
@@ -214,6 +232,15 @@ def update(
         for slow, fast in zip(master.parameters(), model.parameters(), strict=True):
             fast.copy_(slow)
     return loss.detach()
+
+
+def load_state(path: Path, model: LlamaForCausalLM, optims: list[torch.optim.Optimizer]) -> tuple[int, int]:
+    """Restore weights and optimizers; returns the tokens seen and the steps taken."""
+    state = torch.load(path, map_location=model.device)
+    model.load_state_dict(state["model"])
+    for optim, saved in zip(optims, state["optims"], strict=True):
+        optim.load_state_dict(saved)
+    return state["seen"], state["step"]
 
 
 def save_state(

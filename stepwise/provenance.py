@@ -46,7 +46,7 @@ def writable(folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may have looked at the same time
     except OSError as error:
         raise ConfigError(
             f"output: {folder} cannot be written ({error.strerror}); choose another folder."

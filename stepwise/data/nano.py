@@ -20,13 +20,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from stepwise.data.nano_story import SMALL, GoldStep, Quantity, Story, grow, line_of, sum_of
+from stepwise.data.nano_story import SMALL, STANDARD, GoldStep, Mix, Quantity, Story, grow, line_of, sum_of
 from stepwise.data.nano_words import DISTRACTORS, NAMES, OPENINGS, THEMES
 from stepwise.errors import ConfigError
 from stepwise.types import Problem, normalised
 
 SPLITS = ("train", "calibration", "validation", "test")
-NEAR = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     last = s.quantities[-1]
     others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
     others = [q for q in others if max(q.value, last.value) <= SMALL]
-    kind = rng.random() + (s.near - 0.25) / 3  # where references stay near, fewer questions look back
+    kind = rng.random() + s.mix.direct
     group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]
     if len(group) > 1 and kind < 0.35 and sum(q.value for q in group) <= SMALL:
         names = [q.owner for q in group]
@@ -90,14 +89,14 @@ def _distractor(s: Story) -> str:
     )
 
 
-def generate(rng: random.Random, near: float = NEAR) -> NanoProblem:
+def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
     """Draw one problem. Its id is a hash of the normalised question."""
     size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
-    hard = min(rng.choices((0, 1, 2, 3), (30, 20, 25, 25))[0], max(1, (size + 1) // 2))
+    hard = min(rng.choices((0, 1, 2, 3), mix.hard)[0], max(1, (size + 1) // 2))
     while True:
         theme = rng.choice(THEMES)
         names = rng.sample(NAMES, 16)
-        story = Story(rng, theme, rng.choice(theme.items), names, near)
+        story = Story(rng, theme, rng.choice(theme.items), names, mix)
         grow(story, size, hard)
         ask, roots, last = _ask(story)
         steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
@@ -127,11 +126,8 @@ def split_of(question: str) -> str:
     return SPLITS[max(0, bucket - 6)]
 
 
-def problems(split: str, seed: int = 0, near: float = NEAR) -> Iterator[NanoProblem]:
+def problems(split: str, seed: int = 0, mix: Mix = STANDARD) -> Iterator[NanoProblem]:
     """An endless stream of distinct problems of one split.
-
-    ``near`` is the share of references that go to the last loose end rather than anywhere back; a
-    lower one makes harder reading, which is good to train on.
 
     Raises:
         ConfigError: if ``split`` is not one of `SPLITS`.
@@ -141,7 +137,7 @@ def problems(split: str, seed: int = 0, near: float = NEAR) -> Iterator[NanoProb
     rng = random.Random(f"{split}-{seed}")
     seen: set[str] = set()
     while True:
-        problem = generate(rng, near)
+        problem = generate(rng, mix)
         if problem.id not in seen and split_of(problem.question) == split:
             seen.add(problem.id)
             yield problem

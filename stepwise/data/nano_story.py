@@ -35,15 +35,46 @@ class Quantity:
     lines: tuple[GoldStep, ...] = ()
 
 
+@dataclass(frozen=True)
+class Mix:
+    """Which problems are drawn how often.
+
+    Attributes:
+        hard: weights of problems with 0, 1, 2 and 3 hard quantities.
+        bases: hard quantities that refer to nobody, each as likely as the next.
+        near: share of references that go to the last loose end rather than anywhere back.
+        base: probability that an early person's quantity refers to nobody.
+        percent: share of percentages among the hard steps.
+        easy: share of multiples and fractions among the links that are not hard.
+        direct: share of the closing questions that are kept from looking back at several people.
+    """
+
+    hard: tuple[int, ...]
+    bases: tuple[str, ...]
+    percent: float
+    near: float
+    base: float
+    easy: float
+    direct: float
+
+
+STANDARD = Mix((10, 90, 0, 0), ("groups",), 0.05, near=0.9, base=0.15, easy=0.8, direct=0.47)
+TRAINING = Mix(
+    (30, 20, 25, 25), ("groups", "split", "split"), 0.4, near=0.25, base=0.55, easy=0.0, direct=0.0
+)
+"""For training: looking things up pays. Where most references go to the line before, copying from there is
+an answer that is hard to leave behind."""
+
+
 @dataclass
 class Story:
-    """A problem under construction. ``near`` is how often a person refers to the last loose end."""
+    """A problem under construction."""
 
     rng: random.Random
     theme: Theme
     item: str
     names: list[str]
-    near: float
+    mix: Mix
     quantities: list[Quantity] = field(default_factory=list)
 
     def loose(self) -> list[Quantity]:
@@ -55,7 +86,7 @@ class Story:
         """A quantity to refer to: usually a loose end, at times something further back."""
         options = [q for q in self.quantities if accept(q)]
         loose = [q for q in self.loose() if accept(q)]
-        if loose and self.rng.random() < self.near:
+        if loose and self.rng.random() < self.mix.near:
             return loose[-1]
         return self.rng.choice(options) if options else None
 
@@ -190,18 +221,19 @@ def _combined(s: Story) -> Quantity | None:
 
 
 EASY_BASES = (_given, _given, _few_groups, _few_groups, _dozens, _weeks)
-EASY_LINKS = (_more, _more, _fewer, _fewer, _times, _fraction, _combined)
+LINKS = (_more, _more, _fewer, _fewer, _times, _fraction, _combined)
+EASY_LINKS = (_times, _fraction)
 
 
 def _hard(s: Story) -> Quantity:
     """A quantity with a hard step: a percentage where one works out, else a two-digit product or quotient."""
-    if s.rng.random() < 0.4:
+    if s.rng.random() < s.mix.percent:
         if not s.quantities:
             s.quantities.append(_given(s, round_number=True))
         percent = _percent(s)
         if percent is not None:
             return percent
-    return s.rng.choice((_groups, _split, _split))(s)
+    return {"groups": _groups, "split": _split}[s.rng.choice(s.mix.bases)](s)
 
 
 def grow(s: Story, size: int, hard: int) -> None:
@@ -210,11 +242,12 @@ def grow(s: Story, size: int, hard: int) -> None:
         new: Quantity | None
         if hard and s.rng.random() < 0.75:
             new, hard = _hard(s), hard - 1
-        elif not s.quantities or (len(s.quantities) < 4 and s.rng.random() < 0.7 - 0.6 * s.near):
+        elif not s.quantities or (len(s.quantities) < 4 and s.rng.random() < s.mix.base):
             new = s.rng.choice(EASY_BASES)(s)
         elif len(s.loose()) > 2 and s.rng.random() < 0.8:
             new = _combined(s)
         else:
-            new = s.rng.choice(EASY_LINKS)(s) or s.rng.choice(EASY_BASES)(s)
+            easy = s.mix.easy > 0 and s.rng.random() < s.mix.easy
+            new = s.rng.choice(EASY_LINKS if easy else LINKS)(s) or s.rng.choice(EASY_BASES)(s)
         if new is not None:
             s.quantities.append(new)

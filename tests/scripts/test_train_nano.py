@@ -16,8 +16,9 @@ def run(output: Path, tokens: int) -> list[dict[str, float]]:
     done = subprocess.run(
         [
             sys.executable, "-m", "scripts.train_nano", f"output={output}", "only=small",
-            f"tokens.small={tokens}", "vocab_size=400", "batch_tokens=2048", "checkpoint_every=20",
-            "short_first=0", "test_problems=5", "tokenizer_problems=500",
+            f"tokens.small={tokens}", "polish.small=0", "vocab_size=400",
+            "batch_tokens=2048", "checkpoint_every=20", "short_first=0", "test_problems=5",
+            "tokenizer_problems=500",
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
