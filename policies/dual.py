@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.episode import MAX_PRICE
 from envs.vector import RoutingVectorEnv
+from stepwise.errors import ConfigError
 
 LEAST_PRICE = 1e-3
 
@@ -31,10 +32,15 @@ class DualAscent(BaseCallback):
         budget: mean cost per episode to keep to, in units of large-only.
         rate: first step of ln(price) per unit of relative excess.
         decay: steps shrink as count ** -decay.
+
+    Raises:
+        ConfigError: if the budget is not positive.
     """
 
     def __init__(self, env: RoutingVectorEnv, budget: float, rate: float = 1.0, decay: float = 0.6) -> None:
         super().__init__()
+        if not budget > 0.0:
+            raise ConfigError(f"budget must be above 0 (a fraction of large-only cost), not {budget:g}.")
         self._env, self._budget, self._rate, self._decay = env, budget, rate, decay
         self._costs: list[float] = []
 

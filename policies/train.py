@@ -132,7 +132,7 @@ def train(
     left = total - model.num_timesteps
     if left > 0:
         budget = policy.get("budget")
-        dual = [DualAscent(env, float(budget))] if budget else []
+        dual = [DualAscent(env, float(budget))] if budget is not None else []
         watch = Watch(total, output, every)
         model.learn(left, callback=[*dual, watch], reset_num_timesteps=False, tb_log_name="ppo")
         save(model, output)
