@@ -47,7 +47,7 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),
         (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),
-        (["solve", "q", "--budget", "0.001"], "cannot be met: the least that this router spends"),
+        (["solve", "q", "--budget", "0.001"], "budget 0.001 cannot be promised"),
         (["demo", "--output", "/dev/null/x"], "output: /dev/null/x cannot be written"),
     ],
 )

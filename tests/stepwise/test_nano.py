@@ -47,7 +47,7 @@ def test_numbers_in_a_line_were_told_or_worked_out_before() -> None:
 
 
 def test_sizes_and_skills_vary() -> None:
-    lengths = {len(problem.steps) for problem in SAMPLE}
+    lengths = {len(problem.steps) for problem in islice(nano.problems("test"), 3000)}
     assert min(lengths) == 2 and max(lengths) == 12
     skills = {step.skill for problem in SAMPLE for step in problem.steps}
     assert len(skills) >= 12
