@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 import numpy as np
@@ -17,7 +17,7 @@ from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
 
-LOOKS: tuple[Look, ...] = ("before", "probe", "after_draft", "judged")
+LOOKS: tuple[Look, ...] = get_args(Look)
 
 
 @dataclass
