@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.tree import Node, Tree
-from stepwise.features import FEATURES, HIGH, LOW
 from stepwise.types import Problem, Trace
 
 Observation = NDArray[np.float32]
-OBSERVATION_LOW = np.append(LOW, np.float32(0.0))
-OBSERVATION_HIGH = np.append(HIGH, np.float32(1.0))
 MAX_PRICE = 10.0
 
 
@@ -67,7 +64,21 @@ class Episode:
     async def act(self, action: int) -> Transition:
         """Let model number ``action`` write the next step, then look again."""
         before = self._node or await self._tree.root(self._problem)
-        node = self._node = await self._tree.child(before, action)
+        return self._arrive(before, await self._tree.child(before, action))
+
+    def recall_begin(self) -> Observation | None:
+        """`begin` without waiting; None where no episode has been before."""
+        self._node = self._tree.known_root(self._problem)
+        return self._observe(self._node) if self._node else None
+
+    def recall_act(self, action: int) -> Transition | None:
+        """`act` without waiting; None where no episode has been before."""
+        before = self._node
+        node = self._tree.known_child(before, action) if before else None
+        return self._arrive(before, node) if before and node else None
+
+    def _arrive(self, before: Node, node: Node) -> Transition:
+        self._node = node
         cost = (node.cost - before.cost) / self._scale
         info: dict[str, Any] = {"cost": cost}
         stop = node.trace.stop
@@ -79,8 +90,3 @@ class Episode:
 
     def _observe(self, node: Node) -> Observation:
         return np.append(node.features, self._price_feature)
-
-
-def describe_observation() -> tuple[str, ...]:
-    """Names of the observation's entries: the features of the trace, then the price."""
-    return (*FEATURES, "price")

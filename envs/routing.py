@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.episode import MAX_PRICE, OBSERVATION_HIGH, OBSERVATION_LOW, Episode, Observation
-from envs.tree import Tree
+from envs.episode import MAX_PRICE, Episode, Observation
+from envs.tree import EVERYTHING, Tree, View
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
@@ -32,6 +32,7 @@ class Task:
         look: when the agent decides: ``before``, ``probe``, ``after_draft`` or ``judged``.
         price: reward lost per unit of cost, or (low, high): drawn log-uniformly per episode.
         cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
+        view: what the agent sees and pays.
     """
 
     engine: Engine
@@ -39,6 +40,7 @@ class Task:
     look: Look = "after_draft"
     price: float | tuple[float, float] = 0.3
     cost_scale: float = 1.0
+    view: View = EVERYTHING
 
     def __post_init__(self) -> None:
         for problem in self.problems:
@@ -56,7 +58,8 @@ class Task:
 
     @property
     def observation_space(self) -> spaces.Box:
-        return spaces.Box(OBSERVATION_LOW, OBSERVATION_HIGH, dtype=np.float32)
+        low, high = np.append(self.view.low, np.float32(0.0)), np.append(self.view.high, np.float32(1.0))
+        return spaces.Box(low, high, dtype=np.float32)
 
     @property
     def action_space(self) -> spaces.Discrete[Any]:
@@ -72,7 +75,7 @@ class Task:
     @cached_property
     def tree(self) -> Tree:
         """Shared by all episodes."""
-        return Tree(self.engine, self.look)
+        return Tree(self.engine, self.look, self.view)
 
     def _price(self, random: np.random.Generator) -> float:
         if not isinstance(self.price, tuple):
@@ -90,7 +93,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     discards it, at its cost, and lets that model write the step.
 
     ## Observation space
-    ``Box`` of 14 float32: the thirteen numbers of `stepwise.features` (signals of the draft,
+    ``Box`` of 15 float32: the fourteen numbers of `stepwise.features` (signals of the draft,
     position, lengths, what was spent on reading, doubts so far) and the price of cost, as
     ``ln(1 + 10 price) / ln(101)``.
 

@@ -7,6 +7,7 @@ completions on disk; the tree saves looking them up and reading features off the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,10 +15,33 @@ from numpy.typing import NDArray
 
 from stepwise.engine import Engine, failed
 from stepwise.errors import BackendError
-from stepwise.features import observe
+from stepwise.features import FEATURES, HIGH, LOW, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
+
+
+@dataclass(frozen=True)
+class View:
+    """What an agent sees of a chain, and what it is charged for.
+
+    Attributes:
+        features: names of the entries of an observation.
+        low: their least values.
+        high: their largest values.
+        observe: (trace, cheapest model, dearest model) -> observation [features].
+        cost: (trace, dearest model) -> what the chain has cost.
+    """
+
+    features: tuple[str, ...]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    observe: Callable[[Trace, str, str], NDArray[np.float32]]
+    cost: Callable[[Trace, str], float]
+
+
+EVERYTHING = View(FEATURES, LOW, HIGH, observe, lambda trace, large: trace.cost)
+"""The signals and the position of `stepwise.features`, and everything that was computed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,17 +61,29 @@ class Tree:
     Args:
         engine: grows the chains.
         look: what is in the trace when the agent decides.
+        view: what the agent sees and pays.
         max_nodes: beyond it everything is forgotten; about 2 kB a node.
     """
 
-    def __init__(self, engine: Engine, look: Look, max_nodes: int = MAX_NODES) -> None:
-        self.engine, self._look, self._max = engine, look, max_nodes
+    def __init__(
+        self, engine: Engine, look: Look, view: View = EVERYTHING, max_nodes: int = MAX_NODES
+    ) -> None:
+        self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
+    def known_root(self, problem: Problem) -> Node | None:
+        """`root`, where an episode has been before."""
+        return self._roots.get(problem)
+
+    @staticmethod
+    def known_child(node: Node, action: int) -> Node | None:
+        """`child`, where an episode has been before."""
+        return node.children.get(action)
+
     async def root(self, problem: Problem) -> Node:
         """The empty chain, looked at. A failure is in its trace and is not remembered."""
-        node = self._roots.get(problem)
+        node = self.known_root(problem)
         if node is None:
             node = await self._seen(self.engine.start(problem))
             if node.trace.stop != "error":
@@ -58,7 +94,7 @@ class Tree:
         """The chain after model number ``action`` wrote the next step; the same node if it has ended."""
         if node.trace.stop is not None:
             return node
-        child = node.children.get(action)
+        child = self.known_child(node, action)
         if child is None:
             try:
                 trace = await self.engine.advance(node.trace, self.engine.models[action])
@@ -79,5 +115,6 @@ class Tree:
             self._roots.clear()
             self.size = 0
         self.size += 1
-        models = self.engine.models
-        return Node(trace, observe(trace, models[0], models[-1]), trace.cost, trace.correct)
+        small, large = self.engine.models[0], self.engine.models[-1]
+        view = self._view
+        return Node(trace, view.observe(trace, small, large), view.cost(trace, large), trace.correct)

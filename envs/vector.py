@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode, Observation, Transition
 from envs.routing import Task
+from envs.tree import EVERYTHING, View
 from stepwise.engine import Engine
 from stepwise.types import Look, Problem
 
+Arrival = tuple[Transition, Observation]
+"""A transition of a slot, and the observation that the agent acts on next: the same one, or the first of
+the next episode."""
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
@@ -44,8 +48,9 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         price: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
         patience: float | None = None,
+        view: View = EVERYTHING,
     ) -> None:
-        self.task = Task(engine, problems, look, price, cost_scale)
+        self.task = Task(engine, problems, look, price, cost_scale, view)
         self.num_envs = num_envs
         self.patience = patience
         self.single_observation_space = self.task.observation_space
@@ -55,7 +60,8 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         self.episodes: list[Episode] = []
         self._randoms: list[np.random.Generator] = []
         self._observations = np.zeros((num_envs, *self.task.observation_space.shape), np.float32)
-        self._running: dict[int, asyncio.Task[tuple[Transition, Observation]]] = {}
+        self._done: dict[int, Arrival] = {}
+        self._running: dict[int, asyncio.Task[Arrival]] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -83,43 +89,62 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     async def _step(self, actions: NDArray[np.int64]) -> Batch:
         for slot in range(self.num_envs):
             if slot not in self._running:
-                self._running[slot] = asyncio.create_task(self._act(slot, int(actions[slot])))
+                self._start(slot, int(actions[slot]))
         await self._wait()
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        pending = np.zeros(self.num_envs, bool)
+        pending = np.ones(self.num_envs, bool)
         info: dict[str, Any] = {"final_obs": [None] * self.num_envs, "final_info": [None] * self.num_envs}
-        for slot in range(self.num_envs):
-            task = self._running[slot]
-            if not task.done():
-                pending[slot] = True
-                continue
-            result, self._observations[slot] = self._running.pop(slot).result()
+        for slot, (result, observation) in self._done.items():
+            self._observations[slot] = observation
+            pending[slot] = False
             rewards[slot] = result.reward
             terminated[slot], truncated[slot] = result.terminated, result.truncated
             if result.terminated or result.truncated:
                 info["final_obs"][slot], info["final_info"][slot] = result.observation, result.info
+        self._done.clear()
         return self._observations.copy(), rewards, terminated, truncated, info | {"pending": pending}
 
-    async def _act(self, slot: int, action: int) -> tuple[Transition, Observation]:
-        """One transition of a slot, and the observation that the agent acts on next."""
+    def _start(self, slot: int, action: int) -> None:
+        """Take a slot's transition at once if the tree has it; else as a task."""
+        result = self.episodes[slot].recall_act(action)
+        if result is None:
+            self._running[slot] = asyncio.create_task(self._act(slot, action))
+        elif not (result.terminated or result.truncated):
+            self._done[slot] = result, result.observation
+        else:
+            self.episodes[slot] = self.task.episode(self._randoms[slot])
+            first = self.episodes[slot].recall_begin()
+            if first is None:
+                self._running[slot] = asyncio.create_task(self._begin(slot, result))
+            else:
+                self._done[slot] = result, first
+
+    async def _act(self, slot: int, action: int) -> Arrival:
         result = await self.episodes[slot].act(action)
         if not (result.terminated or result.truncated):
             return result, result.observation
         self.episodes[slot] = self.task.episode(self._randoms[slot])
-        return result, await self.episodes[slot].begin()
+        return await self._begin(slot, result)
+
+    async def _begin(self, slot: int, last: Transition) -> Arrival:
+        return last, await self.episodes[slot].begin()
 
     async def _wait(self) -> None:
-        """Wait for all generations, or for all but the stragglers."""
+        """Wait for all generations, or for all but the stragglers; what has arrived is in ``_done``."""
         tasks = set(self._running.values())
-        if self.patience is None:
+        if tasks and self.patience is None:
             await asyncio.wait(tasks)
-            return
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait(tasks, timeout=self.patience)
+        elif tasks:
+            if not self._done:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=self.patience)
+        for slot in [slot for slot, task in self._running.items() if task.done()]:
+            self._done[slot] = self._running.pop(slot).result()
 
     async def _cancel(self) -> None:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
+        self._done.clear()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from envs.routing import Task
 from envs.vector import RoutingVectorEnv
 from policies.dual import DualAscent
 from policies.network import GainCost, GainCostPolicy
+from policies.reference import Reference
 from policies.sb3_env import SB3Routing
-from stepwise.engine import Engine
+from policies.validation import Validation
 from stepwise.features import FEATURES
 from stepwise.pair import Pair
-from stepwise.routers import Always, PolicyArtifact
-from stepwise.types import Problem
+from stepwise.routers import PolicyArtifact
 
 SERVED = {
     "w0": "trunk.0.weight", "b0": "trunk.0.bias", "w1": "trunk.2.weight", "b1": "trunk.2.bias",
@@ -29,31 +29,11 @@ SERVED = {
 """The part of the network that serving needs, under the names of the artifact."""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What large-only does on some training problems: its mean cost is the unit of cost."""
-
-    large_cost: float
-    large_accuracy: float
-    n: int
-
-
-async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Reference:
-    """Solve problems with the dearest model alone."""
-    costs, correct = [], []
-    async for trace in engine.solve_many(problems, Always(engine.models[-1])):
-        costs.append(trace.cost)
-        correct.append(trace.correct)
-    return Reference(float(np.mean(costs)), float(np.mean(correct)), len(costs))
-
-
 class Watch(BaseCallback):
-    """Shows progress, logs finished episodes, and saves a checkpoint every few rollouts."""
+    """Shows progress and logs finished episodes."""
 
-    def __init__(self, total: int, folder: Path, every: int) -> None:
+    def __init__(self, total: int) -> None:
         super().__init__()
-        self._total, self._folder, self._every = total, folder, every
-        self._rollouts = 0
         self._done: list[Mapping[str, Any]] = []
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
@@ -78,12 +58,34 @@ class Watch(BaseCallback):
                 description=f"accuracy {accuracy:.3f} cost {cost:.3f}",
             )
             self._done.clear()
-        self._rollouts += 1
-        if self._rollouts % self._every == 0:
-            save(self.model, self._folder)
 
     def _on_training_end(self) -> None:
         self._progress.stop()
+
+
+class Checkpoints(BaseCallback):
+    """Saves the run every few rollouts, so that one that is killed goes on to the identical result.
+
+    A checkpoint lies between an update and the next rollout. There the run seeds all randomness anew from
+    its seed and its position and starts new episodes, whether it has just been resumed or not.
+    """
+
+    def __init__(self, folder: Path, every: int, seed: int) -> None:
+        super().__init__()
+        self._folder, self._every, self._seed = folder, every, seed
+        self._rollouts = 0
+
+    def _on_rollout_start(self) -> None:
+        if self._rollouts % self._every == 0:
+            save(self.model, self._folder)
+            model: Any = self.model
+            model.set_random_seed((self._seed + self.num_timesteps) % 2**32)
+            model._last_obs = model.env.reset()
+            model._last_episode_starts[:] = True
+        self._rollouts += 1
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def save(model: Any, folder: Path) -> None:
@@ -101,15 +103,20 @@ def train(
     seed: int,
     every: int,
     reference: Reference,
+    validation: Task | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> PolicyArtifact:
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
     Args:
-        policy: the ``policy`` config: total_steps, look, price, budget, width, and SB3's arguments
-            ``ppo``. With a budget the price is found by dual ascent from where it starts.
+        policy: the ``policy`` config: total_steps, look, price, budget, width, patience, and SB3's
+            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts.
         output: folder for the checkpoint and the TensorBoard log.
-        every: rollouts between checkpoints.
+        every: rollouts between checkpoints, and between measurements on the validation problems.
         reference: of large-only; recorded in the artifact.
+        validation: problems on which the frontier is measured; the best weights are exported, and
+            training ends after ``patience`` measurements without a new best. None: the last weights are.
+        about: what else the policy's card says, such as its data.
     """
     total, settings = int(policy["total_steps"]), dict(policy["ppo"])
     rate = float(settings.pop("learning_rate"))
@@ -117,7 +124,6 @@ def train(
     checkpoint = output / "checkpoint.zip"
     if checkpoint.exists():
         model = PPO.load(checkpoint, env=batch, device="cpu")
-        batch.seed(seed + model.num_timesteps)
     else:
         model = PPO(
             GainCostPolicy,
@@ -132,13 +138,22 @@ def train(
     left = total - model.num_timesteps
     if left > 0:
         budget = policy.get("budget")
-        dual = [DualAscent(env, float(budget))] if budget is not None else []
-        watch = Watch(total, output, every)
-        model.learn(left, callback=[*dual, watch], reset_num_timesteps=False, tb_log_name="ppo")
+        callbacks: list[BaseCallback] = [Watch(total)]
+        if budget is not None:
+            callbacks.append(DualAscent(env, float(budget)))
+        if validation is not None:
+            callbacks.append(Validation(validation, every, policy.get("patience"), budget))
+        callbacks.append(Checkpoints(output, every, seed))
+        model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="ppo")
         save(model, output)
+    measured = getattr(model, "validation", None)
+    if measured:
+        model.policy.load_state_dict(measured["weights"])
     card = {
+        **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
         "price": getattr(model, "dual", {}).get("price"),
+        "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)
 

@@ -40,9 +40,9 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
     router = load_router(cfg.artifact, threshold=1.0)
-    router.artifact.check_pair(pair.name, pair.fingerprint)
+    router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
     setting = f"{pair.fingerprint} {cfg.backend}"

@@ -2,12 +2,16 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
+    python -m scripts.evaluate +experiment=nano_frontier  # with the baselines that have to be trained first
 
 A run that is killed continues where it stopped.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -31,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     setting = f"{pair.fingerprint} {cfg.backend}"
     rows = demo.compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
@@ -41,14 +45,16 @@ def main(cfg: DictConfig) -> None:
     summary = summarise(
         rows, problems, small=small, large=large, seed=cfg.seed, about={**about, **provenance.describe()}
     )
-    summary["differences"] = differences(samples(rows, problems), large, cfg)
+    if cfg.oracle:
+        summary["oracle"] = oracle(cfg.oracle, summary)
+    runs = samples(rows, problems)
+    summary["differences"] = [
+        line for name in cfg.compare for line in differences(name, runs, small, large, cfg)
+    ]
     demo.write(output, summary, rows)
     demo.show(summary, output, console)
     for line in summary["differences"]:
-        console.print(
-            f"  {cfg.compare} minus {line['to']} at {line['budget']:.0%} of large-only cost: "
-            f"{line['difference']} {line['ci']}"
-        )
+        console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {line['difference']} {line['ci']}")
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
@@ -60,26 +66,54 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
         for value in group["values"] if knob else [None]:
             router = make(**{knob: value}) if knob else make()
             if isinstance(router, PolicyRouter):
-                router.artifact.check_pair(pair.name, pair.fingerprint)
+                router.check(pair, cfg.models, transfer=cfg.transfer)
             field.append(Contender(router, value))
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field
 
 
-def differences(runs: Any, large: str, cfg: DictConfig) -> list[dict[str, Any]]:
-    """Accuracy of the compared router minus each other's, at equal cost, with paired intervals."""
+def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[dict[str, Any]]:
+    """A router less each other one, with paired intervals: accuracy at equal costs, and APGR."""
     lines = []
-    for name in runs if cfg.compare in runs else ():
-        if name == cfg.compare or len(runs[name][0]) < 2:
+    for other in runs if name in runs else ():
+        if other in cfg.compare or len(runs[other][0]) < 2:
             continue
-        for budget in cfg.budgets:
-            mean, low, high = metrics.difference_at_cost(
-                runs[cfg.compare], runs[name], budget, runs[large], seed=cfg.seed
+        one, two, ends = runs[name], runs[other], (runs[small], runs[large])
+        found = {
+            f"accuracy at {budget:.0%} of large-only cost": metrics.difference_at_cost(
+                one, two, budget, ends[1], seed=cfg.seed
             )
-            shown = [None if value != value else round(value, 4) for value in (mean, low, high)]
-            lines.append({"to": name, "budget": budget, "difference": shown[0], "ci": shown[1:]})
+            for budget in cfg.budgets
+        }
+        found["APGR"] = metrics.difference_in_apgr(one, two, *ends, seed=cfg.seed)
+        for what, values in found.items():
+            mean, *ci = (None if value != value else round(value, 4) for value in values)
+            lines.append({"of": name, "to": other, "in": what, "difference": mean, "ci": ci})
     return lines
+
+
+def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The oracle frontier in the units of this evaluation, with its APGR."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"oracle: {path} cannot be read; make it with `python -m scripts.oracle`."
+        ) from error
+    ends = [
+        metrics.Point(point["cost"] / summary["large_cost"], point["accuracy"])
+        for model in summary["models"]
+        for point in summary["points"]
+        if point["router"] == model
+    ]
+    frontier = metrics.curve(found["cost"], found["accuracy"], *ends)
+    return {
+        "n": found["n"], "complete": found["complete"],
+        "cost": frontier.cost.tolist(), "accuracy": frontier.accuracy.tolist(),
+        "apgr": metrics.apgr(frontier, *ends),
+        **{f"cpt{at}": metrics.cpt(frontier, at / 100, *ends) for at in (50, 80, 95)},
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

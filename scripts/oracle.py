@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search_many
-from policies.train import measure_reference
+from policies.reference import measure_reference
 from scripts import console, guarded
 from stepwise import provenance
 from stepwise.store import SqliteStore
@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = engine.run(measure_reference(engine, problems))
     found: list[Best] = []
 

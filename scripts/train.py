@@ -2,15 +2,18 @@
 
     python -m scripts.train                              # for the nano pair
     python -m scripts.train pair=mine dataset.name=problems.jsonl output=outputs/mine
+    python -m scripts.train 'models=[small,middle,large]' output=outputs/three
 
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
-continues from its last checkpoint. The policy lands in ``<output>/policy``, ready for
+continues from its last checkpoint to the identical result, and training ends early when the frontier
+on the validation problems no longer rises. The policy lands in ``<output>/policy``, ready for
 `stepwise.load_router` once `scripts.calibrate` has given it a calibration.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
-from policies.train import Reference, measure_reference, train
+from envs.routing import Task
+from policies.reference import Reference, measure_reference
+from policies.train import train
 from scripts import console, guarded
 from stepwise import provenance
+from stepwise.data import DATASETS
 from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
 from stepwise.store import SqliteStore
+from stepwise.types import Problem
 
 
 @hydra.main(version_base=None, config_path="../configs", config_name="train")
@@ -34,8 +41,8 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.fingerprint)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
-    problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
-    engine = pair.engine(backend=cfg.backend, cost=cfg.cost, store=SqliteStore(cfg.store))
+    problems, validation = problem_sets(cfg)
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -47,11 +54,32 @@ def main(cfg: DictConfig) -> None:
         cost_scale=reference.large_cost,
     )
     artifact = train(
-        env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference
-    )
+        env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
+        validation=Task(engine, validation, cfg.policy.look),
+        about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
+    )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
     console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+
+
+def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]:
+    """Problems to learn from and problems to validate on; a file without splits gives its last ones to
+    validation.
+
+    Raises:
+        ConfigError: if a file has too few problems for both.
+    """
+    if cfg.dataset.name in DATASETS:
+        return tuple(
+            instantiate(cfg.dataset, split=split, limit=limit)
+            for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))
+        )
+    every = instantiate(cfg.dataset, limit=cfg.problems + cfg.validation_problems)
+    kept = min(cfg.validation_problems, len(every) // 5)
+    if not kept:
+        raise ConfigError(f"dataset {cfg.dataset.name!r} needs at least 5 problems, has {len(every)}.")
+    return every[:-kept], every[-kept:]
 
 
 def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
@@ -63,7 +91,8 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     policy.pop("total_steps")
     dataset: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
-    about = (fingerprint, policy, dataset, cfg.seed, cfg.cost, cfg.problems, cfg.reference_problems)
+    counts = (cfg.problems, cfg.validation_problems, cfg.reference_problems, cfg.checkpoint_every)
+    about = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
     setting, file = digest(about), output / "setting"
     if file.exists() and file.read_text() != setting:
         raise ConfigError(

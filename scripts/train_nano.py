@@ -2,8 +2,9 @@
 
     python -m scripts.train_nano                        # all three, as shipped
     python -m scripts.train_nano only=small tokens.small=2000000
+    python -m scripts.train_nano --config-name train_nano_qwen2   # another family, to test transfer on
 
-Writes ordinary Hugging Face checkpoints (Llama, bf16 safetensors) and a table of step accuracy by
+Writes ordinary Hugging Face checkpoints (Llama or Qwen2, bf16 safetensors) and a table of step accuracy by
 skill. Fresh problems are drawn all along, so there are no epochs. A run that is killed resumes
 from its last checkpoint; the data order depends on the seed and the position alone.
 """
@@ -17,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from scripts import guarded
 from stepwise import provenance
@@ -32,21 +34,27 @@ from stepwise.data.nano_story import STANDARD, TRAINING, Mix
 from stepwise.errors import ConfigError
 
 PROMPT = "{question}\n"
-PIECES = (r"\n", r" ?\d{1,2}(?=(?:\d{2})*(?!\d))", r" ?\p{L}+ has(?!\p{L})", r" ?\p{L}+", r" ?[^\s\p{L}\d]+")
+PAIRS_OF_DIGITS = r" ?\d{1,2}(?=(?:\d{2})*(?!\d))"
+NAME_HAS = r" ?\p{L}+ has(?!\p{L})"
+REST = (r"\n", r" ?\p{L}+", r" ?[^\s\p{L}\d]+")
+ARCHITECTURES = {"llama": LlamaConfig, "qwen2": Qwen2Config}
 CHUNK = 4096  # problems drawn at a time; batches are sorted by length within a chunk
 SHORT = 5  # steps, the closing line included
 IGNORED = -100
 
 
-def train_tokenizer(vocab_size: int, sample_size: int, seed: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    vocab_size: int, sample_size: int, seed: int, superwords: bool = True
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE with newlines on their own and numbers cut in pairs of digits from the right.
 
-    A name and its "has" may form one token (tokens across spaces: Liu et al. 2025, SuperBPE, arXiv
-    2503.13423): then looking up what a person has is plain induction, one token to the next.
+    With ``superwords`` a name and its "has" may form one token (tokens across spaces: Liu et al. 2025,
+    SuperBPE, arXiv 2503.13423): then looking up what a person has is plain induction, one token to the next.
     """
+    pieces = (PAIRS_OF_DIGITS, *([NAME_HAS] if superwords else []), *REST)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex("|".join(PIECES)), "isolated"),
+        pre_tokenizers.Split(Regex("|".join(pieces)), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
@@ -111,9 +119,16 @@ def collate(group: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, targets
 
 
-def build(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    return LlamaForCausalLM(
-        LlamaConfig(
+def build(config: DictConfig, tokenizer: PreTrainedTokenizerFast, architecture: str) -> Any:
+    """An untrained model.
+
+    Raises:
+        ConfigError: if the architecture is unknown.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ConfigError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}.")
+    return AutoModelForCausalLM.from_config(
+        ARCHITECTURES[architecture](
             vocab_size=len(tokenizer),
             hidden_size=config.width,
             intermediate_size=config.mlp,
@@ -130,7 +145,7 @@ def build(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
     )
 
 
-def optimizers(model: LlamaForCausalLM, config: DictConfig) -> list[torch.optim.Optimizer]:
+def optimizers(model: Any, config: DictConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -146,9 +161,7 @@ def schedule(progress: float) -> float:
     return min(1.0, progress / 0.02 + 0.02, (1.0 - progress) / 0.75 + 1e-3)
 
 
-def train_model(
-    name: str, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> LlamaForCausalLM:
+def train_model(name: str, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Any:
     """Train one model: ``tokens`` on the training mix, then ``polish`` tokens on the standard mix.
 
     Each stage resumes from its state file when it is there. The matrices that compute are bf16; the
@@ -156,11 +169,11 @@ def train_model(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(cfg.seed)
-    master = build(cfg.models[name], tokenizer).to(device)
+    master = build(cfg.models[name], tokenizer, cfg.architecture).to(device)
     state, polish = folder / "state.pt", folder / "polish.pt"
     for stage in (
         Stage(state, cfg.tokens[name], schedule, TRAINING, cfg.seed, cfg.short_first),
-        Stage(polish, cfg.polish[name], lambda progress: 0.3 * (1 - progress), STANDARD, cfg.seed + 1),
+        Stage(polish, cfg.polish[name], lambda progress: 0.5 * (1 - progress), STANDARD, cfg.seed + 1),
     ):
         model = run_stage(master, stage, cfg, tokenizer)
     return model.eval()
@@ -178,9 +191,7 @@ class Stage:
     short_first: int = 0
 
 
-def run_stage(
-    master: LlamaForCausalLM, stage: Stage, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast
-) -> LlamaForCausalLM:
+def run_stage(master: Any, stage: Stage, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
     """Train ``master`` in place; returns its bf16 copy."""
     name = stage.state.parent.name
     optims = optimizers(master, cfg.models[name])
@@ -215,7 +226,7 @@ def run_stage(
 
 
 def update(
-    model: LlamaForCausalLM, master: LlamaForCausalLM, optims: list[torch.optim.Optimizer],
+    model: Any, master: Any, optims: list[torch.optim.Optimizer],
     inputs: torch.Tensor, targets: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """One optimizer step on the tokens of the solutions; returns the loss in nats per token."""
@@ -234,7 +245,7 @@ def update(
     return loss.detach()
 
 
-def load_state(path: Path, model: LlamaForCausalLM, optims: list[torch.optim.Optimizer]) -> tuple[int, int]:
+def load_state(path: Path, model: Any, optims: list[torch.optim.Optimizer]) -> tuple[int, int]:
     """Restore weights and optimizers; returns the tokens seen and the steps taken."""
     state = torch.load(path, map_location=model.device)
     model.load_state_dict(state["model"])
@@ -243,9 +254,7 @@ def load_state(path: Path, model: LlamaForCausalLM, optims: list[torch.optim.Opt
     return state["seen"], state["step"]
 
 
-def save_state(
-    path: Path, model: LlamaForCausalLM, optims: list[torch.optim.Optimizer], seen: int, step: int
-) -> None:
+def save_state(path: Path, model: Any, optims: list[torch.optim.Optimizer], seen: int, step: int) -> None:
     """Write the training state so that a kill at any moment leaves a readable file."""
     partial = path.with_suffix(".partial")
     optim_states = [optim.state_dict() for optim in optims]
@@ -255,7 +264,7 @@ def save_state(
 
 @torch.no_grad()
 def step_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, sample: list[NanoProblem]
+    model: Any, tokenizer: PreTrainedTokenizerFast, sample: list[NanoProblem]
 ) -> tuple[dict[str, tuple[int, int]], float]:
     """(right, seen) by skill, and the share of chains with every step right.
 
@@ -287,7 +296,9 @@ def main(cfg: DictConfig) -> None:
     torch.set_num_threads(cfg.threads)
     tokenizer_dir = output / "tokenizer"
     if not tokenizer_dir.exists():
-        train_tokenizer(cfg.vocab_size, cfg.tokenizer_problems, cfg.seed).save_pretrained(tokenizer_dir)
+        train_tokenizer(cfg.vocab_size, cfg.tokenizer_problems, cfg.seed, cfg.superwords).save_pretrained(
+            tokenizer_dir
+        )
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     for name in [cfg.only] if cfg.only else list(cfg.models):
         folder = output / name

@@ -5,7 +5,8 @@
 
 Chains are sampled from the pair itself (the small model alone, and both mixed at random), their
 steps are labelled with the generator's gold lines, and the large model is fine-tuned to write
-"+" or "-" after a step. The checkpoint runs on any backend as the pair's judge.
+"9" or "0" after a step, which SpecReason reads as a grade and TRIM as a reward. The checkpoint runs
+on any backend as the pair's judge.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from stepwise.routers import Always, Random
 from stepwise.store import SqliteStore
 from stepwise.types import Router, Trace
 
-GOOD, BAD = "+", "-"
+GOOD, BAD = "9", "0"
 Example = tuple[list[int], list[int], list[bool]]
 """Token ids of a chain, the positions where steps end, and whether it is right up to there."""
 

@@ -92,7 +92,7 @@ def _solve(options: argparse.Namespace, console: Console) -> None:
         loss, threshold = options.max_accuracy_loss, options.threshold
         budget = 0.4 if options.budget is loss is threshold is None else options.budget
         policy = load_router(options.router, budget=budget, max_accuracy_loss=loss, threshold=threshold)
-        policy.artifact.check_pair(pair.name, pair.fingerprint)
+        policy.check(pair)
         router = policy
     pool = [names[0], options.router, names[-1]] if options.router in names else None
     engine = pair.engine(backend=options.backend, cost=options.cost, models=pool)

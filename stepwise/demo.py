@@ -57,7 +57,7 @@ def run(
     folder = provenance.writable(folder)
     pair = load_pair("nano")
     policy = load_router("nano-ppo", threshold=1.0)
-    policy.artifact.check_pair(pair.name, pair.fingerprint)
+    policy.check(pair)
     problems = load_dataset("nano", split="test", limit=n)
     store = SqliteStore(folder / "steps.db")
     engine = pair.engine(backend=backend, store=store)

@@ -6,14 +6,15 @@
     2      draft_mean       [-1, 0]  mean log-probability of the draft's tokens
     3      draft_entropy    [0, 1]   entropy of the draft's first token / ln 20
     4      draft_margin     [0, 1]   smallest top-2 probability gap in the draft
-    5      draft_length     [0, 1]   tokens of the draft / 64
-    6      position         [0, 1]   steps so far / 16
-    7      prompt_length    [0, 1]   tokens of the prompt / 256
-    8      unread           [0, 1]   tokens that the dearest model would have to read first / 512
-    9      large_share      [0, 1]   share of the steps so far that the cheapest model did not write
-    10     large_last       {0, 1}   whether the cheapest model did not write the last step
-    11     worst_accepted   [0, 1]   probability of the least likely token in any accepted draft
-    12     trust            [0, 1]   product of the accepted drafts' least token probabilities
+    5      draft_whole      [0, 1]   probability of the draft as a whole
+    6      draft_length     [0, 1]   tokens of the draft / 64
+    7      position         [0, 1]   steps so far / 16
+    8      prompt_length    [0, 1]   tokens of the prompt / 256
+    9      unread           [0, 1]   tokens that the dearest model would have to read first / 512
+    10     large_share      [0, 1]   share of the steps so far that the cheapest model did not write
+    11     large_last       {0, 1}   whether the cheapest model did not write the last step
+    12     worst_accepted   [0, 1]   probability of the least likely token in any accepted draft
+    13     trust            [0, 1]   product of the accepted drafts' least token probabilities
 
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
 describe one token where a probe is. Everything comes from measured usage and signals.
@@ -34,6 +35,7 @@ FEATURES = (
     "draft_mean",
     "draft_entropy",
     "draft_margin",
+    "draft_whole",
     "draft_length",
     "position",
     "prompt_length",
@@ -43,8 +45,8 @@ FEATURES = (
     "worst_accepted",
     "trust",
 )
-LOW = np.array([0, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
-HIGH = np.array([1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
+LOW = np.array([0, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+HIGH = np.array([1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
 _ENTROPY = math.log(20)
 
 
@@ -66,6 +68,7 @@ def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
         signals.mean_logprob if signals else 0.0,
         signals.first_entropy / _ENTROPY if signals else 0.0,
         signals.margin if signals else 0.0,
+        math.exp(signals.mean_logprob * signals.length) if signals else 0.0,
         signals.length / 64 if signals else 0.0,
         len(steps) / 16,
         trace.prompt_tokens / 256,

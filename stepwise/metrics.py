@@ -163,6 +163,19 @@ def difference_at_cost(
     return float(differences[0]), *_percentiles(differences[1:])
 
 
+def difference_in_apgr(
+    a: Samples, b: Samples, small: Samples, large: Samples, *, seed: int = 0, replicates: int = REPLICATES
+) -> tuple[float, float, float]:
+    """APGR of router `a` less that of `b`: (difference, low, high)."""
+    weighings = _Weighings(large, seed, replicates)
+    ends = zip(weighings.single(small), weighings.single(large), strict=True)
+    pairs = zip(weighings.points(a), weighings.points(b), ends, strict=True)
+    differences = np.array(
+        [apgr(curve(*one, *end), *end) - apgr(curve(*other, *end), *end) for one, other, end in pairs]
+    )
+    return float(differences[0]), *_percentiles(differences[1:])
+
+
 class Metrics(TypedDict):
     """A router's numbers, ready for JSON: what is undefined is None, never nan."""
 

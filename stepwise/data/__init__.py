@@ -1,4 +1,4 @@
-"""Problems to solve: the built-in nano set, or a JSON Lines file of one's own."""
+"""Problems to solve: the built-in nano sets, or a JSON Lines file of one's own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from itertools import islice
 from pathlib import Path
 
 from stepwise.data import nano
+from stepwise.data.nano_story import HARDER, STANDARD
 from stepwise.errors import ConfigError
 from stepwise.types import Problem
 
-DATASETS = ("nano",)
+DATASETS = {"nano": STANDARD, "nano-harder": HARDER}
 
 
 def load_dataset(name: str, *, split: str = "test", limit: int = 1000, seed: int = 0) -> Sequence[Problem]:
     """Problems with gold answers.
 
     Args:
-        name: "nano", or the path of a JSON Lines file with ``question`` and ``answer`` (and
-            optionally ``id``) in every line; a file has no splits.
+        name: "nano" or "nano-harder", or the path of a JSON Lines file with ``question`` and
+            ``answer`` (and optionally ``id``) in every line; a file has no splits.
         split: "train", "calibration", "validation" or "test".
         limit: at most this many problems.
         seed: nano draws its problems with it.
@@ -29,8 +30,8 @@ def load_dataset(name: str, *, split: str = "test", limit: int = 1000, seed: int
     """
     if limit < 1:
         raise ConfigError(f"limit must be at least 1, not {limit}.")
-    if name == "nano":
-        return list(islice(nano.problems(split, seed), limit))
+    if name in DATASETS:
+        return list(islice(nano.problems(split, seed, DATASETS[name]), limit))
     if not Path(name).is_file():
         raise ConfigError(
             f"dataset must be one of {', '.join(DATASETS)} or the path of a JSON Lines file, not {name!r}."

@@ -91,7 +91,7 @@ def _distractor(s: Story) -> str:
 
 def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
     """Draw one problem. Its id is a hash of the normalised question."""
-    size = rng.choice((1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9))
+    size = rng.choice(mix.sizes)
     hard = min(rng.choices((0, 1, 2, 3), mix.hard)[0], max(1, (size + 1) // 2))
     while True:
         theme = rng.choice(THEMES)

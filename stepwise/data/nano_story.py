@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stepwise.data.nano_words import FRACTIONS, MULTIPLES, Theme
 
@@ -40,27 +40,55 @@ class Mix:
     """Which problems are drawn how often.
 
     Attributes:
+        sizes: numbers of quantities, each as likely as the next.
         hard: weights of problems with 0, 1, 2 and 3 hard quantities.
+        early: probability that a hard quantity comes next while some are left.
         bases: hard quantities that refer to nobody, each as likely as the next.
         near: share of references that go to the last loose end rather than anywhere back.
         base: probability that an early person's quantity refers to nobody.
         percent: share of percentages among the hard steps.
+        halved: fractions are taken of numbers up to this.
         easy: share of multiples and fractions among the links that are not hard.
         direct: share of the closing questions that are kept from looking back at several people.
     """
 
+    sizes: tuple[int, ...]
     hard: tuple[int, ...]
+    early: float
     bases: tuple[str, ...]
     percent: float
+    halved: int
     near: float
     base: float
     easy: float
     direct: float
 
 
-STANDARD = Mix((10, 90, 0, 0), ("groups",), 0.05, near=0.9, base=0.15, easy=0.8, direct=0.47)
+STANDARD = Mix(
+    sizes=(1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10),
+    hard=(16, 74, 10, 0),
+    early=1.0,
+    bases=("left", "left", "left", "both", "split"),
+    percent=0.04,
+    halved=SMALL,
+    near=0.92,
+    base=0.06,
+    easy=0.985,
+    direct=0.495,
+)
+HARDER = replace(STANDARD, sizes=(6, 7, 7, 8, 8, 9), hard=(0, 20, 50, 30), early=0.6, near=0.75, direct=0.36)
+"""More hard steps, some of them late, more looking back: what a policy trained on `STANDARD` has not seen."""
 TRAINING = Mix(
-    (30, 20, 25, 25), ("groups", "split", "split"), 0.4, near=0.25, base=0.55, easy=0.0, direct=0.0
+    sizes=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9),
+    hard=(30, 20, 25, 25),
+    early=0.75,
+    bases=("groups", "split", "split"),
+    percent=0.4,
+    halved=400,
+    near=0.25,
+    base=0.55,
+    easy=0.0,
+    direct=0.0,
 )
 """For training: looking things up pays. Where most references go to the line before, copying from there is
 an answer that is hard to leave behind."""
@@ -123,6 +151,20 @@ def _split(s: Story) -> Quantity:
     return _base(owner, fact, f"{m * n} / {m}", "split", n)
 
 
+def _left(s: Story) -> Quantity:
+    owner, n = s.names.pop(), s.rng.randint(40, SMALL)
+    k = s.rng.randint(11, n - 12)
+    fact = f"{owner} {s.theme.did} {n} {s.item} and lost {k} of them"
+    return _base(owner, fact, f"{n} - {k}", "left", n - k)
+
+
+def _both(s: Story) -> Quantity:
+    owner, m = s.names.pop(), s.rng.randint(12, SMALL - 12)
+    n = s.rng.randint(12, SMALL - m)
+    fact = f"{owner} {s.theme.did} {m} {s.item} in May and {n} in June"
+    return _base(owner, fact, f"{m} + {n}", "both", m + n)
+
+
 def _few_groups(s: Story) -> Quantity:
     owner, m, n = s.names.pop(), s.rng.randint(2, 9), s.rng.randint(3, 9)
     fact = f"{owner} {s.theme.filled} {m} {s.rng.choice(s.theme.groups)} with {n} {s.item} each"
@@ -180,7 +222,7 @@ def _times(s: Story) -> Quantity | None:
 
 def _fraction(s: Story) -> Quantity | None:
     divisors = list(FRACTIONS)
-    source = s.pick(lambda q: q.value <= 400 and any(q.value % d == 0 for d in divisors))
+    source = s.pick(lambda q: q.value <= s.mix.halved and any(q.value % d == 0 for d in divisors))
     if source is None:
         return None
     k = s.rng.choice([d for d in divisors if source.value % d == 0])
@@ -220,6 +262,7 @@ def _combined(s: Story) -> Quantity | None:
     return Quantity(owner, value, sentence, (a, b), (line,))
 
 
+HARD_BASES = {"groups": _groups, "split": _split, "left": _left, "both": _both}
 EASY_BASES = (_given, _given, _few_groups, _few_groups, _dozens, _weeks)
 LINKS = (_more, _more, _fewer, _fewer, _times, _fraction, _combined)
 EASY_LINKS = (_times, _fraction)
@@ -233,14 +276,14 @@ def _hard(s: Story) -> Quantity:
         percent = _percent(s)
         if percent is not None:
             return percent
-    return {"groups": _groups, "split": _split}[s.rng.choice(s.mix.bases)](s)
+    return HARD_BASES[s.rng.choice(s.mix.bases)](s)
 
 
 def grow(s: Story, size: int, hard: int) -> None:
     """Add ``size`` quantities of which ``hard`` are hard; the hard ones tend to come first."""
     while len(s.quantities) < size and len(s.names) > 2:
         new: Quantity | None
-        if hard and s.rng.random() < 0.75:
+        if hard and s.rng.random() < s.mix.early:
             new, hard = _hard(s), hard - 1
         elif not s.quantities or (len(s.quantities) < 4 and s.rng.random() < s.mix.base):
             new = s.rng.choice(EASY_BASES)(s)

@@ -96,6 +96,7 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
         for router, look in _looks(routers).items():
             _draw_router(axes, summary, router, groups[router], look)
         _draw_models(axes, summary, groups)
+        _draw_oracle(axes, summary)
         axes.set_xlabel("cost (% of large model alone)")
         axes.set_ylabel("accuracy (%)")
         axes.set_title(
@@ -179,6 +180,21 @@ def _draw_router(
         zorder=look.order,
         label=router if apgr is None else f"{router} (APGR {apgr:.2f})",
     )
+
+
+def _draw_oracle(axes: Axes, summary: Mapping[str, Any]) -> None:
+    """What search with hindsight pays, where it was run."""
+    oracle = summary.get("oracle")
+    if oracle:
+        axes.plot(
+            [100 * cost for cost in oracle["cost"]],
+            [100 * accuracy for accuracy in oracle["accuracy"]],
+            color=INK,
+            linestyle=(0, (1, 2)),
+            linewidth=1.2,
+            zorder=3,
+            label=f"oracle (APGR {oracle['apgr']:.2f})",
+        )
 
 
 def _draw_models(axes: Axes, summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> None:

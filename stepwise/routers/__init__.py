@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepwise.routers.artifact import PolicyArtifact, PolicyRouter, load_router
+from stepwise.routers.fitted import LowConfidence, NeedsLarge
 from stepwise.routers.fixed import Always, LargeFirst, Random, SmallFirst
 from stepwise.routers.judged import JudgeDigit, ProcessReward
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
@@ -13,6 +14,8 @@ __all__ = [
     "FirstTokenEntropy",
     "JudgeDigit",
     "LargeFirst",
+    "LowConfidence",
+    "NeedsLarge",
     "PolicyArtifact",
     "PolicyRouter",
     "ProcessReward",

@@ -1,18 +1,18 @@
 """A trained policy as served: weights, features, the pair it knows, and its calibration.
 
-A folder with ``policy.npz`` (weights, a few kB), ``policy.json`` (what it is) and, once calibrated,
-``calibration.npz`` (the recorded results). Running it takes NumPy alone.
+A folder with ``policy.npz`` (weights, a few kB), ``policy.json`` (what it is), ``README.md`` (the same for
+people) and, once calibrated, ``calibration.npz`` (the recorded results). Running it takes NumPy alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
 from stepwise.features import FEATURES, observe
+from stepwise.routers.card import describe
 from stepwise.types import Decision, Look, Trace
+
+if TYPE_CHECKING:
+    from stepwise.pair import Pair
 
 Weights = Mapping[str, NDArray[np.float32]]
 WEIGHTS = ("w0", "b0", "w1", "b1", "gain_w", "gain_b", "cost_w", "cost_b")
@@ -64,6 +68,7 @@ class PolicyArtifact:
             "card": self.card,
         }
         (folder / "policy.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(describe(self), encoding="utf-8")
         if self.record:
             self.record.save(folder / "calibration.npz")
         else:
@@ -102,18 +107,6 @@ class PolicyArtifact:
         content = b"".join(self.weights[name].tobytes() for name in WEIGHTS)
         return f"PolicyArtifact({self.fingerprint}, {hashlib.sha256(content).hexdigest()[:16]}, {self.look})"
 
-    def check_pair(self, name: str, fingerprint: str) -> None:
-        """Refuse to route another pair than the one that the policy was trained on.
-
-        Raises:
-            ConfigError: if the fingerprints differ.
-        """
-        if fingerprint != self.fingerprint:
-            raise ConfigError(
-                f"router: the policy was trained on pair {self.pair!r} ({self.fingerprint}), which is not "
-                f"pair {name!r} as it is here ({fingerprint}); train one with `python -m scripts.train`."
-            )
-
 
 @dataclass(frozen=True)
 class PolicyRouter:
@@ -143,6 +136,31 @@ class PolicyRouter:
         reason = f"worth {score:.2f} {sign} price {self.threshold:.2f}"
         return Decision(models[1 + best] if large else models[0], score, reason)
 
+    def check(self, pair: Pair, models: Sequence[str] | None = None, *, transfer: bool = False) -> None:
+        """Refuse a pool that the policy cannot route.
+
+        Args:
+            pair: with the models by name.
+            models: of the pair that are loaded; the smallest and the largest by default.
+            transfer: let it route another pair than the one that it was trained on.
+
+        Raises:
+            ConfigError: if the pair is another one, or models are missing.
+        """
+        artifact = self.artifact
+        if pair.fingerprint != artifact.fingerprint and not transfer:
+            raise ConfigError(
+                f"router: the policy was trained on pair {artifact.pair!r} ({artifact.fingerprint}), which "
+                f"is not pair {pair.name!r} as it is here ({pair.fingerprint}); train one with "
+                "`python -m scripts.train`."
+            )
+        loaded = tuple(model.name for model in pair.select(models))
+        if loaded != artifact.models:
+            raise ConfigError(
+                f"models must be {', '.join(artifact.models)}, which the policy chooses from, "
+                f"not {', '.join(loaded)}."
+            )
+
     def at(self, threshold: float) -> PolicyRouter:
         """The same policy at another threshold."""
         return replace(self, threshold=threshold)
@@ -169,6 +187,7 @@ def load_router(
     max_accuracy_loss: float | None = None,
     threshold: float | None = None,
     delta: float = 0.1,
+    label: str = "ppo",
 ) -> PolicyRouter:
     """A trained policy with its threshold set.
 
@@ -179,6 +198,7 @@ def load_router(
             does not, in (0, 1). May be given together with a budget.
         threshold: the price of cost itself, instead of targets.
         delta: probability with which the targets may fail; see `stepwise.calibration.calibrate`.
+        label: the router's name in results.
 
     Raises:
         ConfigError: if the name is unknown, the artifact damaged or uncalibrated, or both or
@@ -199,4 +219,4 @@ def load_router(
             raise ConfigError(f"router {name!r} has no calibration; run `python -m scripts.calibrate` first.")
         found = calibrate(artifact.record, budget=budget, max_accuracy_loss=max_accuracy_loss, delta=delta)
         threshold = found.threshold
-    return PolicyRouter(artifact, threshold)
+    return PolicyRouter(artifact, threshold, label)

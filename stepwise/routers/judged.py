@@ -37,7 +37,9 @@ class ProcessReward:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
-        found = verdict(trace)
+        return self.of(verdict(trace))
+
+    def of(self, found: Verdict) -> float:
         approves = found.token.strip() == self.good
         return 1.0 - found.probability if approves else found.probability
 

@@ -13,8 +13,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
 from envs import RoutingEnv
-from envs.episode import describe_observation
 from stepwise.errors import BackendError, ConfigError
+from stepwise.features import FEATURES
 from stepwise.routers import Always
 from stepwise.types import Look
 from tests.worlds import engine, problem
@@ -102,8 +102,7 @@ def test_the_price_is_drawn_per_episode_and_observed() -> None:
     env = make(price=(0.1, 2.0))
     seen = {float(env.reset(seed=seed)[0][-1]) for seed in range(8)}
     assert len(seen) == 8
-    assert describe_observation()[-1] == "price"
-    assert env.observation_space.shape == (len(describe_observation()),)
+    assert env.observation_space.shape == (len(FEATURES) + 1,)
 
 
 def test_seeds_repeat_episodes() -> None:

@@ -13,10 +13,12 @@ from policies.sb3_env import SB3Routing
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
+from stepwise.features import FEATURES
 from stepwise.stepping import StepRule
 from stepwise.types import Problem
 from tests.worlds import engine, problem
 
+POSITION = FEATURES.index("position")
 PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
 
 
@@ -51,8 +53,8 @@ def test_finished_slots_start_over_while_others_go_on() -> None:
             since[slot] += 1
             if terminated[slot]:
                 assert len(info["final_info"][slot]["trace"].steps) == since[slot]
-                assert observations[slot][6] == 0.0  # a new chain has no steps yet
-                assert info["final_obs"][slot][6] == pytest.approx(since[slot] / 16)
+                assert observations[slot][POSITION] == 0.0  # a new chain has no steps yet
+                assert info["final_obs"][slot][POSITION] == pytest.approx(since[slot] / 16)
                 lengths[slot].append(since[slot])
                 since[slot] = 0
             else:
@@ -107,6 +109,6 @@ def test_sb3_sees_the_last_observation_and_what_kind_of_end_it_was() -> None:
     assert done.all() and rewards.dtype == np.float32
     for slot, info in enumerate(infos):
         assert info["TimeLimit.truncated"] is False
-        assert info["terminal_observation"][6] == pytest.approx(1 / 16)
-        assert observations[slot][6] == 0.0
+        assert info["terminal_observation"][POSITION] == pytest.approx(1 / 16)
+        assert observations[slot][POSITION] == 0.0
         assert "correct" in info and "total_cost" in info

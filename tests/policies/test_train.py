@@ -12,11 +12,14 @@ import torch
 from stable_baselines3 import PPO
 
 from envs import RoutingVectorEnv
-from envs.episode import OBSERVATION_LOW, price_feature
+from envs.episode import price_feature
+from envs.routing import Task
 from policies.network import GainCost, price_of
-from policies.train import Reference, measure_reference, train
-from stepwise.features import observe
-from stepwise.routers import PolicyRouter
+from policies.reference import Reference, measure_reference
+from policies.train import Watch, train
+from policies.validation import outcomes
+from stepwise.features import FEATURES, observe
+from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.artifact import gain_and_cost
 from tests.worlds import engine, problem
 
@@ -45,12 +48,17 @@ POLICY: dict[str, Any] = {
 }
 
 
-def run(output: Path, steps: int, reference: Reference, **changes: Any) -> Any:
+def run(
+    output: Path, steps: int, reference: Reference, every: int = 1, validated: bool = True, **changes: Any
+) -> Any:
     world = engine()
     env = RoutingVectorEnv(world, PROBLEMS, 32, price=(0.05, 3.0), cost_scale=reference.large_cost)
     settings = {**POLICY, "total_steps": steps, **changes}
     pair: Any = World()
-    return train(env, pair, settings, output=output, seed=0, every=1, reference=reference)
+    return train(
+        env, pair, settings, output=output, seed=0, every=every, reference=reference,
+        validation=Task(world, PROBLEMS[::2]) if validated else None,
+    )  # fmt: skip
 
 
 def test_prices_survive_the_observation() -> None:
@@ -60,8 +68,8 @@ def test_prices_survive_the_observation() -> None:
 
 def test_a_higher_price_never_makes_the_large_model_likelier() -> None:
     torch.manual_seed(0)
-    body = GainCost(len(OBSERVATION_LOW), 3, 16)
-    trace = torch.rand(1, len(OBSERVATION_LOW))
+    body = GainCost(len(FEATURES) + 1, 3, 16)
+    trace = torch.rand(1, len(FEATURES) + 1)
     logits = []
     for price in (0.0, 0.1, 1.0, 10.0):
         trace[0, -1] = price_feature(price)
@@ -87,14 +95,61 @@ def test_ppo_learns_to_call_the_large_model_where_the_small_one_fails(tmp_path: 
 
 def test_training_goes_on_from_a_checkpoint_and_exports_what_it_learnt(tmp_path: Path) -> None:
     reference = Reference(1e3, 1.0, 1)
-    first = run(tmp_path, 4096, reference)
+    first = run(tmp_path, 4096, reference, validated=False)
     assert (tmp_path / "checkpoint.zip").exists()
-    second = run(tmp_path, 8192, reference)
+    second = run(tmp_path, 8192, reference, validated=False)
     assert first.card["steps"] == 4096 and second.card["steps"] == 8192
-    again = run(tmp_path, 8192, reference)
+    again = run(tmp_path, 8192, reference, validated=False)
     for name, weights in second.weights.items():
         assert np.array_equal(weights, again.weights[name])
         assert not np.array_equal(weights, first.weights[name])
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def test_a_run_that_is_killed_resumes_to_the_identical_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference(1e3, 1.0, 1)
+    whole = run(tmp_path / "whole", 10_240, reference, every=2)
+
+    def die(self: Watch) -> None:
+        if self.num_timesteps >= 8192:  # the last checkpoint is two rollouts back
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Watch, "_on_rollout_end", die)
+        run(tmp_path / "killed", 10_240, reference, every=2)
+    resumed = run(tmp_path / "killed", 10_240, reference, every=2)
+    assert resumed.card["validation"] == whole.card["validation"]
+    for name, weights in whole.weights.items():
+        assert np.array_equal(weights, resumed.weights[name])
+
+
+def test_the_best_weights_on_validation_are_exported_and_training_stops_when_they_get_no_better(
+    tmp_path: Path,
+) -> None:
+    reference = Reference(engine().run(measure_reference(engine(), PROBLEMS)).large_cost, 1.0, 1)
+    artifact = run(tmp_path, 200_000, reference, patience=3)
+    assert artifact.card["steps"] < 200_000
+    last: Any = PPO.load(tmp_path / "checkpoint.zip", device="cpu")
+    assert last.validation["since"] >= 3
+    best = last.validation["weights"]["mlp_extractor.trunk.0.weight"].numpy()
+    assert np.array_equal(artifact.weights["w0"], best)
+    told = artifact.card["validation"]
+    assert told["best"] == last.validation["best"] == max(value for _, value in told["curve"]) > 0.5
+
+
+def test_a_walk_measures_what_solving_does() -> None:
+    world = engine()
+    task = Task(world, PROBLEMS)
+    correct, cost = world.run(outcomes(task.tree, PROBLEMS, [0.5], lambda seen: [1] * len(seen)))
+    drafts = ThresholdRouter(Confidence(), -1e9, "always large, after a draft")
+    traces = [world.solve_sync(problem, drafts) for problem in PROBLEMS]
+    assert correct[0].tolist() == [trace.correct for trace in traces]
+    assert cost[0] == pytest.approx([trace.cost for trace in traces])
 
 
 def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Path) -> None:
@@ -111,7 +166,7 @@ def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Pa
 
 
 def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:
-    artifact = run(tmp_path, 2048, Reference(1e3, 1.0, 1))
+    artifact = run(tmp_path, 2048, Reference(1e3, 1.0, 1), validated=False)
     body: Any = PPO.load(tmp_path / "checkpoint.zip", device="cpu").policy.mlp_extractor
     world = engine()
     trace = world.run(world.look(world.start(PROBLEMS[0]), "after_draft"))

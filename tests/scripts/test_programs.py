@@ -52,7 +52,10 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         (["scripts.calibrate", "budget=1.5"], "budget must lie in (0, 1]"),
         (["scripts.calibrate", "max_accuracy_loss=0"], "max_accuracy_loss must lie in (0, 1)"),
         (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
-        (["scripts.evaluate", "dataset.name=nanno", "output=/tmp"], "dataset must be one of nano"),
+        (
+            ["scripts.evaluate", "dataset.name=nanno", "output=/tmp"],
+            "dataset must be one of nano, nano-harder or",
+        ),
         (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),
         (["scripts.evaluate", "output=/dev/null/x"], "output: /dev/null/x cannot be written"),
     ],

@@ -155,3 +155,17 @@ def test_the_interval_covers_the_true_mean() -> None:
         low, high = metrics.interval(rng.random(120) < truth, seed=seed, replicates=400)
         covered += low <= truth <= high
     assert 0.92 <= covered / trials <= 0.98
+
+
+def test_the_difference_in_apgr_is_paired() -> None:
+    rng = np.random.default_rng(0)
+    small, large = (rng.random(300) < 0.4, np.full(300, 0.1)), (rng.random(300) < 0.95, np.ones(300))
+    cost = np.tile([[0.3], [0.6]], 300)
+    good = (np.stack([rng.random(300) < accuracy for accuracy in (0.7, 0.9)]), cost)
+    bad = (np.stack([rng.random(300) < accuracy for accuracy in (0.6, 0.8)]), cost)
+    mean, low, high = metrics.difference_in_apgr(good, bad, small, large, seed=1)
+    each = metrics.summarise({"good": good, "bad": bad}, small, large)
+    assert mean == pytest.approx((each["good"]["apgr"] or 0) - (each["bad"]["apgr"] or 0))
+    assert 0 < low < mean < high
+    same = metrics.difference_in_apgr(good, good, small, large)
+    assert same == (0.0, 0.0, 0.0)

@@ -125,7 +125,12 @@ def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no calibration"):
         load_router(str(tmp_path), budget=0.4)
     with pytest.raises(ConfigError, match="was trained on pair 'world'"):
-        artifact().check_pair("nano", load_pair("nano").fingerprint)
+        PolicyRouter(artifact(), 1.0).check(load_pair("nano"))
+    pair = load_pair("nano")
+    three = PolicyRouter(replace(artifact(), models=("small", "middle", "large")), 1.0)
+    three.check(pair, ["small", "middle", "large"], transfer=True)
+    with pytest.raises(ConfigError, match="models must be small, middle, large, which the policy"):
+        three.check(pair, transfer=True)
     record = json.loads((tmp_path / "policy.json").read_text())
     (tmp_path / "policy.json").write_text(json.dumps({**record, "features": ["other"]}))
     with pytest.raises(ConfigError, match="was trained on the features other"):

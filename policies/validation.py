@@ -1,0 +1,122 @@
+"""How good a policy is on problems that it does not learn from, and when to stop learning."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+
+from envs.episode import price_feature
+from envs.routing import Task
+from envs.tree import Node, Tree
+from policies.reference import Reference, measure_reference
+from stepwise.metrics import Point, aiq, curve
+from stepwise.types import Problem
+
+PRICES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+Act = Callable[[NDArray[np.float32]], Sequence[int]]
+"""Observations [k, features + 1] to actions [k]."""
+
+
+async def outcomes(
+    tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Walk every problem at every price.
+
+    Returns:
+        correct and cost (in the engine's unit), both [prices, problems].
+    """
+    roots = await asyncio.gather(*(tree.root(problem) for problem in problems))
+    nodes: list[Node] = roots * len(prices)
+    told = np.repeat([price_feature(price) for price in prices], len(problems))
+    while live := [i for i, node in enumerate(nodes) if node.trace.stop is None]:
+        seen = np.column_stack([[nodes[i].features for i in live], told[live]]).astype(np.float32)
+        steps = zip(live, act(seen), strict=True)
+        for i, node in zip(
+            live, await asyncio.gather(*(tree.child(nodes[i], a) for i, a in steps)), strict=True
+        ):
+            nodes[i] = node
+    shape = (len(prices), len(problems))
+    correct, cost = [node.correct for node in nodes], [node.cost for node in nodes]
+    return np.array(correct, float).reshape(shape), np.array(cost).reshape(shape)
+
+
+class Validation(BaseCallback):
+    """Measures the frontier on validation problems between rollouts, and keeps the best weights.
+
+    The measure is AIQ, the mean accuracy from the cost of small-only to that of large-only; with a budget it
+    is the accuracy within it. Its state lives in the model, so that a checkpoint has it.
+
+    Args:
+        task: the validation problems, in the same world as the training ones.
+        every: rollouts from one measurement to the next.
+        patience: training ends after as many measurements without a new best; None for never.
+        budget: as a fraction of large-only, where the policy is for one.
+    """
+
+    def __init__(self, task: Task, every: int, patience: int | None, budget: float | None = None) -> None:
+        super().__init__()
+        self._task, self._every, self._patience, self._budget = task, every, patience, budget
+        self._reference: Reference | None = None
+        self._rollouts = 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        held: dict[str, Any] = self.model.__dict__
+        found: dict[str, Any] = held.setdefault(
+            "validation", {"at": -1, "best": -np.inf, "since": 0, "curve": []}
+        )
+        return found
+
+    def _on_rollout_start(self) -> None:
+        if self._rollouts % self._every == 0:
+            self._measure()
+        self._rollouts += 1
+
+    def _on_step(self) -> bool:
+        return self._patience is None or self.state["since"] < self._patience
+
+    def _on_training_end(self) -> None:
+        self._measure()
+
+    def _measure(self) -> None:
+        state = self.state
+        if state["at"] == self.num_timesteps:  # a resumed run begins where it has just measured
+            return
+        value = self.frontier()
+        better = value > state["best"]
+        state |= {"at": self.num_timesteps, "since": 0 if better else state["since"] + 1}
+        state["curve"].append((self.num_timesteps, value))
+        if better:
+            state |= {"best": value, "weights": copy.deepcopy(self.model.policy.state_dict())}
+        self.logger.record("validation/frontier", value)
+        self.logger.record("validation/best", state["best"])
+
+    def frontier(self) -> float:
+        """The measure under the present weights."""
+        engine, problems = self._task.engine, self._task.problems
+        if self._reference is None:
+            self._reference = engine.run(measure_reference(engine, problems))
+        unit = self._reference.large_cost
+        small = engine.run(outcomes(self._task.tree, problems, [0.0], lambda seen: [0] * len(seen)))
+        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, self._act))
+        ends = (
+            Point(float(small[1].mean()) / unit, float(small[0].mean())),
+            Point(1.0, self._reference.large_accuracy),
+        )
+        frontier = curve(cost.mean(1) / unit, correct.mean(1), *ends)
+        if self._budget is not None:
+            return float(frontier.at(max(self._budget, ends[0].cost)))
+        return aiq(frontier, ends[0].cost, 1.0)
+
+    def _act(self, seen: NDArray[np.float32]) -> list[int]:
+        body: Any = self.model.policy.mlp_extractor
+        with torch.no_grad():
+            found: list[int] = body.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
+        return found

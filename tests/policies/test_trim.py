@@ -1,0 +1,60 @@
+"""TRIM-Agg as published: its size, its five numbers, and that its PPO learns in a judged world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs import RoutingVectorEnv
+from policies import trim
+from stepwise.errors import ConfigError
+from stepwise.routers import Always
+from tests.worlds import checker, engine, problem
+
+PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 6)]
+
+
+def judged() -> Any:
+    return engine(judge=checker())
+
+
+def test_the_network_has_the_published_size() -> None:
+    body = trim.Body()
+    heads = 2 * 64 + 2 + 64 + 1
+    assert sum(p.numel() for p in body.parameters()) + heads == 13_571
+
+
+def test_the_five_numbers() -> None:
+    world = judged()
+    trace = world.run(world.look(world.start(problem(9, 1)), "judged"))
+    start = trim.observe(trace, "+")
+    assert start[:2].tolist() == [1.0, 1.0] and start[4] == 0.0
+    assert start[2] < 0.5  # the judge rejects a sum that the small model got wrong
+    assert start[3] == pytest.approx(len(trace.draft.token_ids) / 300)
+    on = world.run(world.look(world.run(world.advance(trace, "small")), "judged"))
+    assert trim.observe(on, "+")[0] == pytest.approx(start[2])
+    mended = world.run(world.look(world.run(world.advance(trace, "large")), "judged"))
+    assert trim.observe(mended, "+")[0] == 1.0  # nobody rewards what the large model writes
+
+
+def test_only_tokens_of_the_large_model_are_charged() -> None:
+    world = judged()
+    alone = world.solve_sync(PROBLEMS[0], Always("large"))
+    assert trim.large_tokens(alone, "large") == 1 + sum(len(step.token_ids) for step in alone.steps)
+    assert trim.large_tokens(world.solve_sync(PROBLEMS[0], Always("small")), "large") == 0.0
+
+
+def test_it_learns_to_mend_what_the_judge_rejects(tmp_path: Path) -> None:
+    world = judged()
+    env = RoutingVectorEnv(world, PROBLEMS, 64, "judged", price=1e-2, view=trim.view("+"))
+    trim.train(env, 30_000, 0, tmp_path / "0.01")
+    router = trim.TrimRouter(str(tmp_path), 1e-2, good="+")
+    traces = [world.solve_sync(p, router) for p in PROBLEMS]
+    assert np.mean([trace.correct for trace in traces]) >= 0.9
+    steps = [step for trace in traces for step in trace.steps]
+    assert 0.1 < np.mean([step.model == "large" for step in steps]) < 0.9
+    with pytest.raises(ConfigError, match=r"scripts\.train_trim"):
+        trim.TrimRouter(str(tmp_path), 0.5)
