@@ -30,7 +30,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from scripts import guarded
 from stepwise import provenance
 from stepwise.data.nano import NanoProblem, problems
-from stepwise.data.nano_story import STANDARD, TRAINING, Mix
+from stepwise.data.nano_story import BRIDGE, STANDARD, TRAINING, Mix
 from stepwise.errors import ConfigError
 
 PROMPT = "{question}\n"
@@ -58,7 +58,7 @@ def train_tokenizer(
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
-    sample = itertools.islice(problems("train", seed), sample_size)
+    sample = itertools.islice(problems("train", seed, BRIDGE), sample_size)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=["<s>", "</s>"],
@@ -162,7 +162,7 @@ def schedule(progress: float) -> float:
 
 
 def train_model(name: str, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Any:
-    """Train one model: ``tokens`` on the training mix, then ``polish`` tokens on the standard mix.
+    """Train one model: ``tokens`` on the training mix, ``bridge`` and ``polish`` on those nearer to use.
 
     Each stage resumes from its state file when it is there. The matrices that compute are bf16; the
     optimizers work on an fp32 master copy.
@@ -170,10 +170,22 @@ def train_model(name: str, cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(cfg.seed)
     master = build(cfg.models[name], tokenizer, cfg.architecture).to(device)
-    state, polish = folder / "state.pt", folder / "polish.pt"
     for stage in (
-        Stage(state, cfg.tokens[name], schedule, TRAINING, cfg.seed, cfg.short_first),
-        Stage(polish, cfg.polish[name], lambda progress: 0.5 * (1 - progress), STANDARD, cfg.seed + 1),
+        Stage(folder / "state.pt", cfg.tokens[name], schedule, TRAINING, cfg.seed, cfg.short_first),
+        Stage(
+            folder / "bridge.pt",
+            cfg.bridge[name],
+            lambda progress: 0.3 * (1 - progress),
+            BRIDGE,
+            cfg.seed + 1,
+        ),
+        Stage(
+            folder / "polish.pt",
+            cfg.polish[name],
+            lambda progress: 0.5 * (1 - progress),
+            STANDARD,
+            cfg.seed + 1,
+        ),
     ):
         model = run_stage(master, stage, cfg, tokenizer)
     return model.eval()

@@ -1,12 +1,12 @@
-"""Train a process reward model for the nano pair: is the chain right up to this step?
+"""Train a process reward model for the nano pair: is this step right?
 
     python -m scripts.train_prm
     python -m scripts.evaluate pair.judge=outputs/prm/model +router@routers.prm=prm
 
 Chains are sampled from the pair itself (the small model alone, and both mixed at random), their
-steps are labelled with the generator's gold lines, and the large model is fine-tuned to write
-"9" or "0" after a step, which SpecReason reads as a grade and TRIM as a reward. The checkpoint runs
-on any backend as the pair's judge.
+steps are labelled with the generator's gold lines up to the first wrong one, and the large model is
+fine-tuned to write "9" or "0" after a step, which SpecReason reads as a grade and TRIM as a reward.
+The checkpoint runs on any backend as the pair's judge.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stepwise.types import Router, Trace
 
 GOOD, BAD = "9", "0"
 Example = tuple[list[int], list[int], list[bool]]
-"""Token ids of a chain, the positions where steps end, and whether it is right up to there."""
+"""Token ids of a chain up to its first wrong step, the positions where steps end, and which are right."""
 
 
 @hydra.main(version_base=None, config_path="../configs", config_name="train_prm")
@@ -84,15 +84,19 @@ def collect(engine: Engine, problems: Sequence[NanoProblem], samplers: Sequence[
 
 
 def label(engine: Engine, trace: Trace) -> Example:
-    """Compare a chain with the gold solution line by line."""
+    """Compare a chain with the gold solution line by line, up to the first that differs.
+
+    What follows a wrong step is neither right nor wrong by itself (Lightman et al. 2023, arXiv 2305.20050,
+    label up to the first error too).
+    """
     gold = [step.text for step in cast(NanoProblem, trace.problem).steps]
     ids, ends, rights = list(engine.prompt_ids(trace)), [], []
-    right = True
     for i, step in enumerate(trace.steps):
-        right = right and i < len(gold) and step.text == gold[i]
         ids += step.token_ids
         ends.append(len(ids) - 1)
-        rights.append(right)
+        rights.append(i < len(gold) and step.text == gold[i])
+        if not rights[-1]:
+            break
     return ids, ends, rights
 
 

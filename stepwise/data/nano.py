@@ -105,7 +105,7 @@ def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
         if 1 <= len(steps) <= 11 and max(x.value for x in steps) < 10_000 and not idle:
             break
     sentences = [q.sentence for q in story.quantities]
-    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+    for _ in range(rng.choice(mix.distractors)):
         sentences.insert(rng.randrange(1, len(sentences) + 1), _distractor(story))
     if rng.random() < 0.3:
         sentences.insert(0, rng.choice(OPENINGS).format(place=theme.place))

@@ -50,6 +50,7 @@ class Mix:
         halved: fractions are taken of numbers up to this.
         easy: share of multiples and fractions among the links that are not hard.
         direct: share of the closing questions that are kept from looking back at several people.
+        distractors: numbers of sentences that do not matter, each as likely as the next.
     """
 
     sizes: tuple[int, ...]
@@ -62,22 +63,38 @@ class Mix:
     base: float
     easy: float
     direct: float
+    distractors: tuple[int, ...]
 
 
 STANDARD = Mix(
-    sizes=(1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10),
-    hard=(16, 74, 10, 0),
+    sizes=(1, 3, 4, 5, 6, 6, 7, 7, 8, 8, 9, 10),
+    hard=(6, 79, 15, 0),
     early=1.0,
-    bases=("left", "left", "left", "both", "split"),
+    bases=("left", "left", "left", "left", "both", "both", "split"),
     percent=0.04,
     halved=SMALL,
-    near=0.92,
-    base=0.06,
-    easy=0.985,
-    direct=0.495,
+    near=0.96,
+    base=0.03,
+    easy=0.993,
+    direct=0.5,
+    distractors=(0, 0, 0, 1, 1),
 )
 HARDER = replace(STANDARD, sizes=(6, 7, 7, 8, 8, 9), hard=(0, 20, 50, 30), early=0.6, near=0.75, direct=0.36)
 """More hard steps, some of them late, more looking back: what a policy trained on `STANDARD` has not seen."""
+BRIDGE = Mix(
+    sizes=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9),
+    hard=(10, 90, 0, 0),
+    early=0.75,
+    bases=("groups",),
+    percent=0.05,
+    halved=400,
+    near=0.9,
+    base=0.15,
+    easy=0.8,
+    direct=0.47,
+    distractors=(0, 0, 1, 1, 2),
+)
+"""For training, between the other two: products, and long chains of multiples and fractions."""
 TRAINING = Mix(
     sizes=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9),
     hard=(30, 20, 25, 25),
@@ -89,6 +106,7 @@ TRAINING = Mix(
     base=0.55,
     easy=0.0,
     direct=0.0,
+    distractors=(0, 0, 1, 1, 2),
 )
 """For training: looking things up pays. Where most references go to the line before, copying from there is
 an answer that is hard to leave behind."""

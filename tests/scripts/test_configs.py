@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,9 +19,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ROUTERS = sorted(file.stem for file in (CONFIGS / "router").glob("*.yaml"))
 
 
-@pytest.mark.parametrize(
-    "name", ["train_nano", "train", "calibrate", "evaluate", "oracle", "train_prm", "check_promises"]
-)
+@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.yaml")))
 def test_programs_compose(name: str) -> None:
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose(name)
@@ -35,6 +34,20 @@ def test_pairs_and_datasets_can_be_built(group: str) -> None:
         assert built
 
 
+@pytest.fixture
+def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with the files that fitted routers are loaded from."""
+    baselines, trim = tmp_path / "outputs" / "baselines", tmp_path / "outputs" / "trim" / "0.0002"
+    for folder in (baselines, trim):
+        folder.mkdir(parents=True)
+    mixture = {"weights": [0.5, 0.5], "means": [-1.0, -0.1], "deviations": [0.5, 0.1]}
+    (baselines / "steer.json").write_text(json.dumps(mixture))
+    (baselines / "query.json").write_text(json.dumps({"bias": 0.0, "weights": {}}))
+    (trim / "trim.zip").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("fitted")
 @pytest.mark.parametrize("name", ROUTERS)
 def test_routers_bear_the_name_of_their_file(name: str) -> None:
     group: Any = OmegaConf.load(CONFIGS / "router" / f"{name}.yaml")
@@ -50,7 +63,17 @@ def test_an_evaluation_has_every_router_at_every_setting() -> None:
     field = evaluate.contenders(cfg, load_pair("nano"))
     assert len({contender.key for contender in field}) == len(field)
     names = {contender.router.name for contender in field}
-    assert names == set(ROUTERS) - {"prm"}  # the pair ships without a judge; +router@routers.prm=prm adds it
+    needs_fitting = {"prm", "specreason", "trim_agg", "steer", "query"}
+    assert names == set(ROUTERS) - needs_fitting
+
+
+def test_the_experiment_adds_the_fitted_routers_and_the_other_seeds() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=["+experiment=nano_frontier"])
+    assert set(cfg.routers) == {*ROUTERS, "ppo_seed1", "ppo_seed2"}
+    assert cfg.routers.ppo_seed1.router.name.endswith("train_seed1/policy")
+    assert cfg.routers.ppo.router.name == "nano-ppo"
+    assert set(cfg.compare) <= set(cfg.routers) and cfg.pair.judge
 
 
 def test_prices_may_be_one_number_or_a_range() -> None:

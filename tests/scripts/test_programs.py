@@ -23,6 +23,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     store = f"store={tmp_path}/steps.db"
     trained = run(
         "scripts.train", f"output={tmp_path}/train", store, "problems=40", "reference_problems=10",
+        "validation_problems=10",
         "policy.total_steps=512", "policy.num_envs=16", "policy.ppo.n_steps=16", "policy.ppo.batch_size=64",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
@@ -41,7 +42,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     assert evaluated.returncode == 0, evaluated.stderr
     summary = json.loads((tmp_path / "evaluate" / "summary.json").read_text())
     assert {p["router"] for p in summary["points"]} == {
-        "small", "large", "random", "random_query", "confidence", "ppo",
+        "small", "large", "random", "random_query", "large_first", "small_first", "confidence", "ppo",
     }  # fmt: skip
     assert summary["versions"]["stepwise"] and (tmp_path / "evaluate" / "config.yaml").exists()
 
