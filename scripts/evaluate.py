@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     small, large = engine.models[0], engine.models[-1]
     about = {"dataset": cfg.dataset.name, "pair": pair.name, "cost_unit": engine.cost.unit}
     summary = summarise(
-        rows, problems, small=small, large=large, seed=cfg.seed, about={**about, **provenance.describe()}
+        rows, problems, models=engine.models, seed=cfg.seed, about={**about, **provenance.describe()}
     )
     if cfg.oracle:
         summary["oracle"] = oracle(cfg.oracle, summary)
@@ -103,7 +103,7 @@ def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     ends = [
         metrics.Point(point["cost"] / summary["large_cost"], point["accuracy"])
-        for model in summary["models"]
+        for model in (summary["models"][0], summary["models"][-1])
         for point in summary["points"]
         if point["router"] == model
     ]

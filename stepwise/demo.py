@@ -65,7 +65,7 @@ def run(
     rows = compare(engine, problems, contenders(policy), folder, setting=setting, console=console)
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}
-    summary = summarise(rows, problems, small="small", large="large", seed=0, about=about)
+    summary = summarise(rows, problems, models=engine.models, seed=0, about=about)
     write(folder, summary, rows)
     show(summary, folder, console)
     return summary

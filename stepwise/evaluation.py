@@ -185,16 +185,20 @@ def summarise(
     rows: Sequence[Row],
     problems: Sequence[Problem],
     *,
-    small: str,
-    large: str,
+    models: Sequence[str],
     seed: int,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of ``summary.json``; ``about`` is what the run says of itself.
+    """The content of ``summary.json``.
+
+    Args:
+        models: of the pool, cheapest first; the first and the last are the references.
+        about: what the run says of itself.
 
     Raises:
         ConfigError: if the rows hold no small-only or no large-only run to compare with.
     """
+    small, large = models[0], models[-1]
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     if (small, None) not in correct or (large, None) not in correct:
         raise ConfigError(
@@ -220,7 +224,7 @@ def summarise(
         **about,
         "n": len(problems),
         "seed": seed,
-        "models": [small, large],
+        "models": list(models),
         "large_cost": float(cost[large, None].mean()),
         "points": points,
         "metrics": metrics.summarise(runs, *ends, seed=seed),

@@ -68,9 +68,9 @@ class Mix:
 
 STANDARD = Mix(
     sizes=(1, 3, 4, 5, 6, 6, 7, 7, 8, 8, 9, 10),
-    hard=(6, 79, 15, 0),
+    hard=(22, 66, 12, 0),
     early=1.0,
-    bases=("left", "left", "left", "left", "both", "both", "split"),
+    bases=("left", "left", "left", "left", "both", "both", "both", "split"),
     percent=0.04,
     halved=SMALL,
     near=0.96,

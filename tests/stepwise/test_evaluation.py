@@ -94,7 +94,7 @@ def test_the_summary_has_what_readers_rely_on(tmp_path: Path) -> None:
         "command": "",
         "machine": "",
     }
-    summary = summarise(rows, PROBLEMS, small="small", large="large", seed=0, about=about)
+    summary = summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about=about)
     assert {"dataset", "pair", "n", "seed", "cost_unit", "points", "metrics"} <= set(summary)
     for point in summary["points"]:
         expected = {"router", "threshold", "accuracy", "accuracy_ci", "cost", "cost_ci", "tokens", "wall_s"}
@@ -113,7 +113,7 @@ def test_the_summary_has_what_readers_rely_on(tmp_path: Path) -> None:
 def test_the_end_points_are_required(tmp_path: Path) -> None:
     rows = [row for row in run(tmp_path / "rows.jsonl", engine()) if row["router"] != "large"]
     with pytest.raises(ConfigError, match="routers must include 'small' and 'large'"):
-        summarise(rows, PROBLEMS, small="small", large="large", seed=0, about={})
+        summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about={})
 
 
 def test_an_unwritable_output_is_named(tmp_path: Path) -> None:

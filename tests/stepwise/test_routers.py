@@ -116,6 +116,20 @@ def test_targets_choose_the_threshold(tmp_path: Path) -> None:
     assert load_router(str(tmp_path), budget=caught.value.best).threshold == record.thresholds[-1]
 
 
+def test_the_card_tells_how_a_policy_was_trained_and_what_calibration_found(tmp_path: Path) -> None:
+    curve = [(0, 0.51234), (4096, 0.7)]
+    trained = artifact(card={"dataset": "sums", "seed": 3, "validation": {"best": 0.7, "curve": curve}})
+    trained.save(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "- dataset: sums" in card and "| 0 | 0.5123 |" in card and "| 4,096 | 0.7000 |" in card
+    assert "None yet: `python -m scripts.calibrate`." in card
+    record = spread_record(n=50)
+    replace(trained, record=record).save(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "None yet" not in card
+    assert card.count("%") == 2 * len(record.thresholds)
+
+
 def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="router must be one of nano-ppo or the folder"):
         load_router("nano-pop", budget=0.4)
