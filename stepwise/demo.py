@@ -26,8 +26,8 @@ from stepwise.store import SqliteStore
 from stepwise.types import Problem
 
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
-CONFIDENCES = (0.05, 0.15, 0.3, 0.5, 0.7, 1.0, 1.4)
-PRICES = (0.05, 0.15, 0.3, 0.5, 0.8, 1.2, 1.8)
+CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
+PRICES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
 
 
 def contenders(policy: PolicyRouter) -> list[Contender]:

@@ -155,10 +155,10 @@ class PolicyRouter:
                 "`python -m scripts.train`."
             )
         loaded = tuple(model.name for model in pair.select(models))
-        if loaded != artifact.models:
+        if loaded[0] != artifact.models[0] or not set(artifact.models) <= set(loaded):
             raise ConfigError(
-                f"models must be {', '.join(artifact.models)}, which the policy chooses from, "
-                f"not {', '.join(loaded)}."
+                f"models must contain {', '.join(artifact.models)}, which the policy chooses from, the first "
+                f"as the cheapest, and are {', '.join(loaded)}."
             )
 
     def at(self, threshold: float) -> PolicyRouter:

@@ -143,7 +143,7 @@ def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
     pair = load_pair("nano")
     three = PolicyRouter(replace(artifact(), models=("small", "middle", "large")), 1.0)
     three.check(pair, ["small", "middle", "large"], transfer=True)
-    with pytest.raises(ConfigError, match="models must be small, middle, large, which the policy"):
+    with pytest.raises(ConfigError, match="models must contain small, middle, large, which the policy"):
         three.check(pair, transfer=True)
     record = json.loads((tmp_path / "policy.json").read_text())
     (tmp_path / "policy.json").write_text(json.dumps({**record, "features": ["other"]}))
