@@ -79,7 +79,7 @@ STANDARD = Mix(
     direct=0.5,
     distractors=(0, 0, 0, 1, 1),
 )
-HARDER = replace(STANDARD, sizes=(6, 7, 7, 8, 8, 9), hard=(0, 20, 50, 30), early=0.6, near=0.75, direct=0.36)
+HARDER = replace(STANDARD, sizes=(7, 8, 9, 10), hard=(0, 30, 70, 0), early=0.6)
 """More hard steps, some of them late, more looking back: what a policy trained on `STANDARD` has not seen."""
 BRIDGE = Mix(
     sizes=(1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 9),
