@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEARNED = "ppo"  # the router that the figure is about
 MODELS = ("small", "large")  # the references: routers that never route
+COLUMNS = 2  # of a legend below the lines: the longest labels of three would not fit
 INSIDE = 6  # the most routers whose legend fits between the lines
 
 INK, MUTED, GRID, PAPER = "#1d2129", "#6c727d", "#dfe2e7", "#fefefe"
@@ -108,9 +109,10 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
         if len(routers) > INSIDE:
-            figure.set_figheight(4.9)
+            lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / COLUMNS)
+            figure.set_figheight(4.2 + 0.17 * lines)
             figure.legend(
-                loc="outside lower center", ncols=3, fontsize=8, handlelength=2.2, columnspacing=1.4
+                loc="outside lower center", ncols=COLUMNS, fontsize=7.5, handlelength=2.2, columnspacing=1.4
             )
         else:
             axes.legend(loc="lower right", handlelength=2.2, labelspacing=0.45)
