@@ -16,7 +16,7 @@ def run(output: Path, tokens: int) -> list[dict[str, float]]:
     done = subprocess.run(
         [
             sys.executable, "-m", "scripts.train_nano", f"output={output}", "only=small",
-            f"tokens.small={tokens}", "polish.small=0", "vocab_size=400",
+            f"tokens.small={tokens}", "bridge.small=0", "polish.small=0", "vocab_size=400",
             "batch_tokens=2048", "checkpoint_every=20", "short_first=0", "test_problems=5",
             "tokenizer_problems=500",
         ],
