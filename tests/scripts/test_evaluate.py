@@ -1,0 +1,54 @@
+"""What the evaluation adds to a summary: the oracle in its units, and paired differences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from scripts.evaluate import differences, oracle
+from stepwise.errors import ConfigError
+
+SUMMARY: dict[str, Any] = {
+    "large_cost": 200.0,
+    "models": ["small", "middle", "large"],
+    "points": [
+        {"router": "small", "cost": 20.0, "accuracy": 0.4},
+        {"router": "large", "cost": 200.0, "accuracy": 0.9},
+        {"router": "ppo", "cost": 90.0, "accuracy": 0.8},
+    ],
+}
+
+
+def test_the_oracle_is_measured_between_small_and_large(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    found = {"n": 10, "complete": 9, "cost": [0.1, 0.2, 0.4], "accuracy": [0.4, 0.7, 0.9]}
+    file.write_text(json.dumps(found))
+    drawn = oracle(str(file), SUMMARY)
+    assert drawn["cost"] == [0.1, 0.2, 0.4] and drawn["complete"] == 9
+    assert drawn["cpt50"] == pytest.approx(0.1 + 0.1 * 0.25 / 0.3)
+    area = 0.1 * (0.4 + 0.7) / 2 + 0.2 * (0.7 + 0.9) / 2 + 0.6 * 0.9
+    assert drawn["apgr"] == pytest.approx((area / 0.9 - 0.4) / 0.5)
+    with pytest.raises(ConfigError, match=r"make it with `python -m scripts\.oracle`"):
+        oracle(str(tmp_path / "none.json"), SUMMARY)
+
+
+def test_differences_leave_out_single_points_and_the_compared_themselves() -> None:
+    rng = np.random.default_rng(0)
+    cost = np.tile([[20.0], [90.0], [200.0]], 200)
+    right = np.stack([rng.random(200) < accuracy for accuracy in (0.4, 0.8, 0.9)])
+    worse = np.stack([right[0], right[0], right[2]])
+    runs = {
+        "small": (right[:1], cost[:1]), "large": (right[2:], cost[2:]), "ppo": (right, cost),
+        "ppo_seed1": (right, cost), "random": (worse, cost),
+    }  # fmt: skip
+    cfg = OmegaConf.create({"compare": ["ppo", "ppo_seed1"], "budgets": [0.45], "seed": 0})
+    lines = differences("ppo", runs, "small", "large", cfg)
+    assert {line["to"] for line in lines} == {"random"}
+    assert [line["in"] for line in lines] == ["accuracy at 45% of large-only cost", "APGR"]
+    assert all(line["difference"] > 0 and line["ci"][0] > 0 for line in lines)
+    assert differences("missing", runs, "small", "large", cfg) == []
