@@ -18,7 +18,6 @@ from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
 from policies.sb3_env import SB3Routing
 from policies.validation import Validation
-from stepwise.features import FEATURES
 from stepwise.pair import Pair
 from stepwise.routers import PolicyArtifact
 
@@ -168,7 +167,7 @@ def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any
         fingerprint=pair.fingerprint,
         models=env.task.engine.models,
         look=env.task.look,
-        features=FEATURES,
+        features=env.task.view.features,
         weights=weights,
         card=card,
     )

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from envs.episode import price_feature
 from envs.routing import Task
 from envs.tree import Node, Tree
-from policies.reference import Reference, measure_reference
+from policies.reference import measure_reference
 from stepwise.metrics import Point, aiq, curve
 from stepwise.types import Problem
 
@@ -63,7 +63,8 @@ class Validation(BaseCallback):
     def __init__(self, task: Task, every: int, patience: int | None, budget: float | None = None) -> None:
         super().__init__()
         self._task, self._every, self._patience, self._budget = task, every, patience, budget
-        self._reference: Reference | None = None
+        self._ends: tuple[Point, Point] | None = None
+        self._unit = 0.0
         self._rollouts = 0
 
     @property
@@ -101,19 +102,21 @@ class Validation(BaseCallback):
     def frontier(self) -> float:
         """The measure under the present weights."""
         engine, problems = self._task.engine, self._task.problems
-        if self._reference is None:
-            self._reference = engine.run(measure_reference(engine, problems))
-        unit = self._reference.large_cost
-        small = engine.run(outcomes(self._task.tree, problems, [0.0], lambda seen: [0] * len(seen)))
+        ends = self._ends = self._ends or self._measure_ends()
         correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, self._act))
-        ends = (
-            Point(float(small[1].mean()) / unit, float(small[0].mean())),
-            Point(1.0, self._reference.large_accuracy),
-        )
-        frontier = curve(cost.mean(1) / unit, correct.mean(1), *ends)
+        frontier = curve(cost.mean(1) / self._unit, correct.mean(1), *ends)
         if self._budget is not None:
             return float(frontier.at(max(self._budget, ends[0].cost)))
         return aiq(frontier, ends[0].cost, 1.0)
+
+    def _measure_ends(self) -> tuple[Point, Point]:
+        """Small-only and large-only, which no training changes; large-only's cost is the unit."""
+        engine, problems = self._task.engine, self._task.problems
+        large = engine.run(measure_reference(engine, problems))
+        self._unit = large.large_cost
+        correct, cost = engine.run(outcomes(self._task.tree, problems, [0.0], lambda seen: [0] * len(seen)))
+        small = Point(float(cost.mean()) / self._unit, float(correct.mean()))
+        return small, Point(1.0, large.large_accuracy)
 
     def _act(self, seen: NDArray[np.float32]) -> list[int]:
         body: Any = self.model.policy.mlp_extractor
