@@ -48,7 +48,7 @@ def reward(step: Step, good: str) -> float:
     """What the reward model gave a draft; 1 for a step that it did not see."""
     if step.verdict is None:
         return 1.0
-    return 1.0 - ProcessReward(good).of(step.verdict)
+    return ProcessReward(good).reward(step.verdict)
 
 
 def observe(trace: Trace, good: str) -> NDArray[np.float32]:

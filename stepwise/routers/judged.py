@@ -37,11 +37,12 @@ class ProcessReward:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
-        return self.of(verdict(trace))
+        return 1.0 - self.reward(verdict(trace))
 
-    def of(self, found: Verdict) -> float:
+    def reward(self, found: Verdict) -> float:
+        """The probability of approval, in [0, 1]."""
         approves = found.token.strip() == self.good
-        return 1.0 - found.probability if approves else found.probability
+        return found.probability if approves else 1.0 - found.probability
 
 
 @dataclass(frozen=True)
