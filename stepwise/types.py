@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 Look = Literal["before", "probe", "after_draft", "judged"]
@@ -24,11 +24,15 @@ Stop = Literal["answered", "max_steps", "max_tokens", "context", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its gold answer (empty when unknown)."""
+    """A question with its gold answer (empty when unknown).
+
+    ``labels`` say what kind of problem it is (level, subject, ...), for breakdowns.
+    """
 
     id: str
     question: str
     answer: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

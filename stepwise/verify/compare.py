@@ -11,6 +11,12 @@ from stepwise.verify.symbolic import symbolic
 MAX_LENGTH = 10_000
 """Characters of an extracted answer; a longer one is wrong."""
 
+MAX_EXPRESSION = 2_000
+"""Characters of an expression that is compared symbolically; a longer one has to match as it is written."""
+MAX_DEPTH = 30
+"""Braces within braces of such an expression."""
+
+_BOMB = re.compile(r"(?:\^|\*\*)[\s{(]*\d{5}|\d{5}\s*!|!\s*!|(?:(?:\^|\*\*)[\s{(]*\d+[\s)}]*){3}")
 _SPELLINGS = (
     (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
     (r"\\[dt]frac", r"\\frac"),
@@ -28,7 +34,8 @@ _QUANTITY = re.compile(
     r"(?:(?:(?P<whole>\d+) +)?(?P<top>\d+) ?/ ?(?P<bottom>\d+)"
     r"|(?P<decimal>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+))"
     r"(?P<unit> ?%| +[A-Za-z][A-Za-z./' -]*(?:\^?\{?[23]\}?)?"
-    r"|/(?:year|month|week|day|hour|hr|min|second|sec|s|h)\b|(?:[cmk]m|k?g|m[lL]|lbs?|hrs?|th|st|nd|rd)\b| ?[$€£¥₹])?"
+    r"|/(?:year|month|week|day|hour|hr|min|second|sec|s|h)\b|(?:[cmk]m|k?g|m[lL]|lbs?|hrs?|th|st|nd|rd)\b"
+    r"| ?[$€£¥₹])?"
 )
 _NOT_A_UNIT = re.compile(
     r"(pi|sqrt|log|ln|sin|cos|tan|exp|or|and|to|by|over|times (?!as )|plus|minus|mod|choose|factorial"
@@ -69,7 +76,18 @@ def equivalent(prediction: str, gold: str) -> bool:
         return _same_quantity(x, y)
     if _WORDS.fullmatch(a) or _WORDS.fullmatch(b):
         return False
-    return symbolic(given, wanted)
+    return not (_hopeless(given) or _hopeless(wanted)) and symbolic(given, wanted)
+
+
+def _hopeless(answer: str) -> bool:
+    """What would only keep a worker busy until its time limit: nests, towers of exponents, vast factorials."""
+    depth = deepest = 0
+    for brace in re.findall(r"(?<!\\)[{}]", answer):
+        depth += 1 if brace == "{" else -1
+        deepest = max(deepest, depth)
+        if depth < 0:
+            break
+    return len(answer) > MAX_EXPRESSION or depth != 0 or deepest > MAX_DEPTH or bool(_BOMB.search(answer))
 
 
 def _latex(answer: str) -> str:
