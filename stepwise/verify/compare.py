@@ -80,7 +80,7 @@ def equivalent(prediction: str, gold: str) -> bool:
 
 
 def _hopeless(answer: str) -> bool:
-    """What would only keep a worker busy until its time limit: nests, towers of exponents, vast factorials."""
+    """What would keep a worker busy until its time limit: nests, towers of exponents, vast factorials."""
     depth = deepest = 0
     for brace in re.findall(r"(?<!\\)[{}]", answer):
         depth += 1 if brace == "{" else -1
