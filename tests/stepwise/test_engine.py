@@ -57,7 +57,9 @@ def test_cost_is_the_sum_of_measured_usage(
         served = sum(backend.calls, Usage())
         charged = trace.usage.get(name, Usage())
         # Nothing else ran on these servers, so the chain is charged exactly what they counted.
-        assert charged.prompt == served.prompt and charged.cached == served.cached
+        # Only what an overrun happened to anticipate is not credited to it.
+        assert charged.prompt == served.prompt
+        assert charged.cached <= served.cached if run_on else charged.cached == served.cached
         assert charged.completion + charged.discarded == served.completion
 
 
