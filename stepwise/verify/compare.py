@@ -79,6 +79,15 @@ def equivalent(prediction: str, gold: str) -> bool:
     return not (_hopeless(given) or _hopeless(wanted)) and symbolic(given, wanted)
 
 
+def rules_suffice(answer: str) -> bool:
+    """Whether `equivalent` can be trusted to say "wrong" of an answer: not of sentences or of what is too long."""
+    plain = _plain(_latex(tidy(answer)))
+    if _quantity(plain) or _CHOICE.fullmatch(plain):
+        return True
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", plain)
+    return len(words) < 3 and not _hopeless(answer)
+
+
 def _hopeless(answer: str) -> bool:
     """What would keep a worker busy until its time limit: nests, towers of exponents, vast factorials."""
     depth = deepest = 0
