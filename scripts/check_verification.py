@@ -75,7 +75,9 @@ def read(name: str, data: Path) -> Iterator[Solution]:
         answers = _by_id(data / "zeroeval" / f"{part}_questions.jsonl.gz", "id", "answer")
         for record in read_lines(data / "zeroeval" / f"{part}_outputs.jsonl.gz"):
             row = record.row
-            yield Solution(f"{row['model']}/{row['id']}", row["output"], answers[str(row["id"])], row["correct"])
+            yield Solution(
+                f"{row['model']}/{row['id']}", row["output"], answers[str(row["id"])], row["correct"]
+            )
     else:
         raise ConfigError(f"sets: expected names like bon32-gsm8k or zeroeval-gsm, got {name!r}.")
 

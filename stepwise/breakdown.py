@@ -1,5 +1,5 @@
-"""What a run's rows say beyond means: where cost goes, where in the chain and on what the large model is used,
-how well confidence matches correctness.
+"""What a run's rows say beyond means: where cost goes, where in the chain and on what the large model is
+used, how well confidence matches correctness.
 
 A row is a plain dict, as in ``rows.jsonl``; see `stepwise.evaluation.make_row`.
 """
@@ -27,8 +27,8 @@ KINDS = ("generated", "prefill", "discarded", "probe")
 def spent(trace: Trace, cost: CostModel) -> dict[str, dict[str, float]]:
     """The cost of a chain by model and kind; the parts add up to the chain's cost.
 
-    ``prefill`` is what prompts cost (cached tokens too, where they are charged), ``probe`` is a rejected first
-    token, ``discarded`` are rejected drafts and whatever else was thrown away.
+    ``prefill`` is what prompts cost (cached tokens too, where they are charged), ``probe`` is a rejected
+    first token, ``discarded`` are rejected drafts and whatever else was thrown away.
     """
     parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for step in trace.steps:

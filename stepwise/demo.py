@@ -91,7 +91,9 @@ def compare(
     def advance(rows: Sequence[Row]) -> None:
         nonlocal spent
         spent += sum(row["cost"] for row in rows)
-        progress.update(task, advance=len(rows), description=f"solving, {spent:.3g} {engine.cost.unit} so far")
+        progress.update(
+            task, advance=len(rows), description=f"solving, {spent:.3g} {engine.cost.unit} so far"
+        )
 
     try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:

@@ -131,7 +131,10 @@ async def evaluate(
         c.key: digest(setting, graded, engine.cost.unit, c.router, *_judged_by(engine, c)) for c in contenders
     }
     wanted = {
-        (made_by[c.key], *c.key, p.id, p.question, k) for c in contenders for p in problems for k in range(samples)
+        (made_by[c.key], *c.key, p.id, p.question, k)
+        for c in contenders
+        for p in problems
+        for k in range(samples)
     }
     rows = [row for row in read_rows(path) if _identity(row) in wanted and row["error"] is None]
     known = {_identity(row) for row in rows}
@@ -165,7 +168,14 @@ def _judged_by(engine: Engine, contender: Contender) -> tuple[str, ...]:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    return row["setting"], row["router"], row["threshold"], row["problem"], row["question"], row.get("sample", 0)
+    return (
+        row["setting"],
+        row["router"],
+        row["threshold"],
+        row["problem"],
+        row["question"],
+        row.get("sample", 0),
+    )
 
 
 def _distinct(what: str, names: Sequence[object]) -> None:

@@ -80,7 +80,7 @@ def equivalent(prediction: str, gold: str) -> bool:
 
 
 def rules_suffice(answer: str) -> bool:
-    """Whether `equivalent` can be trusted to say "wrong" of an answer: not of sentences or of what is too long."""
+    """Whether `equivalent` can be trusted when it says "wrong": not of sentences, nor of what is too long."""
     plain = _plain(_latex(tidy(answer)))
     if _quantity(plain) or _CHOICE.fullmatch(plain):
         return True
