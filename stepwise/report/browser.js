@@ -42,14 +42,14 @@
   const build = () => {
     const filters = document.getElementById("filters");
     const order = (values) => [...new Set(values)].sort((a, b) => (isNaN(a) || isNaN(b) ? String(a).localeCompare(String(b)) : a - b));
-    filters.replaceChildren(choice("router", "every router", [...new Set(data.traces.map((trace) => trace.router))]));
+    filters.replaceChildren(choice("router", "any router", [...new Set(data.traces.map((trace) => trace.router))]));
     if (state.router) {
       const thresholds = order(data.traces.filter((trace) => trace.router === state.router && trace.threshold !== null).map((trace) => trace.threshold));
-      if (thresholds.length > 1) filters.append(choice("threshold", "every threshold", thresholds));
+      if (thresholds.length > 1) filters.append(choice("threshold", "any threshold", thresholds));
     }
-    filters.append(choice("outcome", "every outcome", ["right", "wrong", "failed", "mixed"]));
+    filters.append(choice("outcome", "any outcome", ["right", "wrong", "failed", "mixed"]));
     for (const label of data.labels) {
-      filters.append(choice("label:" + label, "every " + label, order(data.problems.map((problem) => problem.labels[label]).filter((value) => value !== undefined))));
+      filters.append(choice("label:" + label, "any " + label, order(data.problems.map((problem) => problem.labels[label]).filter((value) => value !== undefined))));
     }
     const search = make("input", { type: "search", placeholder: "search", "aria-label": "search", value: state.text });
     search.addEventListener("input", () => { state.text = search.value; state.page = 0; show(); });
@@ -68,8 +68,6 @@
       button.addEventListener("click", () => { state.page += step; show(); });
       return button;
     };
-    count.className = "count filters";
-    count.style.position = "static";
     count.replaceChildren(`${found.length} chains`);
     if (pages > 1) count.append(turn("previous", -1), `page ${state.page + 1} of ${pages}`, turn("next", 1));
     document.getElementById("list").replaceChildren(...found.slice(state.page * PAGE, (state.page + 1) * PAGE).map(card));

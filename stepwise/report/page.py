@@ -140,7 +140,9 @@ def _costs(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]
                     "model": model, "kind": kind, "percent": cost_percent(summary, value),
                     "share": round(100 * value / point["cost"], 3) if point["cost"] else 0,
                 }
-                for model, kinds in sorted(point.get("spent", {}).items(), key=lambda m: _place(summary, m[0]))
+                for model, kinds in sorted(
+                    point.get("spent", {}).items(), key=lambda item: _place(summary, item[0])
+                )
                 for kind, value in sorted(kinds.items(), key=lambda item: order[item[0]])
             ]  # fmt: skip
             width = round(100 * point["cost"] / dearest, 3)

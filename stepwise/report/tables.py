@@ -34,7 +34,8 @@ def write_csv(summary: Summary, path: str | Path) -> None:
                 ]
                 lines.writerow(
                     (point["router"], point["threshold"], summary["n"], point["accuracy"],
-                     *point["accuracy_ci"], point["cost"], *point["cost_ci"], cost_percent(summary, point["cost"]) / 100,
+                     *point["accuracy_ci"], point["cost"], *point["cost_ci"],
+                     cost_percent(summary, point["cost"]) / 100,
                      point.get("errors", 0), *used)
                 )  # fmt: skip
 
