@@ -16,7 +16,8 @@ from stepwise.verify.symbolic import TIME_LIMIT_S
 
 GOLDS = (
     "17.3125", r"-\frac{8191}{127}", r"\text{Zanzibar}", "(3,-97]", r"\{101,202,307\}", "G", "123456789",
-    r"\begin{pmatrix}7\\-9\end{pmatrix}", "x^3-5x+19", r"\frac{13\sqrt{17}}{19}", "y=19x-23", r"5\pm\sqrt{47}",
+    r"\begin{pmatrix}7\\-9\end{pmatrix}", "x^3-5x+19", r"\frac{13\sqrt{17}}{19}", "y=19x-23", 
+    r"5\pm\sqrt{47}",
 )  # fmt: skip
 """None of them can be hit by chance."""
 ATOMS = ("x", r"\pi", r"\sqrt{2}", "e", "i", r"\infty", r"\alpha")
@@ -25,7 +26,8 @@ FORMS = (
     r"\int_{%s}^{%s} x dx", r"\sum_{n=%s}^{%s} n", r"\log_{%s}{%s}",
 )  # fmt: skip
 TRICKS = (
-    '__import__("os").system("x")', "lambda: 0", 'exec("1")', "sympy.factorial(10**9)", r"\input{/etc/passwd}",
+    '__import__("os").system("x")', "lambda: 0", 'exec("1")', "sympy.factorial(10**9)", 
+    r"\input{/etc/passwd}",
     "0x" + "f" * 2000, "-" * 999 + "1", "1/" * 500 + "1", "nan", "inf", "None", "True", "0/0", "1/0",
 )  # fmt: skip
 
@@ -102,8 +104,8 @@ def main(count: int) -> None:
                     f"{done}: {time.perf_counter() - began:.0f} s, slowest {max(seconds):.1f} s", flush=True
                 )
     late = sum(taken > TIME_LIMIT_S - 0.2 for taken in seconds)
-    print(f"{count} predictions, none counted as right, none raised; slowest {max(seconds):.1f} s, {late} ended "
-          f"by the limit of {TIME_LIMIT_S} s")  # fmt: skip
+    print(f"{count} predictions, none counted as right, none raised; slowest {max(seconds):.1f} s")
+    print(f"{late} ended by the limit of {TIME_LIMIT_S} s")
 
 
 if __name__ == "__main__":
