@@ -47,7 +47,7 @@ class Episode:
     def __init__(self, tree: Tree, problem: Problem, *, price: float, cost_scale: float) -> None:
         self._tree = tree
         self._price = price
-        self._price_feature = np.float32(price_feature(price))
+        self._price_feature = [price_feature(price)]
         self._scale = cost_scale
         self._problem = problem
         self._node: Node | None = None
@@ -55,6 +55,11 @@ class Episode:
     @property
     def trace(self) -> Trace:
         return self._node.trace if self._node else Trace(self._problem)
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Which actions make sense [models]; see `Node`."""
+        return self._node.open if self._node else np.ones(len(self._tree.engine.models), bool)
 
     async def begin(self) -> Observation:
         """Look for the first time. If a model fails here, the first action ends the episode."""
@@ -89,4 +94,4 @@ class Episode:
         return Transition(self._observe(node), reward, stop not in (None, "error"), stop == "error", info)
 
     def _observe(self, node: Node) -> Observation:
-        return np.append(node.features, self._price_feature)
+        return np.concatenate((node.features, node.open, self._price_feature), dtype=np.float32)

@@ -46,10 +46,14 @@ EVERYTHING = View(FEATURES, LOW, HIGH, observe, lambda trace, large: trace.cost)
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A chain with what the agent sees of it, and the chains one step longer by who writes the step."""
+    """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
+
+    ``open`` [models] says who can: a model whose context the chain has filled cannot.
+    """
 
     trace: Trace
     features: NDArray[np.float32]
+    open: NDArray[np.bool_]
     cost: float
     correct: bool
     children: dict[int, Node] = field(default_factory=dict)
@@ -69,6 +73,7 @@ class Tree:
         self, engine: Engine, look: Look, view: View = EVERYTHING, max_nodes: int = MAX_NODES
     ) -> None:
         self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
+        self._contexts = np.array([engine.backends[model].context for model in engine.models])
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -117,4 +122,14 @@ class Tree:
         self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
         view = self._view
-        return Node(trace, view.observe(trace, small, large), view.cost(trace, large), trace.correct)
+        return Node(
+            trace, view.observe(trace, small, large), self._open(trace), view.cost(trace, large), trace.correct
+        )  # fmt: skip
+
+    def _open(self, trace: Trace) -> NDArray[np.bool_]:
+        """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
+        nobody has, or the chain has ended: then no choice matters."""
+        size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
+        found = self._contexts > size
+        found[0] |= trace.draft is not None  # it has written already
+        return found if found.any() and trace.stop is None else np.ones_like(found)

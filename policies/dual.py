@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.episode import MAX_PRICE
@@ -61,7 +60,8 @@ class DualAscent(BaseCallback):
     def _on_rollout_end(self) -> None:
         if not self._costs:
             return
-        excess = float(np.mean(self._costs)) / self._budget - 1.0
+        mean = math.fsum(self._costs) / len(self._costs)  # exact, so the order of arrival does not matter
+        excess = mean / self._budget - 1.0
         count = int(self.model.dual["count"]) + 1  # type: ignore[attr-defined]
         price = self.price * math.exp(self._rate * count**-self._decay * excess)
         price = min(max(price, LEAST_PRICE), MAX_PRICE)

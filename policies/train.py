@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.routing import Task
@@ -16,6 +15,7 @@ from envs.vector import RoutingVectorEnv
 from policies.dual import DualAscent
 from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
+from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
 from policies.validation import Validation
 from stepwise.pair import Pair
@@ -122,9 +122,9 @@ def train(
     batch = SB3Routing(env)
     checkpoint = output / "checkpoint.zip"
     if checkpoint.exists():
-        model = PPO.load(checkpoint, env=batch, device="cpu")
+        model = RoutingPPO.load(checkpoint, env=batch, device="cpu")
     else:
-        model = PPO(
+        model = RoutingPPO(
             GainCostPolicy,
             batch,
             learning_rate=lambda left: rate * max(left, 0.0),

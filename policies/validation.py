@@ -21,7 +21,7 @@ from stepwise.types import Problem
 
 PRICES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 Act = Callable[[NDArray[np.float32]], Sequence[int]]
-"""Observations [k, features + 1] to actions [k]."""
+"""Observations [k, features + models + 1] to actions [k]."""
 
 
 async def outcomes(
@@ -36,7 +36,8 @@ async def outcomes(
     nodes: list[Node] = roots * len(prices)
     told = np.repeat([price_feature(price) for price in prices], len(problems))
     while live := [i for i, node in enumerate(nodes) if node.trace.stop is None]:
-        seen = np.column_stack([[nodes[i].features for i in live], told[live]]).astype(np.float32)
+        features, masks = [nodes[i].features for i in live], [nodes[i].open for i in live]
+        seen = np.column_stack([features, masks, told[live]]).astype(np.float32)
         steps = zip(live, act(seen), strict=True)
         for i, node in zip(
             live, await asyncio.gather(*(tree.child(nodes[i], a) for i, a in steps)), strict=True

@@ -68,13 +68,22 @@ def test_prices_survive_the_observation() -> None:
 
 def test_a_higher_price_never_makes_the_large_model_likelier() -> None:
     torch.manual_seed(0)
-    body = GainCost(len(FEATURES) + 1, 3, 16)
-    trace = torch.rand(1, len(FEATURES) + 1)
+    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
+    trace = torch.rand(1, len(FEATURES) + 3 + 1)
+    trace[0, -4:-1] = 1.0
     logits = []
     for price in (0.0, 0.1, 1.0, 10.0):
         trace[0, -1] = price_feature(price)
         logits.append(body.forward_actor(trace)[0])
     assert all((b[1:] < a[1:]).all() and b[0] == 0 for a, b in pairwise(logits))
+
+
+def test_an_action_that_makes_no_sense_is_never_likely() -> None:
+    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
+    seen = torch.rand(1, len(FEATURES) + 3 + 1)
+    seen[0, -4:-1] = torch.tensor([1.0, 0.0, 1.0])
+    chances = body.forward_actor(seen).softmax(1)[0]
+    assert chances[1] == 0.0 and chances[0] > 0.0 and chances[2] > 0.0
 
 
 def test_ppo_learns_to_call_the_large_model_where_the_small_one_fails(tmp_path: Path) -> None:
