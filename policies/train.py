@@ -12,12 +12,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.routing import Task
 from envs.vector import RoutingVectorEnv
-from policies.dual import DualAscent
+from policies.dual import DualAscent, settle
 from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
 from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
-from policies.validation import Validation
+from policies.validation import Validation, greedy
 from stepwise.pair import Pair
 from stepwise.routers import PolicyArtifact
 
@@ -134,9 +134,8 @@ def train(
             tensorboard_log=str(output / "tensorboard"),
             **settings,
         )
-    left = total - model.num_timesteps
+    left, budget = total - model.num_timesteps, policy.get("budget")
     if left > 0:
-        budget = policy.get("budget")
         callbacks: list[BaseCallback] = [Watch(total)]
         if budget is not None:
             callbacks.append(DualAscent(env, float(budget)))
@@ -151,7 +150,7 @@ def train(
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
-        "price": getattr(model, "dual", {}).get("price"),
+        "price": None if budget is None else settle(env.task, greedy(model.policy), float(budget)),
         "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)

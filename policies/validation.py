@@ -24,6 +24,17 @@ Act = Callable[[NDArray[np.float32]], Sequence[int]]
 """Observations [k, features + models + 1] to actions [k]."""
 
 
+def greedy(policy: Any) -> Act:
+    """A policy's likeliest actions, which are what it is served with."""
+
+    def act(seen: NDArray[np.float32]) -> list[int]:
+        with torch.no_grad():
+            found: list[int] = policy.mlp_extractor.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
+        return found
+
+    return act
+
+
 async def outcomes(
     tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -104,7 +115,7 @@ class Validation(BaseCallback):
         """The measure under the present weights."""
         engine, problems = self._task.engine, self._task.problems
         ends = self._ends = self._ends or self._measure_ends()
-        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, self._act))
+        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, greedy(self.model.policy)))
         frontier = curve(cost.mean(1) / self._unit, correct.mean(1), *ends)
         if self._budget is not None:
             return float(frontier.at(max(self._budget, ends[0].cost)))
@@ -118,9 +129,3 @@ class Validation(BaseCallback):
         correct, cost = engine.run(outcomes(self._task.tree, problems, [0.0], lambda seen: [0] * len(seen)))
         small = Point(float(cost.mean()) / self._unit, float(correct.mean()))
         return small, Point(1.0, large.large_accuracy)
-
-    def _act(self, seen: NDArray[np.float32]) -> list[int]:
-        body: Any = self.model.policy.mlp_extractor
-        with torch.no_grad():
-            found: list[int] = body.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
-        return found
