@@ -5,6 +5,7 @@ Both forms of the environment, single and batched, are made of this.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,12 @@ MAX_PRICE = 10.0
 
 def price_feature(price: float) -> float:
     """The price of cost as an observation in [0, 1]: ln(1 + 10 price) / ln(1 + 10 MAX_PRICE)."""
-    return float(np.log1p(10 * price) / np.log1p(10 * MAX_PRICE))
+    return math.log1p(10 * price) / math.log1p(10 * MAX_PRICE)
+
+
+def observation(node: Node, price: float) -> Observation:
+    """What the agent sees of a chain at a price: the view's features, who can go on, and the price."""
+    return np.concatenate((node.features, node.open, [price_feature(price)]), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,6 @@ class Episode:
     def __init__(self, tree: Tree, problem: Problem, *, price: float, cost_scale: float) -> None:
         self._tree = tree
         self._price = price
-        self._price_feature = [price_feature(price)]
         self._scale = cost_scale
         self._problem = problem
         self._node: Node | None = None
@@ -94,4 +99,4 @@ class Episode:
         return Transition(self._observe(node), reward, stop not in (None, "error"), stop == "error", info)
 
     def _observe(self, node: Node) -> Observation:
-        return np.concatenate((node.features, node.open, self._price_feature), dtype=np.float32)
+        return observation(node, self._price)

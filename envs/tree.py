@@ -122,9 +122,8 @@ class Tree:
         self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
         view = self._view
-        return Node(
-            trace, view.observe(trace, small, large), self._open(trace), view.cost(trace, large), trace.correct
-        )  # fmt: skip
+        seen, cost = view.observe(trace, small, large), view.cost(trace, large)
+        return Node(trace, seen, self._open(trace), cost, trace.correct)
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
         """Who has room for a token after the chain, counted in the tokens of its writers; all of them where

@@ -136,7 +136,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
             await self._news.wait()
 
     def _start(self, slot: int, action: int) -> Arrival | None:
-        """A slot's transition at once if the tree has it; else it becomes a task."""
+        """A slot's transition at once if the tree has it; else None, and it is under way as a task."""
         result = self.episodes[slot].recall_act(action)
         if result is None:
             return self._run(slot, self._act(slot, action))
@@ -144,11 +144,15 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
             return Arrival(slot, result, result.observation)
         self.episodes[slot] = self.task.episode(self._randoms[slot])
         first = self.episodes[slot].recall_begin()
-        return Arrival(slot, result, first) if first is not None else self._run(slot, self._begin(slot, result))
+        if first is None:
+            return self._run(slot, self._begin(slot, result))
+        return Arrival(slot, result, first)
 
-    def _run(self, slot: int, work: Coroutine[Any, Any, Arrival]) -> None:
+    def _run(self, slot: int, work: Coroutine[Any, Any, Arrival]) -> Arrival | None:
+        """Work that takes its time; there is nothing to return yet."""
         self._running[slot] = asyncio.create_task(work)
         self._running[slot].add_done_callback(lambda _: self._news.set())
+        return None
 
     async def _act(self, slot: int, action: int) -> Arrival:
         result = await self.episodes[slot].act(action)

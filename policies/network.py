@@ -17,7 +17,6 @@ from torch import nn
 
 from envs.episode import MAX_PRICE
 
-
 MASKED = -1e8
 """The logit of an action that makes no sense; finite, so that its entropy is 0 and not undefined."""
 
@@ -41,9 +40,7 @@ class GainCost(nn.Module):
         super().__init__()
         self.latent_dim_pi, self.latent_dim_vf = models, width
         self.seen = features - models - 1
-        self.trunk = nn.Sequential(
-            nn.Linear(self.seen, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()
-        )
+        self.trunk = nn.Sequential(nn.Linear(self.seen, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
         self.gain = nn.Linear(width, models - 1)
         self.cost = nn.Linear(width, models - 1)
         self.sharpness = nn.Parameter(torch.tensor(1.6))

@@ -25,7 +25,12 @@ class RoutingPPO(PPO):
     The randomness of every choice is drawn beforehand (Gumbel noise: the largest of logit plus noise is a
     sample), and the network always sees all slots, because the rounding of a matrix product depends on its
     shape.
+
+    Attributes:
+        imitation: how much of the warm start's rule the policy had learnt, where there was one.
     """
+
+    imitation: float | None = None
 
     def collect_rollouts(
         self, env: Any, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -35,7 +40,7 @@ class RoutingPPO(PPO):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        noise = gumbel(n_rollout_steps, batch.num_envs, batch.env.single_action_space.n)
+        noise = gumbel(n_rollout_steps, batch.num_envs, batch.env.task.action_space.n)
         at = np.zeros(batch.num_envs, int)
         ready = np.arange(batch.num_envs)
         infos: list[dict[str, Any]] = []
@@ -80,7 +85,7 @@ class RoutingPPO(PPO):
         buffer.rewards[at[slot], slot] = reward
         at[slot] += 1
         self.num_timesteps += 1
-        self._last_obs[slot] = observation  # type: ignore[index, call-overload]
+        self._last_obs[slot] = observation  # type: ignore[index]
         self._last_episode_starts[slot] = result.terminated or result.truncated  # type: ignore[index]
         return told(result)
 

@@ -1,7 +1,7 @@
 """The batched environment as Stable-Baselines3 wants it.
 
-SB3 reads ``terminal_observation`` and ``TimeLimit.truncated`` from one dict per environment, where Gymnasium has
-``infos["final_obs"]`` and two flags. This is the only place that knows.
+SB3 reads ``terminal_observation`` and ``TimeLimit.truncated`` from one dict per environment, where Gymnasium
+has ``infos["final_obs"]`` and two flags. This is the only place that knows.
 """
 
 from __future__ import annotations

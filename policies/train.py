@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from envs.routing import Task
 from envs.vector import RoutingVectorEnv
 from policies.dual import DualAscent, settle
+from policies.imitation import imitate
 from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
 from policies.rollouts import RoutingPPO
@@ -108,8 +109,9 @@ def train(
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
     Args:
-        policy: the ``policy`` config: total_steps, look, price, budget, width, patience, and SB3's
-            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts.
+        policy: the ``policy`` config: total_steps, look, price, budget, imitation, width, patience, and SB3's
+            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts. With
+            ``imitation`` a warm start precedes (arguments of `policies.imitation.imitate`).
         output: folder for the checkpoint and the TensorBoard log.
         every: rollouts between checkpoints, and between measurements on the validation problems.
         reference: of large-only; recorded in the artifact.
@@ -134,6 +136,8 @@ def train(
             tensorboard_log=str(output / "tensorboard"),
             **settings,
         )
+        if policy.get("imitation"):
+            model.imitation = imitate(model.policy, env.task, seed=seed, **policy["imitation"])
     left, budget = total - model.num_timesteps, policy.get("budget")
     if left > 0:
         callbacks: list[BaseCallback] = [Watch(total)]
@@ -151,6 +155,7 @@ def train(
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
         "price": None if budget is None else settle(env.task, greedy(model.policy), float(budget)),
+        "imitation": model.imitation,
         "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)
