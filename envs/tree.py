@@ -7,15 +7,16 @@ completions on disk; the tree saves looking them up and reading features off the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.engine import Engine, failed
 from stepwise.errors import BackendError
-from stepwise.features import FEATURES, HIGH, LOW, observe
+from stepwise.features import FEATURES, bounds, expand, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
@@ -40,8 +41,18 @@ class View:
     cost: Callable[[Trace, str], float]
 
 
-EVERYTHING = View(FEATURES, LOW, HIGH, observe, lambda trace, large: trace.cost)
-"""The signals and the position of `stepwise.features`, and everything that was computed."""
+def view(features: Iterable[str] = FEATURES) -> View:
+    """Features and groups of `stepwise.features`, and everything that was computed as the cost.
+
+    Raises:
+        ConfigError: if a feature is unknown.
+    """
+    names = expand(features)
+    return View(names, *bounds(names), partial(observe, features=names), lambda trace, large: trace.cost)
+
+
+EVERYTHING = view()
+"""The signals and the position, which need no one but the pair."""
 
 
 @dataclass(slots=True, eq=False)
