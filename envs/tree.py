@@ -85,6 +85,7 @@ class Tree:
     ) -> None:
         self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
         self._contexts = np.array([engine.backends[model].context for model in engine.models])
+        self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -140,6 +141,8 @@ class Tree:
         """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
         nobody has, or the chain has ended: then no choice matters."""
         size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
+        if size < self._least or trace.stop is not None:
+            return self._all
         found = self._contexts > size
         found[0] |= trace.draft is not None  # it has written already
-        return found if found.any() and trace.stop is None else np.ones_like(found)
+        return found if found.any() else self._all

@@ -112,7 +112,7 @@ def observe(
         found |= zip(QUESTION, embedding(trace.problem.question), strict=True)
         values = tuple(found[name] for name in features)
     low, high = bounds(features)
-    return np.clip(np.array(values, dtype=np.float32), low, high)
+    return np.minimum(np.maximum(np.array(values, dtype=np.float32), low), high)
 
 
 def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
