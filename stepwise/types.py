@@ -136,6 +136,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What to expect of one model on a question, before it is asked.
+
+    Attributes:
+        p_correct: probability of a right answer (or the expected value of another objective), in [0, 1].
+        tokens: generated tokens; as likely to be exceeded as not.
+        cost: of the question, in the unit of the model's price; None without a price.
+        interval: of ``tokens``, 90%.
+        explanation: in words, where the estimator gives any.
+    """
+
+    model: str
+    p_correct: float
+    tokens: float
+    cost: float | None
+    interval: tuple[float, float] = (0.0, 0.0)
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A chain of thought so far.
 
@@ -144,6 +164,7 @@ class Trace:
         error: what failed, when something did.
         draft: a step that waits for the router's verdict.
         prompt_tokens: length of the prompt in the cheapest model's tokens.
+        estimates: what was expected of the models before the chain began, where anybody was asked.
     """
 
     problem: Problem
@@ -152,6 +173,7 @@ class Trace:
     error: str | None = None
     draft: Step | None = None
     prompt_tokens: int = 0
+    estimates: tuple[Estimate, ...] = ()
 
     @property
     def text(self) -> str:

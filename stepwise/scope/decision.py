@@ -1,0 +1,54 @@
+"""Which model to take: SCOPE's utility (arXiv 2601.22323, decision rule of the public code)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.errors import ConfigError
+
+Array = NDArray[np.float64]
+W_BASE = 0.2
+"""Weight of the anchors' own record beside the estimator: 0.2 in the paper, 0.3 in its code."""
+
+
+def utility(
+    anchor_value: Array, anchor_cost: Array, value: Array, cost: Array, alpha: float, w_base: float = W_BASE
+) -> Array:
+    """Utilities [models, questions]; the model with the largest answers the question.
+
+    With min-max over the candidate models of one question (0.5 where all are equal)::
+
+        s_cal  = alpha * minmax(anchor_value) + (1 - alpha) * (1 - minmax(ln anchor_cost)) ^ gamma
+        s_pred = alpha * value                + (1 - alpha) * (1 - minmax(ln cost)) ^ gamma
+        gamma  = 2 (1 + 2 (1 - alpha)),   w = w_base (0.5 + 0.5 alpha)
+        U      = w s_cal + (1 - w) s_pred
+
+    Args:
+        anchor_value: from the anchors near the question, in [0, 1]. Likewise ``anchor_cost``, > 0.
+        value: the estimator's, in [0, 1]. Likewise ``cost``.
+        alpha: 0 looks at cost alone, 1 at value alone.
+        w_base: 0 leaves the anchors' record out.
+
+    Raises:
+        ConfigError: if alpha or w_base is outside [0, 1].
+    """
+    for name, given in (("alpha", alpha), ("w_base", w_base)):
+        if not 0.0 <= given <= 1.0:
+            raise ConfigError(f"{name} must lie in [0, 1], not {given}.")
+    gamma = 2 * (1 + 2 * (1 - alpha))
+    weight = w_base * (0.5 + 0.5 * alpha)
+    from_anchors = alpha * min_max(anchor_value) + (1 - alpha) * _thrift(anchor_cost) ** gamma
+    predicted = alpha * value + (1 - alpha) * _thrift(cost) ** gamma
+    return np.asarray(weight * from_anchors + (1 - weight) * predicted)
+
+
+def min_max(values: Array) -> Array:
+    """Each column [models] stretched to [0, 1]; 0.5 where all its values are equal."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    wide = high - low > 1e-12
+    return np.asarray(np.where(wide, (values - low) / np.where(wide, high - low, 1.0), 0.5))
+
+
+def _thrift(cost: Array) -> Array:
+    return 1 - min_max(np.log(np.maximum(cost, 1e-12)))

@@ -1,0 +1,9 @@
+"""Estimators: from fingerprints to what a model will do on a new question."""
+
+from stepwise.scope.estimators.base import Beliefs, Estimator
+from stepwise.scope.estimators.combination import Combination
+from stepwise.scope.estimators.difficulty import PooledDifficulty
+from stepwise.scope.estimators.mean import ModelMean
+from stepwise.scope.estimators.neighbours import Neighbours
+
+__all__ = ["Beliefs", "Combination", "Estimator", "ModelMean", "Neighbours", "PooledDifficulty"]
