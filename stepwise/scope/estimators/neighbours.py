@@ -32,7 +32,7 @@ class Neighbours:
         every = float(np.nanmean(self._logs))
         self._log_mean = row_mean(self._logs, every)
         rows = np.arange(len(known.models))
-        self._held_value, self._held_logs = self._near(_but_oneself(known.among.similarity), rows)
+        self._held_value, self._held_logs = self._near(but_oneself(known.among.similarity), rows)
         self._quantiles = spread(self._logs, self._held_logs)
         return self
 
@@ -66,6 +66,6 @@ class Neighbours:
         return Beliefs(inside, np.exp(logs), np.exp(logs + low), np.exp(logs + high))
 
 
-def _but_oneself(similarities: Array) -> Array:
+def but_oneself(similarities: Array) -> Array:
     """[n, n] with -inf on the diagonal: no anchor is its own neighbour."""
     return np.asarray(np.where(np.eye(len(similarities), dtype=bool), -np.inf, similarities))
