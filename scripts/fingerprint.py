@@ -23,7 +23,6 @@ from rich.progress import Progress
 
 from scripts import console, guarded
 from stepwise import provenance
-from stepwise.backends import checkpoint
 from stepwise.cost import Price
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError
@@ -88,7 +87,7 @@ def price_of(model: Model, unit: str) -> Price:
         ConfigError: if the unit is unknown, or the model has no list price.
     """
     if unit == "flops":
-        flops = 2e6 * checkpoint.parameters(model.path)
+        flops = 2e6 * model.size
         return Price(input=flops, output=flops)
     if unit != "dollars":
         raise ConfigError(f"cost must be flops or dollars, not {unit!r}.")
@@ -101,8 +100,8 @@ def identity(model: Model, pair: Pair, anchors: AnchorSet, cfg: DictConfig) -> d
     """What a fingerprint depends on; when any of it changes the fingerprint is stale."""
     return {
         "anchors": anchors.digest,
-        "revision": checkpoint.revision(model.path),
-        "prompt": f"{pair.prompt!r} {pair.rule}",
+        "revision": model.identity,
+        "prompt": f"{model.prompt or pair.prompt!r} {pair.rule}",
         "sampling": f"temperature {cfg.temperature:g}, seed {cfg.seed}" if cfg.temperature else "greedy",
     }
 

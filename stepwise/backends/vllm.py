@@ -15,27 +15,28 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
-from uuid import uuid4
+from weakref import WeakSet
 
 from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.tokenized import Tokenized
+from stepwise.backends.vllm_request import VllmGeneration, finish_of, logprobs, outcome, request
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
-from stepwise.types import Finish, Usage
+from stepwise.run_on import OVERLAP
+from stepwise.types import Usage
 
 DTYPES = ("float32", "bfloat16", "float16")
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 BLOCK = 32
 """Tokens per block of the prefix cache on CPUs. vLLM's default there, 128, is longer than most
 short chains, and only whole blocks are ever found again; its CPU kernels want multiples of 32."""
-OVERLAP = 8
-"""Tokens of the prefix that are decoded with a completion, so that characters which span several
-tokens, and spaces that a decoder drops at the start of a text, come out right."""
 
 
-class VllmBackend:
+class VllmBackend(Tokenized):
     """Runs one checkpoint with vLLM.
 
     The engine starts with the first call and belongs to that call's event loop, which waits for it
@@ -73,10 +74,10 @@ class VllmBackend:
             if wrong:
                 raise ConfigError(sentence)
         _load()
+        super().__init__(folder)
         self.revision = f"{checkpoint.revision(path)}-{dtype}-vllm"
         self.tokenizer = checkpoint.tokenizer_id(path)
         self.parameters = checkpoint.parameters(path)
-        self._tokenizer: Any = import_module("transformers").AutoTokenizer.from_pretrained(folder)
         self._arguments: dict[str, Any] = {
             "model": str(folder),
             "dtype": dtype,
@@ -90,25 +91,33 @@ class VllmBackend:
         self._engine: Any = None
         self._refusal = ""
         self._calls: set[asyncio.Task[Any]] = set()
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text)["input_ids"])
+        self._generations: WeakSet[VllmGeneration] = WeakSet()
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        room = self.context - len(prefix)
-        if room < 1:
-            raise ContextOverflow(
-                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
-        call = asyncio.create_task(_request(self._started(), list(prefix), sampling, room))
+        room = self._room(prefix)
+        call = asyncio.create_task(request(self._started(), list(prefix), sampling, room))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
             await asyncio.wait({call})
         finally:
             call.cancel()
-        return self._completion(prefix, _outcome(call))
+        return self._completion(prefix, outcome(call))
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
+        room = self._room(prefix)
+        generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), room)
+        self._generations.add(generation)
+        return generation
+
+    def _room(self, prefix: Sequence[int]) -> int:
+        room = self.context - len(prefix)
+        if room < 1:
+            raise ContextOverflow(
+                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
+                "shorten the question or use a model with a longer context."
+            )
+        return room
 
     async def close(self) -> None:
         """Stop what is in flight and end the engine's processes. Closing twice is harmless."""
@@ -117,6 +126,8 @@ class VllmBackend:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        for generation in self._generations:
+            generation.fail(BackendError("the backend was closed."))
         if engine is not None:
             engine.output_handler.cancel()
             await asyncio.to_thread(engine.shutdown)
@@ -135,23 +146,16 @@ class VllmBackend:
 
     def _completion(self, prefix: Sequence[int], output: Any) -> Completion:
         written = output.outputs[0]
-        finish = _finish(written)
+        finish = finish_of(written)
         generated = tuple(written.token_ids)
         ids = generated[:-1] if finish == "end" else generated
         return Completion(
-            text=self._text(prefix, ids),
+            text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
             usage=Usage(len(prefix), output.num_cached_tokens or 0, len(generated)),
-            signals=signals.measure(*_logprobs(written.logprobs, len(generated))),
+            signals=signals.measure(*logprobs(written.logprobs, len(generated))),
             finish=finish,
         )
-
-    def _text(self, prefix: Sequence[int], ids: tuple[int, ...]) -> str:
-        """What ``ids`` add to the text; a character cut in half is left to the next completion."""
-        before, options = list(prefix[-OVERLAP:]), {"clean_up_tokenization_spaces": False}
-        both = [self._tokenizer.decode(part, True, **options) for part in (before, [*before, *ids])]
-        head, whole = (str(text).removesuffix("\ufffd") for text in both)
-        return whole[len(head) :]
 
 
 def _load() -> None:
@@ -193,57 +197,3 @@ def _skip_token_texts(processor: Any) -> None:
         processor.request_states[request.request_id].logprobs_processor.tokenizer = None
 
     processor.add_request = add_request
-
-
-async def _request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
-    """One request; cancelling it frees its place in the engine. Log-probabilities are the model's
-    own, before temperature and top-p."""
-    vllm = import_module("vllm.sampling_params")
-    parameters = vllm.SamplingParams(
-        max_tokens=min(sampling.max_tokens, room),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed if sampling.temperature > 0.0 else None,
-        stop=list(sampling.stop),
-        include_stop_str_in_output=True,
-        logprobs=signals.TOP,
-        flat_logprobs=True,
-        output_kind=vllm.RequestOutputKind.FINAL_ONLY,
-    )
-    name = uuid4().hex
-    try:
-        async for output in engine.generate({"prompt_token_ids": prefix}, parameters, name):
-            if output.finished:
-                return output
-    except asyncio.CancelledError:
-        await engine.abort(name)
-        raise
-    raise BackendError("vLLM ended a request without an answer.", retryable=True)
-
-
-def _outcome(call: asyncio.Task[Any]) -> Any:
-    """The output of a finished call, or its failure: retryable when the engine is still alive."""
-    if call.cancelled():
-        raise BackendError("the backend was closed.")
-    error = call.exception()
-    if error is None or isinstance(error, BackendError):
-        return call.result()
-    alive = isinstance(error, import_module("vllm.v1.engine.exceptions").EngineGenerateError)
-    raise BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive) from error
-
-
-def _logprobs(flat: Any, tokens: int) -> tuple[list[float], list[list[float]]]:
-    """Log-probabilities of the generated tokens, and of the likeliest ones in falling order: vLLM
-    lists for each position first the token that was chosen and then the likeliest."""
-    spans = list(zip(flat.start_indices, flat.end_indices, strict=True))[:tokens]
-    rows = [flat.logprobs[start:end] for start, end in spans]
-    return [row[0] for row in rows], [row[1:] for row in rows]
-
-
-def _finish(written: Any) -> Finish:
-    """Why vLLM stopped: a stop string is named, the end of the answer is a token or nothing."""
-    if written.finish_reason == "length":
-        return "length"
-    if written.finish_reason != "stop":
-        raise BackendError(f"vLLM broke off a request: {written.finish_reason}.", retryable=True)
-    return "stop" if isinstance(written.stop_reason, str) else "end"
