@@ -97,7 +97,7 @@ def choose_anchors(
     problems: Sequence[Problem],
     n: int = 250,
     *,
-    embedder: str | Sequence[str] | Embedder = "tfidf",
+    embedder: str | Embedder | Sequence[str | Embedder] = "tfidf",
     strata: Sequence[object] | None = None,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
@@ -133,7 +133,7 @@ def choose_anchors(
 
 
 def _space(
-    questions: Sequence[str], embedder: str | Sequence[str] | Embedder, seed: int
+    questions: Sequence[str], embedder: str | Embedder | Sequence[str | Embedder], seed: int
 ) -> NDArray[np.float64]:
     require_sklearn()
     from sklearn.decomposition import TruncatedSVD

@@ -132,7 +132,7 @@ class Joined:
         return sparse.csr_array(sparse.hstack(parts)) * np.sqrt(1 / len(parts))
 
 
-def open_embedder(named: str | Sequence[str] | Embedder) -> Embedder:
+def open_embedder(named: str | Embedder | Sequence[str | Embedder]) -> Embedder:
     """An embedder by name, several joined, or one that exists already.
 
     Raises:

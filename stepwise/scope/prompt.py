@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 TASK = "Task: predict how a language model will do on a question before it answers."
 REQUIREMENTS = (
-    "Requirements: compare the question with the examples, say in one or two sentences how hard it is for the "
-    "target model, then predict whether its answer will be correct and how many tokens it will write."
+    "Requirements: compare the question with the examples, then say if the answer will be correct and how many "
+    "tokens it takes."
 )
 FORMAT = (
     "Output format:\nAnalysis: [your analysis]\nPredicted Performance: {len: [integer], correct: [yes/no]}"

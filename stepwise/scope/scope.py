@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.scope.anchors import AnchorSet
-from stepwise.scope.decision import W_BASE, utility
+from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.scope.estimators import Beliefs, Combination, Estimator, Neighbours
 from stepwise.scope.features import Auxiliary, Features
@@ -20,9 +20,6 @@ from stepwise.scope.store import FingerprintStore
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
-ALPHAS = np.linspace(0.0, 1.0, 201)
-
-
 @dataclass(frozen=True)
 class Choice:
     """The model to take, its utility, and what was expected of every candidate."""
@@ -66,7 +63,7 @@ class Scope:
         *,
         anchors: AnchorSet,
         fingerprints: FingerprintStore,
-        embedder: str | Sequence[str] | Embedder = "tfidf",
+        embedder: str | Embedder | Sequence[str | Embedder] = "tfidf",
         estimator: Estimator | None = None,
         objective: str = "correct",
         auxiliary: Sequence[Auxiliary] = (),
@@ -132,9 +129,9 @@ class Scope:
         estimates = self._estimates(known, rows, compared, found)
         return Choice(known.models[rows[best]], float(scores[best]), estimates)
 
-    def settings(self, models: Sequence[str] | None = None, alphas: Sequence[float] | Array = ALPHAS) -> list[Setting]:
-        """What each alpha gives on the anchors: every anchor is routed by held-out predictions, and scored by
-        what the chosen model really did there.
+    def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
+        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and scored
+        by what the chosen model really did there.
 
         Raises:
             ConfigError: as `choose`.
@@ -142,14 +139,14 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         record, found = (_rows_of(one.held_out(), rows) for one in (self._record, self._estimator))
-        spent = known.cost(known.tokens[rows], self.anchors.questions, rows)
+        value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
         columns = np.arange(len(self.anchors))
-        out = []
-        for alpha in alphas:
-            best = self._utility(known, rows, known.among, record, found, float(alpha)).argmax(axis=0)
-            value, cost = known.value[rows][best, columns], spent[best, columns]
-            out.append(Setting(float(alpha), float(np.nanmean(value)), float(np.nanmean(cost))))
-        return out
+
+        def at(alpha: float) -> Setting:
+            best = self._utility(known, rows, known.among, record, found, alpha).argmax(axis=0)
+            return Setting(alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns])))
+
+        return sweep(at, lambda setting: setting.cost)
 
     def alpha_for(self, budget: float, models: Sequence[str] | None = None) -> Setting:
         """The alpha with the best value on the anchors among those that cost at most ``budget`` a question.
@@ -169,8 +166,21 @@ class Scope:
             )
         return max(within, key=lambda one: (one.value, -one.cost))
 
-    def utilities(self, questions: Sequence[str], models: Sequence[str] | None = None, *, alpha: float) -> Array:
-        """Utilities [models, questions] of many questions at once; rows in the order of ``models``.
+    def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
+        """What `estimate` says of many questions at once, as arrays [models, questions].
+
+        Raises:
+            ConfigError: as `estimate`.
+        """
+        known = self.known
+        rows = self._rows(known, models)
+        return self._estimator.predict(self._compare(known, questions), rows)
+
+    def utilities(
+        self, questions: Sequence[str], models: Sequence[str] | None = None
+    ) -> Callable[[float], Array]:
+        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order of
+        ``models``.
 
         Raises:
             ConfigError: as `choose`.
@@ -179,7 +189,7 @@ class Scope:
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, questions)
         record, found = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
-        return self._utility(known, rows, compared, record, found, alpha)
+        return lambda alpha: self._utility(known, rows, compared, record, found, alpha)
 
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
