@@ -2,7 +2,8 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
-    python -m scripts.evaluate +experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
 
 A run that is killed continues where it stopped.
 """
@@ -30,6 +31,9 @@ from stepwise.store import SqliteStore
 @hydra.main(version_base=None, config_path="../configs", config_name="evaluate")
 @guarded
 def main(cfg: DictConfig) -> None:
+    if cfg.study is not None:
+        instantiate(cfg.study)(cfg)
+        return
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     pair = instantiate(cfg.pair)
