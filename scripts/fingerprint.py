@@ -61,7 +61,9 @@ def main(cfg: DictConfig) -> None:
         console.print(f"{model.name}: {len(traces)} anchors, {right:.1%} right, {mean:.0f} tokens on average")
     record = {"anchors": anchors.digest, "models": [m.name for m in chosen], **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    console.print(f"fingerprints in {cfg.fingerprints}; `stepwise fingerprint list {cfg.fingerprints}` shows them")
+    console.print(
+        f"fingerprints in {cfg.fingerprints}; `stepwise fingerprint list {cfg.fingerprints}` shows them"
+    )
 
 
 def anchor_set(cfg: DictConfig, output: Path) -> AnchorSet:

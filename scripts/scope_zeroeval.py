@@ -116,7 +116,9 @@ def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
         with path.open(newline="") as lines:
             head, *rows = csv.reader(lines)
     except OSError as error:
-        raise ConfigError(f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA.") from error
+        raise ConfigError(
+            f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA."
+        ) from error
     values = {"True": 1.0, "False": 0.0, "": np.nan}
     table = {row[0]: [values[cell] if cell in values else float(cell) for cell in row[1:]] for row in rows}
     return head[1:], np.array([table[name] for name in ids]).T
@@ -136,7 +138,11 @@ def split(
 ) -> Split:
     """Scores of every estimator, and the routing, on one split."""
     random = np.random.default_rng(seed)
-    anchors = choose_anchors(data.problems, cfg.anchors, seed=seed) if cfg.cover else _draw(data, cfg.anchors, random)
+    anchors = (
+        choose_anchors(data.problems, cfg.anchors, seed=seed)
+        if cfg.cover
+        else _draw(data, cfg.anchors, random)
+    )
     at = [i for i, problem in enumerate(data.problems) if problem.id in anchors.place]
     test = [i for i, problem in enumerate(data.problems) if problem.id not in anchors.place]
     left_out = random.permutation(len(data.models))[: len(data.models) // 4]
@@ -180,7 +186,9 @@ def _score(data: Data, found: Beliefs, rows: NDArray[np.intp], test: Sequence[in
     model, question = np.meshgrid(rows, test, indexing="ij")
     covered = (tokens >= found.low) & (tokens <= found.high)
     error = np.abs(found.tokens - tokens)
-    return Scored(found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float))
+    return Scored(
+        found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float)
+    )
 
 
 def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dict[str, Any]:
@@ -198,7 +206,11 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
 
     def outcome(alpha: float) -> dict[str, float]:
         best = utilities(alpha).argmax(axis=0)
-        return {"alpha": alpha, "accuracy": float(right[best, columns].mean()), "cost": float(cost[best, columns].mean())}
+        return {
+            "alpha": alpha,
+            "accuracy": float(right[best, columns].mean()),
+            "cost": float(cost[best, columns].mean()),
+        }
 
     anchors = [scope.anchors.place.get(problem.id) for problem in data.problems]
     seen = [i for i, place in enumerate(anchors) if place is not None]
@@ -311,7 +323,9 @@ def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> di
 
 
 def _joined(parts: Sequence[Scored]) -> Scored:
-    return Scored(*(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__))
+    return Scored(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__)
+    )
 
 
 def _calibration_error(scored: Scored, weight: Array) -> float:
@@ -333,7 +347,9 @@ def reliability(parts: Sequence[Scored]) -> list[list[float]]:
 
 
 def show(name: str, found: Mapping[str, Any]) -> None:
-    table = Table("estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name)
+    table = Table(
+        "estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name
+    )
     for estimator, told in found["estimators"].items():
         for which in ("all", "contested"):
             cells = [_cell(told[which][key]) for key in ("accuracy", "auc", "brier", "calibration_error")]

@@ -50,7 +50,11 @@ def main(cfg: DictConfig) -> None:
     train, test = cases(cfg, output)
     console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
     settings: Any = OmegaConf.to_container(cfg.base, resolve=True)
-    folders = {"few_shot": settings["model"], "sft": str(output / "sft" / "model"), "grpo": str(output / "grpo" / "model")}
+    folders = {
+        "few_shot": settings["model"],
+        "sft": str(output / "sft" / "model"),
+        "grpo": str(output / "grpo" / "model"),
+    }
     found = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
     supervise(train, settings, output / "sft", seed=cfg.seed)
     found["sft"] = measure(folders["sft"], test, cfg, output)
@@ -65,7 +69,9 @@ def main(cfg: DictConfig) -> None:
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     for stage in STAGES:
-        console.print(f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items()))
+        console.print(
+            f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items())
+        )
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {_shown(line['difference'])}")
 
@@ -83,7 +89,9 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     random = np.random.default_rng(cfg.seed)
     held = random.random(len(anchors)) < cfg.test_share
     teacher: Teacher = instantiate(cfg.teacher)
-    every = [(row, at) for row in range(len(known.models)) for at in range(len(anchors)) if known.seen[row, at]]
+    every = [
+        (row, at) for row in range(len(known.models)) for at in range(len(anchors)) if known.seen[row, at]
+    ]
     built = [_case(known, row, at, ~held, cfg.k) for row, at in every]
     rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
     train, test, told = [], [], iter(rationales)

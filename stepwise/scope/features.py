@@ -85,7 +85,9 @@ class Features:
         """Learn from the anchors and the auxiliary questions; returns the encoded anchors."""
         others = [aux.without(anchors) for aux in self.auxiliary]
         self.embedder.fit([*anchors, *(q for aux in others for q in aux.questions)])
-        self._readers = [_ridge(self.embedder.embed(aux.questions), aux.values) for aux in others if aux.questions]
+        self._readers = [
+            _ridge(self.embedder.embed(aux.questions), aux.values) for aux in others if aux.questions
+        ]
         self._centre, self._scale = 0.0, 1.0
         dense = self.encode(anchors).dense
         self._centre = dense.mean(axis=0)

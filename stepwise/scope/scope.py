@@ -20,6 +20,8 @@ from stepwise.scope.store import FingerprintStore
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Choice:
     """The model to take, its utility, and what was expected of every candidate."""
@@ -94,7 +96,9 @@ class Scope:
             version = self.fingerprints.version
             if self._fitted is None or self._fitted[0] != version:
                 if not len(self.fingerprints):
-                    raise ConfigError("fingerprints: the store is empty; run `python -m scripts.fingerprint`.")
+                    raise ConfigError(
+                        "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
+                    )
                 found = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
                 self._estimator.fit(found)
                 self._record.fit(found)
@@ -144,7 +148,9 @@ class Scope:
 
         def at(alpha: float) -> Setting:
             best = self._utility(known, rows, known.among, record, found, alpha).argmax(axis=0)
-            return Setting(alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns])))
+            return Setting(
+                alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
+            )
 
         return sweep(at, lambda setting: setting.cost)
 
@@ -213,7 +219,13 @@ class Scope:
         return rows
 
     def _utility(
-        self, known: Known, rows: NDArray[np.intp], compared: Compared, record: Beliefs, found: Beliefs, alpha: float
+        self,
+        known: Known,
+        rows: NDArray[np.intp],
+        compared: Compared,
+        record: Beliefs,
+        found: Beliefs,
+        alpha: float,
     ) -> Array:
         costs = (known.cost(one.tokens, compared.questions, rows) for one in (record, found))
         return utility(record.value, next(costs), found.value, next(costs), alpha, self._w_base)

@@ -38,7 +38,9 @@ class PooledDifficulty:
         self._known = known
         self._difficulty = Regression(known.among.kernel, rasch(known.value))
         logs = np.log(known.tokens)
-        self._length = Regression(known.among.kernel, _column_mean(logs - row_mean(logs, float(np.nanmean(logs)))[:, None]))
+        self._length = Regression(
+            known.among.kernel, _column_mean(logs - row_mean(logs, float(np.nanmean(logs)))[:, None])
+        )
         self._curves = logistic(-self._difficulty.held_out, known.value, self.slope_strength)
         self._lines = linear(self._length.held_out, logs, self.slope_strength)
         rows = np.arange(len(known.models))
