@@ -8,6 +8,9 @@ Accounting. A chain pays for every token that a model computed for it: prompts, 
 rejected drafts. Prompt tokens count as cached only if the server had them cached *and* this very
 chain had sent them before, so the cost of a chain does not depend on what else ran on the server.
 (Backends that remember completions model the server's part: see `stepwise.stored`.)
+
+Where ``run_on`` is set, a model that can be read while it writes goes on past the end of a step until
+another model takes over (`stepwise.run_on`); its overrun is charged as discarded.
 """
 
 from __future__ import annotations
@@ -16,16 +19,19 @@ import asyncio
 import hashlib
 import math
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from stepwise import signals
-from stepwise.backends.base import Backend, Sampling
+from stepwise.backends.base import Backend, Completion, Sampling, StreamingBackend
+from stepwise.chain import Chain, Delta, Event
 from stepwise.cost import CostModel
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
 from stepwise.judge import Judge
+from stepwise.prefix import Prefix
+from stepwise.run_on import Listener, RunOn
 from stepwise.stepping import StepRule
 from stepwise.types import (
     Decision,
@@ -37,8 +43,8 @@ from stepwise.types import (
     Usage,
     Verdict,
     add_usage,
-    common_prefix,
 )
+from stepwise.view import View, ids_of
 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
@@ -75,12 +81,17 @@ class Engine:
     Args:
         backends: by model name, cheapest first. The first one writes drafts and probes.
         prompt: template with ``{question}``.
+        prompts: templates of models that need one of their own.
         rule: where steps end.
         cost: prices measured usage.
         temperature: 0 is greedy.
         top_p: nucleus mass, in (0, 1].
         seed: together with the model and the prefix it determines every sampled step.
         judge: for routers that look at a draft with a verdict.
+        think_ends: for models that think first, the text that ends their thinking. Read by another
+            model it becomes that model's own, or nothing.
+        run_on: let models that can be read while they write run on past the end of a step.
+        failover: when a model cannot be run, let another one of the pool write the step.
     """
 
     def __init__(
@@ -90,21 +101,31 @@ class Engine:
         prompt: str,
         rule: StepRule,
         cost: CostModel,
+        prompts: Mapping[str, str] | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
         judge: Judge | None = None,
+        think_ends: Mapping[str, str] | None = None,
+        run_on: bool = False,
+        failover: bool = False,
     ) -> None:
         if not backends:
             raise ConfigError("backends: an engine needs at least one model.")
-        if "{question}" not in prompt:
-            raise ConfigError(f"prompt must contain {{question}}, which {prompt!r} does not.")
         self.models = tuple(backends)
         self.judge = judge
         self.backends = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.rule = rule
         self.cost = cost
-        self._prompt = prompt
+        self.failover = failover
+        self._prompts = dict.fromkeys(self.backends, prompt) | dict(prompts or {})
+        for template in self._prompts.values():
+            if "{question}" not in template:
+                raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
+        self._think_ends = dict(think_ends or {})
+        self._running_on = {
+            name for name in self.models if run_on and isinstance(self.backends[name], StreamingBackend)
+        }
         self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
 
     # Growing a chain
@@ -120,7 +141,7 @@ class Engine:
         check_question(problem.question)
         trace = Trace(problem)
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        size = len(self._prefix(trace, self.models[0]))
+        size = len(self._view(trace, self.models[0]).prefix)
         if size > room:
             raise ConfigError(
                 f"question is too long: {size} tokens, where the models' context leaves room for "
@@ -130,13 +151,19 @@ class Engine:
 
     async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
-        return replace(trace, draft=await self._write(trace, model, tokens or self.rule.max_step_tokens))
+        step, live = await self._write(trace, model, tokens or self.rule.max_step_tokens)
+        return replace(trace, draft=step, live=live)
 
-    async def advance(self, trace: Trace, model: str, decision: Decision | None = None) -> Trace:
+    async def advance(
+        self, trace: Trace, model: str, decision: Decision | None = None, listen: Listener | None = None
+    ) -> Trace:
         """Append one step written by ``model``: the one transition of the system.
 
         A waiting draft of the same model becomes the step; a probe is written to its end first.
         A draft of another model is discarded, and what it took is charged to the new step.
+
+        Args:
+            listen: called with the step's text while it is generated, where the backend can be read.
 
         Raises:
             ConfigError: if the model is not in the pool or the chain has ended.
@@ -146,15 +173,18 @@ class Engine:
             raise ConfigError(f"model must be one of {', '.join(self.models)}, not {model!r}.")
         if trace.stop is not None:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
-        draft = trace.draft
-        if draft is None:
-            step = await self._write(trace, model, self.rule.max_step_tokens)
-        elif draft.model == model:
-            step = await self._finish(trace, draft)
+        draft, live = trace.draft, trace.live
+        if draft is not None and draft.model == model:
+            step, live = await self._finish(trace, draft, listen)
         else:
-            step = self._replace(draft, await self._write(trace, model, self.rule.max_step_tokens))
-        steps = (*trace.steps, replace(step, decision=decision))
-        return replace(trace, steps=steps, stop=self.rule.stop_after(step.finish, len(steps)), draft=None)
+            step, live = await self._write(trace, model, self.rule.max_step_tokens, listen=listen)
+            step = self._replace(draft, step) if draft else step
+        stop = self.rule.stop_after(step, trace.steps)
+        if stop is not None and live is not None:
+            step, live = self._charge(step, model, await live.stop()), None
+        step = replace(step, decision=decision)
+        views = {name: self._after(view, name, step) for name, view in trace.views.items()}
+        return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
 
     async def look(self, trace: Trace, look: Look) -> Trace:
         """Put into the trace what a router wants to see before it decides.
@@ -171,27 +201,53 @@ class Engine:
             trace = replace(trace, draft=await self._judged(trace, trace.draft))
         return trace
 
-    async def step(self, trace: Trace, router: Router) -> Trace:
+    async def step(
+        self, trace: Trace, router: Router, listen: Callable[[Event], None] | None = None
+    ) -> Trace:
         """Ask the router and advance. A model that fails marks the trace; it does not raise."""
         try:
             trace = await self.look(trace, router.look)
             decision = router.decide(trace)
-            return await self.advance(trace, decision.model, decision)
+            model = decision.model
+            hear = (lambda text: listen(Delta(text, model)) if text else None) if listen else None
+            return await self.advance(trace, model, decision, hear)
         except BackendError as error:
-            return failed(trace, error)
+            return await self._without(trace, error)
+
+    async def abandon(self, trace: Trace) -> Trace:
+        """Stop what runs on behind a chain that will not be continued, and charge it."""
+        if trace.live is None:
+            return trace
+        return self._extra(replace(trace, live=None), trace.live.model, await trace.live.stop())
+
+    def _extra(self, trace: Trace, model: str, usage: Usage) -> Trace:
+        more = {model: usage}
+        cost = trace.extra_cost + self.cost(more)
+        return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
+
+    async def _without(self, trace: Trace, error: BackendError) -> Trace:
+        """A step without the model that failed, by the next one that can be run, if the engine may."""
+        trace = await self.abandon(trace)
+        if error.usage != Usage():
+            trace = self._extra(trace, error.model, error.usage)
+        others = [name for name in self.models if name != error.model] if self.failover else []
+        for model in others:
+            reason = f"{error.model} cannot be run ({error}); {model} takes over"
+            try:
+                return await self.advance(trace, model, Decision(model, None, reason))
+            except BackendError:
+                continue
+        return failed(trace, error)
 
     # Solving
 
-    async def solve(self, problem: Problem | str, router: Router) -> Trace:
-        """Grow a chain to its end.
+    def solve(self, problem: Problem | str, router: Router) -> Chain:
+        """Grow a chain to its end: await it for the trace, or iterate over its steps as they come.
 
         Raises:
-            ConfigError: if the question is empty or too long.
+            ConfigError: if the question is empty or too long, when it is awaited or iterated over.
         """
-        trace = self.start(problem)
-        while trace.stop is None:
-            trace = await self.step(trace, router)
-        return trace
+        return Chain(self, problem, router)
 
     async def solve_many(
         self, problems: Iterable[Problem], router: Router, *, concurrency: int = 64
@@ -241,7 +297,7 @@ class Engine:
 
     def solve_sync(self, problem: Problem | str, router: Router) -> Trace:
         """`solve` for synchronous code."""
-        return self.run(self.solve(problem, router))
+        return self.run(self.solve(problem, router).finish())
 
     async def close(self) -> None:
         """Free all models."""
@@ -249,34 +305,75 @@ class Engine:
 
     def cost_alone(self, trace: Trace, model: str) -> float:
         """What the same text would have cost if ``model`` had written it all, in one go."""
-        prefix, whole = self._prefix(Trace(trace.problem), model), self._prefix(trace, model)
-        return self.cost({model: Usage(prompt=len(prefix), completion=len(whole) - len(prefix))})
+        prompt, whole = self._view(Trace(trace.problem), model).prefix, self._view(trace, model).prefix
+        return self.cost({model: Usage(prompt=len(prompt), completion=len(whole) - len(prompt))})
 
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
-        return self._prefix(Trace(trace.problem), self.models[0])
+        return tuple(self._view(Trace(trace.problem), self.models[0]).prefix)
 
     # Writing one step
 
-    async def _write(self, trace: Trace, model: str, tokens: int, begun: tuple[int, ...] = ()) -> Step:
-        """Let a model continue the chain and the ``begun`` tokens of the next step."""
-        prefix = (*self._prefix(trace, model), *begun)
-        sampling = replace(self._sampling, max_tokens=tokens, seed=self._seed(model, prefix))
-        completion = await self.backends[model].generate(prefix, sampling)
-        seen = min(self._seen(trace, model, prefix), completion.usage.cached)
-        usage = {model: replace(completion.usage, cached=seen)}
-        return Step(
-            completion.text, completion.token_ids, model, usage, completion.signals,
-            self.cost(usage), completion.finish,
+    async def _write(
+        self,
+        trace: Trace,
+        model: str,
+        tokens: int,
+        begun: tuple[int, ...] = (),
+        listen: Listener | None = None,
+    ) -> tuple[Step, RunOn | None]:
+        """Let a model continue the chain and the ``begun`` tokens of its next step; and what runs on."""
+        view = self._view(trace, model)
+        prefix = view.prefix.extend(begun) if begun else view.prefix
+        live: RunOn | None = trace.live
+        overrun: dict[str, Usage] = {}
+        if live is not None and not live.continues(model, len(prefix)):
+            overrun, live = {live.model: await live.stop()}, None
+        try:
+            if live is None and model not in self._running_on:
+                sampling = replace(self._sampling, max_tokens=tokens, seed=self._seed(model, prefix))
+                completion = await self.backends[model].generate(prefix, sampling)
+            else:
+                live = live or self._run_on(model, prefix)
+                completion = await self._next(live, tokens, listen)
+        except BackendError as error:
+            error.model = model
+            if live is not None and live is not trace.live:
+                error.usage = await live.stop()
+            raise
+        seen = len(prefix) - 1 if begun else view.seen
+        usage = {model: replace(completion.usage, cached=min(seen, completion.usage.cached))}
+        step = Step(
+            completion.text, completion.token_ids, model, add_usage(overrun, usage), completion.signals,
+            self.cost(overrun) + self.cost(usage), completion.finish,
         )  # fmt: skip
+        return step, live
 
-    async def _finish(self, trace: Trace, draft: Step) -> Step:
+    def _run_on(self, model: str, prefix: Prefix) -> RunOn:
+        """A generation that is bounded only by the longest chain there may be."""
+        backend = self.backends[model]
+        if not isinstance(backend, StreamingBackend):
+            raise ConfigError(f"model {model!r} cannot be read while it writes.")
+        longest = self.rule.max_step_tokens * self.rule.max_steps
+        sampling = replace(self._sampling, max_tokens=longest, seed=self._seed(model, prefix))
+        return RunOn(model, backend, prefix, sampling, self.rule.separator)
+
+    @staticmethod
+    async def _next(live: RunOn, tokens: int, listen: Listener | None) -> Completion:
+        """The next step of a generation, which ends with whoever waits for it."""
+        try:
+            return await live.step(tokens, listen)
+        except BaseException:
+            await live.stop()
+            raise
+
+    async def _finish(self, trace: Trace, draft: Step, listen: Listener | None) -> tuple[Step, RunOn | None]:
         """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is."""
         room = self.rule.max_step_tokens - len(draft.token_ids)
         if draft.finish != "length" or room <= 0:
-            return draft
-        rest = await self._write(trace, draft.model, room, begun=draft.token_ids)
-        return replace(
+            return draft, trace.live
+        rest, live = await self._write(trace, draft.model, room, begun=draft.token_ids, listen=listen)
+        step = replace(
             rest,
             text=draft.text + rest.text,
             token_ids=draft.token_ids + rest.token_ids,
@@ -284,32 +381,23 @@ class Engine:
             signals=signals.join(draft.signals, rest.signals),
             cost=draft.cost + rest.cost,
         )
+        return step, live
 
     async def _judged(self, trace: Trace, draft: Step) -> Step:
         """The draft with the judge's verdict, which it pays for."""
         judge = self.judge
         if judge is None:
             raise ConfigError("the router asks for a judge's verdict, and this pair has no judge.")
-        judged = replace(trace, steps=(*trace.steps, draft))
-        prefix = self._prefix(judged, judge.name, judge.suffix)
+        view = self._view(trace, judge.name)
+        suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
+        prefix = view.prefix.extend((*self._ids(draft, judge.name), *suffix))
         completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
-        seen = min(self._judge_seen(trace, judge.name, prefix), completion.usage.cached)
+        seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
         usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
         return replace(
-            draft,
-            usage=add_usage(draft.usage, usage),
-            cost=draft.cost + self.cost(usage),
+            self._charge(draft, judge.name, usage[judge.name]),
             verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
         )
-
-    def _judge_seen(self, trace: Trace, judge: str, prefix: tuple[int, ...]) -> int:
-        """How many leading tokens of ``prefix`` the judge has read earlier in this chain."""
-        for i in reversed(range(len(trace.steps))):
-            for judged in (trace.steps[i], trace.steps[i].draft):
-                if judged is not None and judged.verdict is not None:
-                    before = replace(trace, steps=(*trace.steps[:i], judged))
-                    return common_prefix(self._prefix(before, judge), prefix[:-1])
-        return 0
 
     def _replace(self, draft: Step, step: Step) -> Step:
         """The step that replaces a rejected draft; it carries the draft and its cost."""
@@ -319,35 +407,39 @@ class Engine:
             step, usage=add_usage(wasted, step.usage), cost=rejected.cost + step.cost, draft=rejected
         )
 
-    def _prefix(self, trace: Trace, model: str, suffix: str = "") -> tuple[int, ...]:
-        """The prompt and the steps in the model's tokens.
+    def _charge(self, step: Step, model: str, usage: Usage) -> Step:
+        more = {model: usage}
+        return replace(step, usage=add_usage(step.usage, more), cost=step.cost + self.cost(more))
 
-        Token ids pass unchanged between models that share a tokenizer; text is the common state of
-        models that do not.
-        """
-        backend = self.backends[model]
-        prompt = self._prompt.replace("{question}", trace.problem.question)
-        same = all(self.backends[step.model].tokenizer == backend.tokenizer for step in trace.steps)
-        if same and not suffix:
-            return sum((step.token_ids for step in trace.steps), backend.encode(prompt))
-        return backend.encode(prompt + trace.text + suffix)
+    # The chain as each model sees it
 
-    def _seen(self, trace: Trace, model: str, prefix: tuple[int, ...]) -> int:
-        """How many leading tokens of ``prefix`` this model has processed earlier in this chain.
+    def _view(self, trace: Trace, model: str) -> View:
+        """The model's view of the chain, kept with the trace and built anew where it is missing."""
+        view: View | None = trace.views.get(model)
+        if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
+            prompt = self._prompts[model].replace("{question}", trace.problem.question)
+            view = View(Prefix(self.backends[model].encode(prompt)))
+            for step in trace.steps:
+                view = self._after(view, model, step)
+            trace.views[model] = view
+        return view
 
-        The last token of a generation has been sampled but not processed.
-        """
-        drafts = (*(step.draft for step in trace.steps), trace.draft)
-        for i in reversed(range(len(drafts))):
-            step = trace.steps[i] if i < len(trace.steps) else None
-            for mine in (step, drafts[i]):
-                if mine is not None and mine.model == model:
-                    before = self._prefix(replace(trace, steps=trace.steps[:i]), model)
-                    return common_prefix((*before, *mine.token_ids[:-1]), prefix[:-1])
-        return 0
+    def _after(self, view: View, model: str, step: Step) -> View:
+        ids = self._ids(step, model)
+        if self.judge is not None and model == self.judge.name:
+            return view.judged(step, ids, self._ids(step.draft, model) if step.draft else ())
+        return view.after(step, model, ids)
 
-    def _seed(self, model: str, prefix: tuple[int, ...]) -> int:
+    def _ids(self, step: Step, reader: str) -> tuple[int, ...]:
+        """A step in the tokens of the model that reads it."""
+        mark, own = self._think_ends.get(step.model, ""), self._think_ends.get(reader, "")
+        if mark != own and mark:
+            step = replace(step, text=step.text.replace(mark, own), token_ids=())
+            return self.backends[reader].encode(step.text, first=False)
+        return ids_of(step, self.backends[step.model], self.backends[reader])
+
+    def _seed(self, model: str, prefix: Prefix) -> int:
         if self._sampling.temperature == 0.0:
             return 0
-        text = f"{self._sampling.seed} {model} {prefix}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+        text = f"{self._sampling.seed} {model} ".encode() + prefix.digest()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")

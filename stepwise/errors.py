@@ -12,6 +12,8 @@ Messages are full sentences: what was expected, what came, what to do.
 
 from __future__ import annotations
 
+from stepwise.types import Usage
+
 
 class StepwiseError(Exception):
     """Base of every error that stepwise raises on purpose."""
@@ -27,11 +29,19 @@ class BackendError(StepwiseError):
     Args:
         message: what happened, as a sentence.
         retryable: whether the same request may succeed later.
+        wait_s: how long the server asked to be left alone, in seconds.
+
+    Attributes:
+        model: name of the model, where the engine knows it.
+        usage: what the failed call is known to have generated.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.wait_s = wait_s
+        self.model = ""
+        self.usage = Usage()
 
 
 class ContextOverflow(BackendError):

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from stepwise.backends.base import Completion, Sampling
 from stepwise.errors import ConfigError
+from stepwise.prefix import Prefix
 from stepwise.types import Signals, Usage
 
 
@@ -32,9 +33,9 @@ class Store(Protocol):
 
 def key(revision: str, prefix: Sequence[int], sampling: Sampling) -> bytes:
     """Content address of a completion: model revision, prefix tokens, sampling (16 bytes)."""
-    digest = hashlib.blake2b(repr((revision, sampling)).encode(), digest_size=16)
-    digest.update(b"".join(token.to_bytes(4, "little") for token in prefix))
-    return digest.digest()
+    tokens = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
+    how = repr((revision, sampling)).encode()
+    return hashlib.blake2b(how + tokens.digest(), digest_size=16).digest()
 
 
 class SqliteStore:

@@ -35,8 +35,8 @@ class StoredBackend:
         self._store = store
         self._pending: dict[bytes, Pending] = {}
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._backend.encode(text)
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return self._backend.encode(text, first=first)
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         address = key(self.revision, prefix, sampling)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 Look = Literal["before", "probe", "after_draft", "judged"]
 """When a router looks: at the trace alone, at the first token of a draft, at a whole draft, or at a draft
@@ -18,7 +18,7 @@ with a judge's verdict on it."""
 Finish = Literal["stop", "end", "length"]
 """How a generation ended: at a stop string, by the model's own end of answer, or cut off."""
 
-Stop = Literal["answered", "max_steps", "max_tokens", "context", "error"]
+Stop = Literal["answered", "max_steps", "max_tokens", "repeated", "context", "error"]
 """Why a chain ended. Only ``answered`` means that the model itself closed it."""
 
 
@@ -144,6 +144,11 @@ class Trace:
         error: what failed, when something did.
         draft: a step that waits for the router's verdict.
         prompt_tokens: length of the prompt in the cheapest model's tokens.
+        extra: tokens by model that belong to no step: an estimate before the start, a generation that
+            was running when the chain failed.
+        extra_cost: price of ``extra`` in the engine's cost unit.
+        views: the chain as each model sees it, kept by the engine so that it need not be built anew.
+        live: a generation that the engine lets run on past the last step.
     """
 
     problem: Problem
@@ -152,6 +157,10 @@ class Trace:
     error: str | None = None
     draft: Step | None = None
     prompt_tokens: int = 0
+    extra: Mapping[str, Usage] = field(default_factory=dict)
+    extra_cost: float = 0.0
+    views: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    live: Any = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -173,14 +182,15 @@ class Trace:
 
     @property
     def usage(self) -> dict[str, Usage]:
-        """Tokens by model, over all steps and a waiting draft."""
+        """Tokens by model, over all steps, a waiting draft, and what belongs to no step."""
         waiting = (self.draft.usage,) if self.draft else ()
-        return add_usage(*(step.usage for step in self.steps), *waiting)
+        return add_usage(self.extra, *(step.usage for step in self.steps), *waiting)
 
     @property
     def cost(self) -> float:
-        """Sum of the steps' costs and a waiting draft's, in the engine's unit."""
-        return sum(step.cost for step in self.steps) + (self.draft.cost if self.draft else 0.0)
+        """Price of `usage` in the engine's unit."""
+        waiting = self.draft.cost if self.draft else 0.0
+        return self.extra_cost + sum(step.cost for step in self.steps) + waiting
 
     @property
     def share(self) -> dict[str, float]:

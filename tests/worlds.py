@@ -56,7 +56,11 @@ def checker() -> ScriptedBackend:
 
 
 def engine(
-    hard: int = 5, cost: CostModel | None = None, max_steps: int = 32, judge: ScriptedBackend | None = None
+    hard: int = 5,
+    cost: CostModel | None = None,
+    max_steps: int = 32,
+    judge: ScriptedBackend | None = None,
+    run_on: bool = False,
 ) -> Engine:
     """A small and a large adder that share their chains."""
     return Engine(
@@ -65,6 +69,7 @@ def engine(
         rule=StepRule("\n", 64, max_steps),
         cost=cost or Flops({**SIZES, "judge": SIZES["large"]}),
         judge=Judge(judge) if judge else None,
+        run_on=run_on,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stepwise.types import Finish, Signals, Usage
 
@@ -58,8 +58,8 @@ class Backend(Protocol):
     parameters: int
     context: int
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, with the special tokens that start a sequence."""
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        """Token ids of a text; where it comes ``first``, with the special tokens that start a sequence."""
         ...
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
@@ -75,4 +75,65 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Free the model. Calls in flight fail with `BackendError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a generation in progress has added.
+
+    Attributes:
+        token_ids: new tokens; the end-of-sequence token is among them.
+        logprobs: log-probability of each of them.
+        top: for each of them the largest log-probabilities, in falling order (see `signals.measure`).
+        finish: how the generation ended, with its last chunk.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: Sequence[float]
+    top: Sequence[Sequence[float]]
+    finish: Finish | None = None
+
+
+class Generation(Protocol):
+    """A generation that is read while it goes on.
+
+    Attributes:
+        prompt: tokens of the prefix, and how many of them the server had cached, known from the first
+            chunk on.
+    """
+
+    prompt: Usage
+
+    async def read(self) -> Chunk:
+        """Wait for what is new. Not to be called again after a chunk with a ``finish``.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        ...
+
+    async def stop(self) -> int:
+        """End it, and say how many tokens were generated that nobody has read. Stopping twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class StreamingBackend(Backend, Protocol):
+    """A backend whose generations can be read while they go on."""
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> Generation:
+        """Start continuing ``prefix``; stop strings are ignored.
+
+        Raises:
+            ContextOverflow: if the prefix leaves no room for a token.
+        """
+        ...
+
+    def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
+        """What ``token_ids`` add to the text, given a few tokens ``before`` them."""
+        ...
+
+    def piece(self, token: int) -> str:
+        """The text of one token, good enough to find a separator in a few of them joined."""
         ...

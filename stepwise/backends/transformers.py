@@ -156,8 +156,8 @@ class TransformersBackend:
         self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
         self._worker.start()
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text)["input_ids"])
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=first)["input_ids"])
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         if self._closed:

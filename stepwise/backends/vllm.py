@@ -15,14 +15,17 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
+from weakref import WeakSet
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.base import Chunk, Completion, Sampling
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.run_on import OVERLAP
 from stepwise.types import Finish, Usage
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -30,9 +33,6 @@ SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CP
 BLOCK = 32
 """Tokens per block of the prefix cache on CPUs. vLLM's default there, 128, is longer than most
 short chains, and only whole blocks are ever found again; its CPU kernels want multiples of 32."""
-OVERLAP = 8
-"""Tokens of the prefix that are decoded with a completion, so that characters which span several
-tokens, and spaces that a decoder drops at the start of a text, come out right."""
 
 
 class VllmBackend:
@@ -90,17 +90,14 @@ class VllmBackend:
         self._engine: Any = None
         self._refusal = ""
         self._calls: set[asyncio.Task[Any]] = set()
+        self._generations: WeakSet[VllmGeneration] = WeakSet()
+        self._pieces: dict[int, str] = {}
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text)["input_ids"])
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=first)["input_ids"])
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        room = self.context - len(prefix)
-        if room < 1:
-            raise ContextOverflow(
-                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
+        room = self._room(prefix)
         call = asyncio.create_task(_request(self._started(), list(prefix), sampling, room))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
@@ -110,6 +107,26 @@ class VllmBackend:
             call.cancel()
         return self._completion(prefix, _outcome(call))
 
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
+        room = self._room(prefix)
+        generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), room)
+        self._generations.add(generation)
+        return generation
+
+    def piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self._tokenizer.decode([token], True, clean_up_tokenization_spaces=False)
+        return self._pieces[token]
+
+    def _room(self, prefix: Sequence[int]) -> int:
+        room = self.context - len(prefix)
+        if room < 1:
+            raise ContextOverflow(
+                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
+                "shorten the question or use a model with a longer context."
+            )
+        return room
+
     async def close(self) -> None:
         """Stop what is in flight and end the engine's processes. Closing twice is harmless."""
         engine, self._engine, self._refusal = self._engine, None, "the backend is closed."
@@ -117,6 +134,8 @@ class VllmBackend:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        for generation in self._generations:
+            generation.fail(BackendError("the backend was closed."))
         if engine is not None:
             engine.output_handler.cancel()
             await asyncio.to_thread(engine.shutdown)
@@ -139,17 +158,17 @@ class VllmBackend:
         generated = tuple(written.token_ids)
         ids = generated[:-1] if finish == "end" else generated
         return Completion(
-            text=self._text(prefix, ids),
+            text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
             usage=Usage(len(prefix), output.num_cached_tokens or 0, len(generated)),
             signals=signals.measure(*_logprobs(written.logprobs, len(generated))),
             finish=finish,
         )
 
-    def _text(self, prefix: Sequence[int], ids: tuple[int, ...]) -> str:
-        """What ``ids`` add to the text; a character cut in half is left to the next completion."""
-        before, options = list(prefix[-OVERLAP:]), {"clean_up_tokenization_spaces": False}
-        both = [self._tokenizer.decode(part, True, **options) for part in (before, [*before, *ids])]
+    def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
+        """What ``token_ids`` add to the text; a character cut in half is left to the next completion."""
+        options = {"clean_up_tokenization_spaces": False}
+        both = [self._tokenizer.decode([*before, *ids], True, **options) for ids in ((), token_ids)]
         head, whole = (str(text).removesuffix("\ufffd") for text in both)
         return whole[len(head) :]
 
@@ -196,22 +215,10 @@ def _skip_token_texts(processor: Any) -> None:
 
 
 async def _request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
-    """One request; cancelling it frees its place in the engine. Log-probabilities are the model's
-    own, before temperature and top-p."""
-    vllm = import_module("vllm.sampling_params")
-    parameters = vllm.SamplingParams(
-        max_tokens=min(sampling.max_tokens, room),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed if sampling.temperature > 0.0 else None,
-        stop=list(sampling.stop),
-        include_stop_str_in_output=True,
-        logprobs=signals.TOP,
-        flat_logprobs=True,
-        output_kind=vllm.RequestOutputKind.FINAL_ONLY,
-    )
+    """One request; cancelling it frees its place in the engine."""
     name = uuid4().hex
     try:
+        parameters = _parameters(sampling, room, "FINAL_ONLY")
         async for output in engine.generate({"prompt_token_ids": prefix}, parameters, name):
             if output.finished:
                 return output
@@ -221,15 +228,83 @@ async def _request(engine: Any, prefix: list[int], sampling: Sampling, room: int
     raise BackendError("vLLM ended a request without an answer.", retryable=True)
 
 
+def _parameters(sampling: Sampling, room: int, kind: str) -> Any:
+    """vLLM's sampling parameters. Log-probabilities are the model's own, before temperature and top-p.
+    Without stop strings nobody needs the text that vLLM would decode."""
+    vllm = import_module("vllm.sampling_params")
+    return vllm.SamplingParams(
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed if sampling.temperature > 0.0 else None,
+        stop=list(sampling.stop),
+        include_stop_str_in_output=True,
+        detokenize=bool(sampling.stop),
+        logprobs=signals.TOP,
+        flat_logprobs=True,
+        output_kind=vllm.RequestOutputKind[kind],
+    )
+
+
+class VllmGeneration:
+    """A request whose tokens are read as they come. What piles up between two reads comes as one chunk."""
+
+    def __init__(self, engine: Any, prefix: list[int], sampling: Sampling, room: int) -> None:
+        self.prompt = Usage(prompt=len(prefix))
+        self._engine = engine
+        self._prefix = prefix
+        self._sampling = sampling
+        self._room = room
+        self._name = uuid4().hex
+        self._outputs: Any = None
+
+    async def read(self) -> Chunk:
+        try:
+            if self._outputs is None:
+                parameters = _parameters(self._sampling, self._room, "DELTA")
+                prompt = {"prompt_token_ids": self._prefix}
+                self._outputs = await self._engine.add_request(self._name, prompt, parameters)
+            output = self._outputs.get_nowait() or await self._outputs.get()
+        except Exception as error:
+            raise _failure(error) from error
+        written = output.outputs[0]
+        self.prompt = replace(self.prompt, cached=output.num_cached_tokens or 0)
+        finish = _finish(written) if output.finished else None
+        ids = tuple(written.token_ids)
+        return Chunk(ids, *_logprobs(written.logprobs, len(ids)), finish)
+
+    async def stop(self) -> int:
+        """The engine's last word on an aborted request carries the tokens that were not read."""
+        outputs, self._outputs = self._outputs, None
+        try:
+            await self._engine.abort(self._name)
+            last = outputs.get_nowait() if outputs else None
+        except Exception:  # the engine is dead, and so is the request
+            return 0
+        return len(last.outputs[0].token_ids) if last else 0
+
+    def fail(self, error: BackendError) -> None:
+        """Let whoever reads know that nothing more will come."""
+        if self._outputs is not None:
+            self._outputs.put(error)
+
+
 def _outcome(call: asyncio.Task[Any]) -> Any:
-    """The output of a finished call, or its failure: retryable when the engine is still alive."""
+    """The output of a finished call, or its failure."""
     if call.cancelled():
         raise BackendError("the backend was closed.")
     error = call.exception()
-    if error is None or isinstance(error, BackendError):
-        return call.result()
+    if isinstance(error, Exception):
+        raise _failure(error) from error
+    return call.result()
+
+
+def _failure(error: Exception) -> BackendError:
+    """A failure in our terms: retryable when the engine is still alive."""
+    if isinstance(error, BackendError):
+        return error
     alive = isinstance(error, import_module("vllm.v1.engine.exceptions").EngineGenerateError)
-    raise BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive) from error
+    return BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive)
 
 
 def _logprobs(flat: Any, tokens: int) -> tuple[list[float], list[list[float]]]:

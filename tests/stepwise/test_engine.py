@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwise.backends.scripted import ScriptedBackend
+from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.scripted import Script, ScriptedBackend
+from stepwise.chain import Delta
 from stepwise.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine import MAX_QUESTION, Engine
 from stepwise.errors import BackendError, ConfigError
+from stepwise.prefix import Prefix
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
 from stepwise.stepping import StepRule
-from stepwise.types import Decision, Look, Router, Trace, Usage
+from stepwise.types import Decision, Look, Router, Step, Trace, Usage
 from tests.worlds import SIZES, adder, engine, problem
 
 numbers = st.lists(st.integers(0, 9), min_size=1, max_size=8)
@@ -37,13 +41,15 @@ def test_the_large_model_repairs_what_the_small_one_doubts() -> None:
     assert world.solve_sync(problem(1, 7, 2), Always("small")).answer == "11"
 
 
-@given(numbers, st.sampled_from(routers), st.sampled_from(["flops", "tokens", "dollars"]))
-@settings(max_examples=150, deadline=None)
-def test_cost_is_the_sum_of_measured_usage(numbers: list[int], router: Router, unit: str) -> None:
+@given(numbers, st.sampled_from(routers), st.sampled_from(["flops", "tokens", "dollars"]), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_cost_is_the_sum_of_measured_usage(
+    numbers: list[int], router: Router, unit: str, run_on: bool
+) -> None:
     prices = {name: Price(1.0 * size, 4.0 * size, 0.1 * size) for name, size in SIZES.items()}
     units: dict[str, CostModel] = {"flops": Flops(SIZES), "tokens": Tokens(), "dollars": Dollars(prices)}
     cost = units[unit]
-    world = engine(cost=cost)
+    world = engine(cost=cost, run_on=run_on)
     trace = world.solve_sync(problem(*numbers), router)
     assert trace.cost == pytest.approx(cost(trace.usage))
     for name, backend in world.backends.items():
@@ -70,6 +76,156 @@ def test_replaying_a_trace_by_hand_gives_the_same_trace(numbers: list[int], rout
         return again
 
     assert world.run(replay()) == trace
+
+
+@given(numbers, st.sampled_from(routers))
+@settings(max_examples=100, deadline=None)
+def test_running_on_changes_no_step(numbers: list[int], router: Router) -> None:
+    stepwise, onward = (engine(run_on=on).solve_sync(problem(*numbers), router) for on in (False, True))
+    for a, b in zip(stepwise.steps, onward.steps, strict=True):
+        assert (a.text, a.token_ids, a.model, a.finish) == (b.text, b.token_ids, b.model, b.finish)
+        assert a.signals == pytest.approx(b.signals) and a.decision == b.decision
+    assert onward.stop == stepwise.stop
+
+
+def test_a_chain_that_runs_on_reads_its_prompt_once() -> None:
+    trace = engine(run_on=True).solve_sync(problem(1, 2, 3), Always("large"))
+    usage = trace.usage["large"]
+    assert usage.prompt == len("1 2 3\n") and usage.discarded == 0
+    assert usage.completion == len(trace.text) + 1
+
+
+def test_the_overrun_after_a_switch_is_charged_to_the_step_that_followed() -> None:
+    world = engine(run_on=True)
+
+    async def switch() -> Trace:
+        trace = await world.advance(world.start(problem(1, 2, 3)), "small")
+        return await world.advance(trace, "large")
+
+    usage = world.run(switch()).steps[1].usage["small"]
+    assert usage.discarded == 1 and usage.prompt == usage.completion == 0  # 11 tokens, read in threes
+
+
+async def test_events_tell_text_as_it_comes_and_steps_as_they_end() -> None:
+    world = engine(run_on=True)
+    chain = world.solve(problem(1, 2), Always("small"))
+    text, steps = "", []
+    async for event in chain.events():
+        if isinstance(event, Delta):
+            text += event.text
+        else:
+            steps.append(event)
+            assert text == "".join(step.text for step in steps)
+    assert chain.trace is not None and tuple(steps) == chain.trace.steps and chain.trace.stop == "answered"
+
+
+async def test_the_text_of_a_draft_is_told_only_once_it_is_accepted() -> None:
+    world = engine(run_on=True)
+    events = [event async for event in world.solve(problem(1, 7), routers[3]).events()]
+    told = "".join(event.text for event in events if isinstance(event, Delta))
+    assert told == "1 + 7 = 8.\n"  # the large model's step, which is decided before it is written
+    assert [event.model for event in events if isinstance(event, Step)] == ["small", "large", "small"]
+
+
+async def test_leaving_the_steps_early_stops_the_generation() -> None:
+    stopped = asyncio.Event()
+
+    async def before(text: str) -> None:
+        if text.count("\n") > 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+    backend = ScriptedBackend(lambda _: "one more\n", before=before)
+    world = Engine({"m": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+    async for step in world.solve("q", Always("m")):
+        assert step.text == "one more\n"
+        break
+    await asyncio.wait_for(stopped.wait(), 10)
+
+
+async def test_another_model_finishes_for_one_that_cannot_be_run() -> None:
+    async def dead(_: str) -> None:
+        raise BackendError("the server is gone.")
+
+    broken = ScriptedBackend(lambda _: "", before=dead)
+    world = Engine(
+        {"small": adder(5), "large": broken},
+        prompt="{question}\n",
+        rule=StepRule(),
+        cost=Tokens(),
+        failover=True,
+    )
+    trace = await world.solve(problem(1, 7, 2), routers[3])
+    assert trace.stop == "answered" and {step.model for step in trace.steps} == {"small"}
+    assert trace.steps[1].decision is not None
+    assert "large cannot be run (the server is gone.)" in trace.steps[1].decision.reason
+    world.failover = False
+    assert (await world.solve(problem(1, 7, 2), routers[3])).error == "the server is gone."
+
+
+def test_a_chain_that_repeats_itself_ends() -> None:
+    for period in (1, 2, 3):
+        lines = [f"line {i}\n" for i in range(period)]
+        loop = ScriptedBackend(lambda text, lines=lines: lines[text.count("line") % len(lines)])  # type: ignore[misc]
+        world = Engine({"m": loop}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+        trace = world.solve_sync("q", Always("m"))
+        assert trace.stop == "repeated" and len(trace.steps) == 4 * period
+
+
+def test_models_with_other_tokenizers_exchange_text_and_keep_their_own_tokens() -> None:
+    class Shouting(ScriptedBackend):
+        """Reads and writes the same text in tokens of its own."""
+
+        def __init__(self, script: Script) -> None:
+            super().__init__(script)
+            self.tokenizer = "shouting"
+            self.read: list[str] = []
+
+        def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+            return tuple(ord(c) + 1000 for c in ("^" if first else "") + text)
+
+        async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+            self.read.append("".join(chr(i - 1000) for i in prefix))
+            done = await super().generate([ord("x")], sampling)
+            return replace(done, token_ids=self.encode(done.text, first=False))
+
+    other = Shouting(lambda _: "mine\nmore\n")
+    plain = ScriptedBackend(lambda text: "yours</think>\nand\n")
+    world = Engine(
+        {"a": plain, "b": other},
+        prompt="{question}\n",
+        prompts={"b": "{question}!\n"},
+        rule=StepRule(),
+        cost=Tokens(),
+        think_ends={"a": "</think>"},
+    )
+
+    async def mixed() -> Trace:
+        trace = world.start("q")
+        for model in ("a", "b", "b", "a"):
+            trace = await world.advance(trace, model)
+        return trace
+
+    trace = world.run(mixed())
+    assert other.read == ["^q!\nyours\n", "^q!\nyours\nmine\n"]
+    assert trace.text == "yours</think>\nmine\nmine\nyours</think>\n"
+
+
+@given(st.lists(st.lists(st.integers(0, 999), max_size=150), min_size=1, max_size=5), st.integers(0, 700))
+def test_a_prefix_is_its_tokens_however_it_grew(parts: list[list[int]], cut: int) -> None:
+    flat = [token for part in parts for token in part]
+    grown = Prefix()
+    for part in parts:
+        grown.digest()
+        grown = grown.extend(part)
+    branch = Prefix(flat[:cut]).extend([1])
+    again = Prefix(flat[:cut])
+    assert (list(again.extend([1])), list(again.extend([2]))) == ([*flat[:cut], 1], [*flat[:cut], 2])
+    assert list(grown) == flat and len(grown) == len(flat) and grown.digest() == Prefix(flat).digest()
+    assert branch.digest() != Prefix([*flat[:cut], 2]).digest()
+    assert grown.tail(3) == flat[-3:]
 
 
 def test_another_chain_on_the_same_server_does_not_make_a_chain_cheaper() -> None:
@@ -176,7 +332,8 @@ def test_a_chain_ends_at_its_limits() -> None:
     trace = world.solve_sync("q", Always("m"))
     assert trace.stop == "max_tokens" and len(trace.steps) == 1
     narrow = ScriptedBackend(lambda text: "ab\n", context=40)
-    world = Engine({"m": narrow}, prompt="{question}\n", rule=StepRule("\n", 8), cost=Tokens())
+    patient = StepRule("\n", 8, max_repeats=100)
+    world = Engine({"m": narrow}, prompt="{question}\n", rule=patient, cost=Tokens())
     trace = world.solve_sync("q", Always("m"))
     assert trace.stop in ("context", "max_tokens") and len(trace.text) >= 30
 
