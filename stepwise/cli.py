@@ -70,11 +70,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_routing(command: argparse.ArgumentParser) -> None:
     """Which models, and who routes them."""
     command.add_argument("--pair", default="nano", help="models that share the chain (default: nano)")
-    command.add_argument("--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name")
+    command.add_argument(
+        "--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name"
+    )
     knob = command.add_mutually_exclusive_group()
     knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
     knob.add_argument("--threshold", type=float, help="the router's threshold itself")
-    command.add_argument("--max-accuracy-loss", type=float, help="share of problems that only large gets right")
+    command.add_argument(
+        "--max-accuracy-loss", type=float, help="share of problems that only large gets right"
+    )
     command.add_argument("--backend", choices=BACKENDS, default="transformers")
     command.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
 

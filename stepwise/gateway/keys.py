@@ -103,7 +103,7 @@ def _tenant(name: str, table: Any) -> Tenant:
     known = {"sha256", "key_env", "concurrency", "spend"}
     if not isinstance(table, dict) or set(table) - known or ("sha256" in table) == ("key_env" in table):
         raise ConfigError(
-            f"keys: tenant {name!r} must be a table with sha256 or key_env, and perhaps concurrency and spend."
+            f"keys: tenant {name!r} must be a table with sha256 or key_env (concurrency and spend: optional)."
         )
     kept = str(table["sha256"]).lower() if "sha256" in table else _from_environment(str(table["key_env"]))
     if not re.fullmatch(r"[0-9a-f]{64}", kept):

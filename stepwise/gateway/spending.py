@@ -89,8 +89,8 @@ class Spending:
         if self._path is None:
             return
         online = None if self.online is None else self.online.state()
-        told = {"day": self._day, "spent": self._spent, "online": online}
-        told |= {"alone": self._alone, "seen": self._seen}
+        known = {"alone": self._alone, "seen": self._seen}
+        told = {"day": self._day, "spent": self._spent, "online": online, **known}
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
