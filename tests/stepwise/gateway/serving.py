@@ -40,7 +40,9 @@ def chat(question: str, model: str = "stepwise", **more: Any) -> dict[str, Any]:
 def serving(app: FastAPI) -> Iterator[str]:
     """The app on a free local port, in a thread with an event loop of its own."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:

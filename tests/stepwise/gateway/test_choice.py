@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ stops = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
 def test_the_pieces_make_the_text_up_to_the_first_stop(text: str, stops: list[str], cuts: list[int]) -> None:
     cut = Cut(stops)
     places = [0, *sorted(cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     shown = "".join(map(cut.feed, pieces))
     found = [text.index(stop) for stop in stops if stop in text]
     if found:

@@ -19,7 +19,9 @@ def test_a_file_and_the_environment_name_tenants(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("BOB_KEY", "another key, as long")
     monkeypatch.setenv("CAROL", "the third of the keys")
     file = tmp_path / "keys.toml"
-    file.write_text(f'[alice]\nsha256 = "{DIGEST}"\nconcurrency = 3\nspend = 1e9\n[bob]\nkey_env = "BOB_KEY"\n')
+    file.write_text(
+        f'[alice]\nsha256 = "{DIGEST}"\nconcurrency = 3\nspend = 1e9\n[bob]\nkey_env = "BOB_KEY"\n'
+    )
     keys = Keys.load(file, ["CAROL"])
     assert keys.find(f"Bearer {KEY}") == Tenant("alice", DIGEST, 3, 1e9)
     assert keys.find("bearer another key, as long").name == "bob"
@@ -27,7 +29,9 @@ def test_a_file_and_the_environment_name_tenants(tmp_path: Path, monkeypatch: py
     assert KEY not in repr(keys)
 
 
-@pytest.mark.parametrize("header", [None, "", KEY, f"Basic {KEY}", "Bearer ", "Bearer wrong", f"Bearer {KEY}x", "é"])
+@pytest.mark.parametrize(
+    "header", [None, "", KEY, f"Basic {KEY}", "Bearer ", "Bearer wrong", f"Bearer {KEY}x", "é"]
+)
 def test_anything_but_a_key_is_refused(header: str | None) -> None:
     with pytest.raises(Refusal) as refused:
         Keys([Tenant("alice", DIGEST)]).find(header)

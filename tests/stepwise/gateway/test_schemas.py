@@ -42,7 +42,10 @@ def test_zero_log_probabilities_are_not_none() -> None:
         ({"model": 1}, "model: Input should be a valid string."),
         ({"messages": []}, "messages: List should have at least 1 item"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be 'system'"),
-        ({"messages": [USER, {"role": "assistant", "content": "x"}]}, "the last of the messages must be the user's"),
+        (
+            {"messages": [USER, {"role": "assistant", "content": "x"}]},
+            "the last of the messages must be the user's",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"n": 0}, "n: Input should be greater than or equal to 1."),
         ({"n": 17}, "n: Input should be less than or equal to 16."),
