@@ -19,11 +19,11 @@ import asyncio
 import hashlib
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from stepwise import signals
 from stepwise.backends.base import Backend, Completion, Sampling, StreamingBackend
@@ -36,6 +36,7 @@ from stepwise.run_on import Listener, RunOn
 from stepwise.stepping import StepRule
 from stepwise.types import (
     Decision,
+    Finish,
     Look,
     Problem,
     Router,
@@ -91,7 +92,8 @@ class Engine:
         judge: for routers that look at a draft with a verdict.
         think_ends: for models that think first, the text that ends their thinking. Read by another
             model it becomes that model's own, or nothing.
-        run_on: let models that can be read while they write run on past the end of a step.
+        stops: by model, strings that end its answer with the step that contains one.
+        run_on: names of models that run on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
     """
 
@@ -108,7 +110,8 @@ class Engine:
         seed: int = 0,
         judge: Judge | None = None,
         think_ends: Mapping[str, str] | None = None,
-        run_on: bool = False,
+        stops: Mapping[str, Collection[str]] | None = None,
+        run_on: Collection[str] = (),
         failover: bool = False,
     ) -> None:
         if not backends:
@@ -124,9 +127,11 @@ class Engine:
             if "{question}" not in template:
                 raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
         self._think_ends = dict(think_ends or {})
-        self._running_on = {
-            name for name in self.models if run_on and isinstance(self.backends[name], StreamingBackend)
-        }
+        self._stops = dict(stops or {})
+        self._running_on = frozenset(run_on)
+        for name in self._running_on:
+            if not isinstance(self.backends.get(name), StreamingBackend):
+                raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
         self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
 
     def sampling(
@@ -373,18 +378,21 @@ class Engine:
         usage = {model: replace(completion.usage, cached=min(seen, completion.usage.cached))}
         step = Step(
             completion.text, completion.token_ids, model, add_usage(overrun, usage), completion.signals,
-            self.cost(overrun) + self.cost(usage), completion.finish,
+            self.cost(overrun) + self.cost(usage), self._ended(model, completion),
         )  # fmt: skip
         return step, live
 
     def _run_on(self, model: str, prefix: Prefix) -> RunOn:
         """A generation that is bounded only by the longest chain there may be."""
-        backend = self.backends[model]
-        if not isinstance(backend, StreamingBackend):
-            raise ConfigError(f"model {model!r} cannot be read while it writes.")
+        backend = cast(StreamingBackend, self.backends[model])
         longest = self.rule.max_step_tokens * self.rule.max_steps
         sampling = replace(self._sampling, max_tokens=longest, seed=self._seed(model, prefix))
         return RunOn(model, backend, prefix, sampling, self.rule.separator)
+
+    def _ended(self, model: str, completion: Completion) -> Finish:
+        """How the step ended; a string that ends the model's answers ends this one."""
+        said = any(text in completion.text for text in self._stops.get(model, ()))
+        return "end" if said else completion.finish
 
     @staticmethod
     async def _next(live: RunOn, tokens: int, listen: Listener | None) -> Completion:

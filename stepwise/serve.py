@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     listening = bind(options.host, options.port)
     names = [model.name for model in pair.models]
     pool = [names[0], options.router, names[-1]] if options.router in names else None
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool)
+    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool, failover=True)
     app = create_app(
         engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
         examples=_examples(pair), conversation=options.conversation == "include",

@@ -69,7 +69,7 @@ def engine(
         rule=StepRule("\n", 64, max_steps),
         cost=cost or Flops({**SIZES, "judge": SIZES["large"]}),
         judge=Judge(judge) if judge else None,
-        run_on=run_on,
+        run_on=("small", "large") if run_on else (),
     )
 
 

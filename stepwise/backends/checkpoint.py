@@ -23,9 +23,7 @@ def resolve(path: str) -> Path:
     Raises:
         ConfigError: if nothing is there, a file is missing, or a weight file is truncated.
     """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        folder = _downloaded(path)
+    folder = locate(path)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ConfigError(f"model path {path!r}: {name} is missing from {folder}.")
@@ -39,6 +37,16 @@ def resolve(path: str) -> Path:
     for file in weights:
         _header(file)
     return folder
+
+
+def locate(path: str) -> Path:
+    """The folder behind a path or the id of a downloaded hub model.
+
+    Raises:
+        ConfigError: if nothing is there.
+    """
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else _downloaded(path)
 
 
 def _downloaded(path: str) -> Path:
@@ -77,6 +85,19 @@ def _header(file: Path) -> dict[str, Any]:
     return table
 
 
+def context(path: str) -> int:
+    """The longest sequence that the model was made for, from its configuration.
+
+    Raises:
+        ConfigError: if there is none that says so.
+    """
+    try:
+        raw = json.loads((locate(path) / "config.json").read_bytes())
+        return int(raw["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"model {path!r}: context is not known; give it in the pair.") from error
+
+
 def parameters(path: str) -> int:
     """Number of parameters stored in the checkpoint (tied weights count once)."""
     tables = [_header(file) for file in _weights(resolve(path))]
@@ -96,5 +117,12 @@ def revision(path: str) -> str:
 
 @lru_cache
 def tokenizer_id(path: str) -> str:
-    """Content hash of the tokenizer: backends that share it can exchange token ids."""
-    return hashlib.sha256((resolve(path) / "tokenizer.json").read_bytes()).hexdigest()[:16]
+    """Content hash of the tokenizer: backends that share it can exchange token ids.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    file = locate(path) / "tokenizer.json"
+    if not file.is_file():
+        raise ConfigError(f"tokenizer {path!r}: {file} is missing.")
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
-from uuid import uuid4
 from weakref import WeakSet
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Chunk, Completion, Sampling
+from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.tokenized import Tokenized
+from stepwise.backends.vllm_request import VllmGeneration, finish_of, logprobs, outcome, request
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.run_on import OVERLAP
-from stepwise.types import Finish, Usage
+from stepwise.types import Usage
 
 DTYPES = ("float32", "bfloat16", "float16")
 SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -35,7 +36,7 @@ BLOCK = 32
 short chains, and only whole blocks are ever found again; its CPU kernels want multiples of 32."""
 
 
-class VllmBackend:
+class VllmBackend(Tokenized):
     """Runs one checkpoint with vLLM.
 
     The engine starts with the first call and belongs to that call's event loop, which waits for it
@@ -73,10 +74,10 @@ class VllmBackend:
             if wrong:
                 raise ConfigError(sentence)
         _load()
+        super().__init__(folder)
         self.revision = f"{checkpoint.revision(path)}-{dtype}-vllm"
         self.tokenizer = checkpoint.tokenizer_id(path)
         self.parameters = checkpoint.parameters(path)
-        self._tokenizer: Any = import_module("transformers").AutoTokenizer.from_pretrained(folder)
         self._arguments: dict[str, Any] = {
             "model": str(folder),
             "dtype": dtype,
@@ -91,32 +92,23 @@ class VllmBackend:
         self._refusal = ""
         self._calls: set[asyncio.Task[Any]] = set()
         self._generations: WeakSet[VllmGeneration] = WeakSet()
-        self._pieces: dict[int, str] = {}
-
-    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=first)["input_ids"])
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         room = self._room(prefix)
-        call = asyncio.create_task(_request(self._started(), list(prefix), sampling, room))
+        call = asyncio.create_task(request(self._started(), list(prefix), sampling, room))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
             await asyncio.wait({call})
         finally:
             call.cancel()
-        return self._completion(prefix, _outcome(call))
+        return self._completion(prefix, outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
         room = self._room(prefix)
         generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), room)
         self._generations.add(generation)
         return generation
-
-    def piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = self._tokenizer.decode([token], True, clean_up_tokenization_spaces=False)
-        return self._pieces[token]
 
     def _room(self, prefix: Sequence[int]) -> int:
         room = self.context - len(prefix)
@@ -154,23 +146,16 @@ class VllmBackend:
 
     def _completion(self, prefix: Sequence[int], output: Any) -> Completion:
         written = output.outputs[0]
-        finish = _finish(written)
+        finish = finish_of(written)
         generated = tuple(written.token_ids)
         ids = generated[:-1] if finish == "end" else generated
         return Completion(
             text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
             usage=Usage(len(prefix), output.num_cached_tokens or 0, len(generated)),
-            signals=signals.measure(*_logprobs(written.logprobs, len(generated))),
+            signals=signals.measure(*logprobs(written.logprobs, len(generated))),
             finish=finish,
         )
-
-    def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
-        """What ``token_ids`` add to the text; a character cut in half is left to the next completion."""
-        options = {"clean_up_tokenization_spaces": False}
-        both = [self._tokenizer.decode([*before, *ids], True, **options) for ids in ((), token_ids)]
-        head, whole = (str(text).removesuffix("\ufffd") for text in both)
-        return whole[len(head) :]
 
 
 def _load() -> None:
@@ -212,113 +197,3 @@ def _skip_token_texts(processor: Any) -> None:
         processor.request_states[request.request_id].logprobs_processor.tokenizer = None
 
     processor.add_request = add_request
-
-
-async def _request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
-    """One request; cancelling it frees its place in the engine."""
-    name = uuid4().hex
-    try:
-        parameters = _parameters(sampling, room, "FINAL_ONLY")
-        async for output in engine.generate({"prompt_token_ids": prefix}, parameters, name):
-            if output.finished:
-                return output
-    except asyncio.CancelledError:
-        await engine.abort(name)
-        raise
-    raise BackendError("vLLM ended a request without an answer.", retryable=True)
-
-
-def _parameters(sampling: Sampling, room: int, kind: str) -> Any:
-    """vLLM's sampling parameters. Log-probabilities are the model's own, before temperature and top-p.
-    Without stop strings nobody needs the text that vLLM would decode."""
-    vllm = import_module("vllm.sampling_params")
-    return vllm.SamplingParams(
-        max_tokens=min(sampling.max_tokens, room),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed if sampling.temperature > 0.0 else None,
-        stop=list(sampling.stop),
-        include_stop_str_in_output=True,
-        detokenize=bool(sampling.stop),
-        logprobs=signals.TOP,
-        flat_logprobs=True,
-        output_kind=vllm.RequestOutputKind[kind],
-    )
-
-
-class VllmGeneration:
-    """A request whose tokens are read as they come. What piles up between two reads comes as one chunk."""
-
-    def __init__(self, engine: Any, prefix: list[int], sampling: Sampling, room: int) -> None:
-        self.prompt = Usage(prompt=len(prefix))
-        self._engine = engine
-        self._prefix = prefix
-        self._sampling = sampling
-        self._room = room
-        self._name = uuid4().hex
-        self._outputs: Any = None
-
-    async def read(self) -> Chunk:
-        try:
-            if self._outputs is None:
-                parameters = _parameters(self._sampling, self._room, "DELTA")
-                prompt = {"prompt_token_ids": self._prefix}
-                self._outputs = await self._engine.add_request(self._name, prompt, parameters)
-            output = self._outputs.get_nowait() or await self._outputs.get()
-        except Exception as error:
-            raise _failure(error) from error
-        written = output.outputs[0]
-        self.prompt = replace(self.prompt, cached=output.num_cached_tokens or 0)
-        finish = _finish(written) if output.finished else None
-        ids = tuple(written.token_ids)
-        return Chunk(ids, *_logprobs(written.logprobs, len(ids)), finish)
-
-    async def stop(self) -> int:
-        """The engine's last word on an aborted request carries the tokens that were not read."""
-        outputs, self._outputs = self._outputs, None
-        try:
-            await self._engine.abort(self._name)
-            last = outputs.get_nowait() if outputs else None
-        except Exception:  # the engine is dead, and so is the request
-            return 0
-        return len(last.outputs[0].token_ids) if last else 0
-
-    def fail(self, error: BackendError) -> None:
-        """Let whoever reads know that nothing more will come."""
-        if self._outputs is not None:
-            self._outputs.put(error)
-
-
-def _outcome(call: asyncio.Task[Any]) -> Any:
-    """The output of a finished call, or its failure."""
-    if call.cancelled():
-        raise BackendError("the backend was closed.")
-    error = call.exception()
-    if isinstance(error, Exception):
-        raise _failure(error) from error
-    return call.result()
-
-
-def _failure(error: Exception) -> BackendError:
-    """A failure in our terms: retryable when the engine is still alive."""
-    if isinstance(error, BackendError):
-        return error
-    alive = isinstance(error, import_module("vllm.v1.engine.exceptions").EngineGenerateError)
-    return BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive)
-
-
-def _logprobs(flat: Any, tokens: int) -> tuple[list[float], list[list[float]]]:
-    """Log-probabilities of the generated tokens, and of the likeliest ones in falling order: vLLM
-    lists for each position first the token that was chosen and then the likeliest."""
-    spans = list(zip(flat.start_indices, flat.end_indices, strict=True))[:tokens]
-    rows = [flat.logprobs[start:end] for start, end in spans]
-    return [row[0] for row in rows], [row[1:] for row in rows]
-
-
-def _finish(written: Any) -> Finish:
-    """Why vLLM stopped: a stop string is named, the end of the answer is a token or nothing."""
-    if written.finish_reason == "length":
-        return "length"
-    if written.finish_reason != "stop":
-        raise BackendError(f"vLLM broke off a request: {written.finish_reason}.", retryable=True)
-    return "stop" if isinstance(written.stop_reason, str) else "end"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stepwise.gateway.admission import Admission
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-BREAKER = {"closed": 0, "half_open": 1, "open": 2}
+BREAKER = {"closed": 0, "half-open": 1, "open": 2}
 """States of a circuit breaker as numbers."""
 
 

@@ -13,7 +13,7 @@ from stepwise.engine import Engine
 from stepwise.routers import Always
 from stepwise.stepping import StepRule
 from tests.stepwise.gateway.serving import CONFIDENCE, app_of, chat, client
-from tests.worlds import SIZES, adder, engine
+from tests.worlds import engine
 
 QUESTION = "1 7 2"
 TEXT = "0 + 1 = 1.\n1 + 7 = 8.\n8 + 2 = 10.\nThe answer is 10."
@@ -39,9 +39,7 @@ async def stream(
 
 def run_on_engine() -> Engine:
     """The adders, whose steps can be read while they are written."""
-    models = {"small": adder(5), "large": adder()}
-    rule = StepRule("\n", 64, 32)
-    return Engine(models, prompt="{question}\n", rule=rule, cost=Flops(SIZES), run_on=True)
+    return engine(run_on=True)
 
 
 async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:

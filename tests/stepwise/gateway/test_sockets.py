@@ -31,7 +31,8 @@ class Held:
         self.world: Any = engine()
         self.held, self.cancelled = threading.Event(), threading.Event()
         self.calls = 0
-        self.world.backends["large"]._before = self._hold
+        large: Any = self.world.backends["large"]
+        large._before = self._hold
 
     async def _hold(self, _: str) -> None:
         self.calls += 1
