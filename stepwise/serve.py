@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
         log_prompts=options.log_prompts,
     )  # fmt: skip
     host, port = listening.getsockname()[:2]
-    console.print(f"{pair.name} at http://{host}:{port}: the page at /, OpenAI's interface at /v1, /metrics")
-    serve(app, engine, listening, drain=options.drain)
+    at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    told = f"{pair.name} at {at}: a page at /, OpenAI's interface at /v1, numbers at /metrics"
+    say = partial(console.print, told, soft_wrap=True, highlight=False)
+    serve(app, engine, listening, drain=options.drain, ready=say)
 
 
 def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -23,21 +23,26 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: if it cannot be had.
     """
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"port must lie between 0 and 65535, not {port}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"host and port: {host}:{port} cannot be bound: {error}.") from error
     return listening
 
 
-def serve(app: FastAPI, engine: Engine, listening: socket.socket, *, drain: int) -> None:
+def serve(
+    app: FastAPI, engine: Engine, listening: socket.socket, *, drain: int, ready: Callable[[], None]
+) -> None:
     """Serve until SIGINT or SIGTERM, finish what is in flight, close the engine.
 
     Args:
         drain: seconds that what is in flight may take.
+        ready: called once requests are taken.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -47,7 +52,7 @@ def serve(app: FastAPI, engine: Engine, listening: socket.socket, *, drain: int)
     settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=drain)
     # uvicorn's own choice of an event loop, where it has one
     with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
-        runner.run(_serve(Server(settings), engine, listening))
+        runner.run(_serve(Server(settings, ready), engine, listening))
 
 
 async def _serve(server: Server, engine: Engine, listening: socket.socket) -> None:
@@ -59,7 +64,15 @@ async def _serve(server: Server, engine: Engine, listening: socket.socket) -> No
 
 
 class Server(uvicorn.Server):
-    """Hands back when a signal has ended it, where uvicorn would die of that signal."""
+    """Says when it is ready, and hands back when a signal has ended it, of which uvicorn would die."""
+
+    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
