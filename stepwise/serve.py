@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXAMPLES = 8
 """Questions that the page offers."""
 DEFAULT_BUDGET = 0.4
+RATE = 0.2
+"""Of the moving threshold: single requests differ by far more than the budget, and at 1 the first of
+them would throw it from one end to the other."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -92,7 +95,7 @@ def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThre
     record = policy.artifact.record
     if budget is None or loss is not None or record is None:
         return policy, None
-    return policy, OnlineThreshold(record, budget)
+    return policy, OnlineThreshold(record, budget, rate=RATE)
 
 
 def _examples(pair: Pair) -> list[str]:

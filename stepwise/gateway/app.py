@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from stepwise import __version__
@@ -18,7 +19,7 @@ from stepwise.gateway.http import Bodies, Gone, Observed
 from stepwise.gateway.keys import Keys
 from stepwise.gateway.openai import openai_routes
 from stepwise.gateway.operations import operations_routes
-from stepwise.gateway.page import Estimator, page_routes
+from stepwise.gateway.page import FOLDER, Estimator, page_routes
 from stepwise.gateway.service import Gateway
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router
@@ -76,6 +77,7 @@ def create_app(
     app.include_router(openai_routes(gateway, keys))
     app.include_router(operations_routes(gateway))
     app.include_router(page_routes(gateway, keys, estimator, examples))
+    app.mount("/static", StaticFiles(directory=FOLDER))
     app.add_middleware(Bodies, limit=limits.body)
     app.add_middleware(Observed, metrics=gateway.metrics)
     _answer_failures(app, gateway)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from stepwise.calibration import Record
@@ -57,7 +56,6 @@ def page_routes(
     gateway: Gateway, keys: Keys, estimator: Estimator | None, examples: Sequence[str]
 ) -> APIRouter:
     routes = APIRouter()
-    routes.mount("/static", StaticFiles(directory=FOLDER))
 
     @routes.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -3,7 +3,9 @@
 
 const $ = (id) => document.getElementById(id);
 const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`);
-const round = (value) => Number(value.toPrecision(3)).toString();
+const round = (value) => Number(value.toPrecision(3)).toString().replace("-", "−");
+const amount = (value) => value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 });
+const clip = (text, length) => (text.length > length ? `${text.slice(0, length)}…` : text);
 
 let server = null; // GET /stepwise/server
 let running = null; // AbortController of what is being solved
@@ -42,7 +44,7 @@ async function meet() {
   server = await (await call("/stepwise/server")).json();
   $("locked").hidden = !sessionStorage.getItem("key");
   $("pool").replaceChildren(...server.models.map((model) => element("span", model, `dot ${colour(model)}`)));
-  const pick = server.examples.map((text) => new Option(text));
+  const pick = server.examples.map((text) => new Option(clip(text, 90), text));
   $("examples").replaceChildren(new Option("…", ""), ...pick);
   $("pick").hidden = !pick.length;
   if (!$("question").value && pick.length) $("question").value = server.examples[0];
@@ -143,7 +145,8 @@ class Chain {
   constructor(knob) {
     this.knob = knob;
     this.root = $("chain").content.firstElementChild.cloneNode(true);
-    this.root.querySelector("h3").textContent = knob;
+    const alone = { "stepwise:small": server.models[0], "stepwise:large": server.models.at(-1) }[knob];
+    this.root.querySelector("h3").textContent = alone ? `${alone} alone` : knob;
     this.list = this.root.querySelector("ol");
     this.line = null; // the step that is being written
     this.verdict = "";
@@ -200,9 +203,9 @@ class Chain {
     why.append(element("b", step.model));
     if (step.score != null && threshold != null) {
       why.append(gauge(step.score, threshold));
-      why.append(`score ${round(step.score)} ${step.score >= threshold ? "≥" : "<"} ${round(threshold)}`);
-    } else if (step.reason) why.append(step.reason);
-    why.append(` ${step.tokens} tokens`);
+      why.append(element("span", `score ${round(step.score)} ${step.score >= threshold ? "≥" : "<"} ${round(threshold)}`));
+    } else if (step.reason) why.append(element("span", step.reason));
+    why.append(element("span", `${step.tokens} tokens`));
     line.append(why);
     this.line = null;
     this.meter(cost_share);
@@ -213,7 +216,7 @@ class Chain {
     this.root.querySelector(".answer").textContent = told.answer ? `answer: ${told.answer}` : "no answer";
     this.meter(told.cost_share);
     this.root.querySelector(".more").textContent =
-      ` · ${round(told.cost)} ${told.cost_unit} · ${told.switches} switches` +
+      ` · ${amount(told.cost)} ${told.cost_unit} · ${told.switches} ${told.switches === 1 ? "switch" : "switches"}` +
       (told.stop === "answered" ? "" : ` · ended: ${told.stop}`);
   }
 
@@ -222,7 +225,7 @@ class Chain {
     meter.setAttribute("aria-valuenow", Math.round(100 * share));
     meter.querySelector("b").textContent = percent(share);
     meter.querySelector("i").style.width = `${Math.min(100, 100 * share)}%`;
-    meter.querySelector(".bar").classList.toggle("over", share > 1);
+    meter.querySelector(".bar").classList.toggle("over", share > 1.1);
   }
 }
 
@@ -279,7 +282,7 @@ function row(told) {
     who,
     element("td", percent(told.cost_share)),
     element("td", told.seconds.toFixed(2)),
-    element("td", question ? `${ended}: ${question.length > 60 ? `${question.slice(0, 60)}…` : question}` : ended, "ask"),
+    element("td", question ? `${ended}: ${question}` : ended, "ask"),
   );
   return made;
 }

@@ -15,13 +15,14 @@ from stepwise.gateway import spending as module
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.spending import Spending
+from stepwise.serve import RATE
 from tests.records import spread_record
 
 ALICE = Tenant("alice", "0", spend=10.0)
 
 
 def online(target: float = 0.4) -> OnlineThreshold:
-    return OnlineThreshold(spread_record(500), target)
+    return OnlineThreshold(spread_record(500), target, rate=RATE)
 
 
 def test_spend_stays_on_target_while_traffic_drifts() -> None:
