@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import platform
 import sys
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=serve_command.run)
 
     doctor = commands.add_parser("doctor", help="say which backends and devices work, and what to install")
+    doctor.add_argument("--base-url", help="instead, what this OpenAI-compatible server can do (.../v1)")
+    doctor.add_argument("--model", default="", help="its model to ask (default: the first one)")
+    doctor.add_argument("--api-key-env", default="", help="environment variable with the server's key")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -142,6 +146,8 @@ def _show(trace: Trace, engine: Engine, cost: CostModel, console: Console) -> No
 
 def _doctor(options: argparse.Namespace, console: Console) -> int:
     """Try everything that a run needs, and name the remedy for what is missing."""
+    if options.base_url:
+        return _examine(options, console)
     import torch
 
     from stepwise.backends import checkpoint
@@ -166,6 +172,18 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
     ):
         console.print(_probe(module, purpose, remedy))
     return 0 if healthy else 1
+
+
+def _examine(options: argparse.Namespace, console: Console) -> int:
+    """What a server can do; it can be used if it answers completions with token ids, or chat."""
+    from stepwise.backends.probe import examine
+
+    findings = asyncio.run(examine(options.base_url, options.model, options.api_key_env))
+    for finding in findings:
+        mark = "[green]yes[/green]" if finding.works else "[yellow]no[/yellow] "
+        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.note)}")
+    usable = {finding.what for finding in findings if finding.works}
+    return 0 if usable & {"token ids in both directions", "chat"} else 1
 
 
 def _probe(module: str, purpose: str, remedy: str) -> str:

@@ -255,14 +255,23 @@ def connect(model: Model, patience: Patience | None = None) -> Backend:
     """A model behind HTTP, with retries and a breaker.
 
     Raises:
-        ConfigError: if something is missing that the connection needs.
+        ConfigError: if something is missing that the connection needs, or the server, which need not
+            be up yet, does not know the model.
     """
     from stepwise.backends.chat import ChatBackend
     from stepwise.backends.completions import CompletionsBackend
     from stepwise.backends.http import Endpoint
+    from stepwise.backends.probe import served_models
 
     endpoint = Endpoint(model.base_url, api_key_env=model.api_key_env)
     served, identity = model.served_name or model.path or model.name, model.identity
+    known = served_models(model.base_url, model.api_key_env)
+    if known is not None and served not in known:
+        raise ConfigError(
+            f"model {model.name!r}: served_name must be one of {', '.join(known)}, which {model.base_url} "
+            f"serves, not {served!r}."
+        )
+    limit = (known or {}).get(served)
     opened: Backend
     if model.api == "chat":
         opened = ChatBackend(
@@ -275,7 +284,7 @@ def connect(model: Model, patience: Patience | None = None) -> Backend:
             raise ConfigError(
                 f"model {model.name!r}: api=completions needs a tokenizer (a folder or a hub id)."
             )
-        context = model.context or checkpoint.context(tokenizer)
+        context = model.context or limit or checkpoint.context(tokenizer)
         opened = CompletionsBackend(
             endpoint, served, tokenizer=tokenizer, context=context, parameters=model.parameters or 0,
             revision=identity,
