@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench training
+python -m scripts.bench training|gateway
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 from rich.table import Table
 
 from scripts import console
-from scripts.bench import training
+from scripts.bench import gateway, training
+from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 
 
@@ -24,6 +25,15 @@ def main() -> int:
     one.add_argument("--problems", type=int, default=400)
     one.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
     one.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps))
+    one = benchmarks.add_parser("gateway", help="latency, a soak, clients that leave: over HTTP, on nano")
+    one.add_argument("--streams", type=int, default=32)
+    one.add_argument("--problems", type=int, default=200)
+    one.add_argument("--soak-streams", type=int, default=200)
+    one.add_argument("--soak-seconds", type=float, default=120.0)
+    one.add_argument("--backend", choices=BACKENDS, default="vllm")
+    one.set_defaults(
+        run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
+    )
     options = parser.parse_args()
     try:
         figures = options.run(options)
