@@ -2,7 +2,8 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
-    python -m scripts.evaluate +experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
     python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
     python -m scripts.evaluate samples=4 temperature=0.6  # four chains a problem
     python -m scripts.evaluate --config-path outputs/evaluate output=outputs/again   # repeat a run
@@ -35,6 +36,9 @@ from stepwise.verify.grader import Grader
 @hydra.main(version_base=None, config_path="../configs", config_name="evaluate")
 @guarded
 def main(cfg: DictConfig) -> None:
+    if cfg.study is not None:
+        instantiate(cfg.study)(cfg)
+        return
     if cfg.samples < 1 or (cfg.samples > 1 and not cfg.temperature):
         raise ConfigError(
             f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
