@@ -25,7 +25,7 @@ def write_report(folder: str | Path, summary: Mapping[str, Any], rows: Sequence[
     write_page(summary, rows, folder / "report.html")
 
 
-def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Row]]:
+def read_run(folder: str | Path) -> tuple[dict[str, Any], Sequence[Row]]:
     """``summary.json`` and the rows of a finished run.
 
     Raises:
