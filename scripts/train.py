@@ -28,7 +28,7 @@ from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, guarded
 from stepwise import provenance
-from stepwise.data import DATASETS
+from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
 from stepwise.store import SqliteStore
@@ -73,7 +73,7 @@ def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]
     Raises:
         ConfigError: if a file has too few problems for both.
     """
-    if cfg.dataset.name in DATASETS:
+    if has_splits(cfg.dataset.name, cfg.dataset.get("path")):
         return tuple(
             instantiate(cfg.dataset, split=split, limit=limit)
             for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))

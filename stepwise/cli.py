@@ -1,4 +1,4 @@
-"""The command line: ``stepwise demo | solve | doctor``."""
+"""The command line: ``stepwise demo | solve | fingerprint | doctor``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from stepwise.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.pair import COSTS
 from stepwise.routers import Always
+from stepwise.scope import command as fingerprint
 from stepwise.types import Router, Trace
 
 COLOURS = ("green", "magenta", "cyan", "yellow")
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument("--backend", choices=BACKENDS, default="transformers")
     solve.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
     solve.set_defaults(run=_solve)
+
+    fingerprint.add_parser(commands)
 
     doctor = commands.add_parser("doctor", help="say which backends and devices work, and what to install")
     doctor.add_argument("--base-url", help="instead, what this OpenAI-compatible server can do (.../v1)")

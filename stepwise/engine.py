@@ -16,6 +16,7 @@ another model takes over (`stepwise.run_on`); its overrun is charged as discarde
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import math
 import threading
@@ -303,6 +304,16 @@ class Engine:
     def solve_sync(self, problem: Problem | str, router: Router) -> Trace:
         """`solve` for synchronous code."""
         return self.run(self.solve(problem, router).finish())
+
+    @property
+    def seed(self) -> int:
+        return self._sampling.seed
+
+    def with_seed(self, seed: int) -> Engine:
+        """The same models, sampling with another seed."""
+        other = copy.copy(self)
+        other._sampling = replace(self._sampling, seed=seed)
+        return other
 
     async def close(self) -> None:
         """Free all models."""
