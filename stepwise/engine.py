@@ -21,6 +21,7 @@ import hashlib
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -134,6 +135,33 @@ class Engine:
                 raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
         self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
 
+    def sampling(
+        self,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Engine:
+        """This engine, over the same models, with other sampling for one request.
+
+        Args:
+            temperature, top_p, seed: as of the engine unless given.
+            max_tokens: of the chain; the last step is cut off there.
+
+        Raises:
+            ConfigError: if ``max_tokens`` is less than 1.
+        """
+        usual, other = self._sampling, copy(self)
+        other._sampling = replace(
+            usual,
+            temperature=usual.temperature if temperature is None else temperature,
+            top_p=usual.top_p if top_p is None else top_p,
+            seed=usual.seed if seed is None else seed,
+        )
+        other.rule = replace(self.rule, max_tokens=max_tokens)
+        return other
+
     # Growing a chain
 
     def start(self, problem: Problem | str) -> Trace:
@@ -157,7 +185,7 @@ class Engine:
 
     async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
-        step, live = await self._write(trace, model, tokens or self.rule.max_step_tokens)
+        step, live = await self._write(trace, model, tokens or self.rule.room(trace.steps))
         return replace(trace, draft=step, live=live)
 
     async def advance(
@@ -183,7 +211,7 @@ class Engine:
         if draft is not None and draft.model == model:
             step, live = await self._finish(trace, draft, listen)
         else:
-            step, live = await self._write(trace, model, self.rule.max_step_tokens, listen=listen)
+            step, live = await self._write(trace, model, self.rule.room(trace.steps), listen=listen)
             step = self._replace(draft, step) if draft else step
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None and live is not None:
@@ -388,9 +416,11 @@ class Engine:
 
     async def _finish(self, trace: Trace, draft: Step, listen: Listener | None) -> tuple[Step, RunOn | None]:
         """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is."""
-        room = self.rule.max_step_tokens - len(draft.token_ids)
+        room = self.rule.room(trace.steps) - len(draft.token_ids)
         if draft.finish != "length" or room <= 0:
             return draft, trace.live
+        if listen is not None:
+            listen(draft.text)
         rest, live = await self._write(trace, draft.model, room, begun=draft.token_ids, listen=listen)
         step = replace(
             rest,

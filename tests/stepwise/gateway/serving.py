@@ -1,0 +1,53 @@
+"""Gateways for tests: in process, and on a real port of this machine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from stepwise.engine import Engine
+from stepwise.gateway import create_app
+from stepwise.routers import Confidence, ThresholdRouter
+from stepwise.types import Router
+from tests.worlds import engine
+
+CONFIDENCE = ThresholdRouter(Confidence("min"), 0.5, "confidence")
+
+
+def app_of(world: Engine | None = None, router: Router = CONFIDENCE, **options: Any) -> FastAPI:
+    """A gateway over the adders, or another engine."""
+    return create_app(world or engine(), {"confidence": router}, **options)
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    """Talks to the app in this event loop; its failures are answers, as they are over a socket."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+
+def chat(question: str, model: str = "stepwise", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": question}], **more}
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The app on a free local port, in a thread with an event loop of its own."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"  # connections wait in the backlog
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listening.close()
