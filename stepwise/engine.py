@@ -16,7 +16,6 @@ another model takes over (`stepwise.run_on`); its overrun is charged as discarde
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import math
 import threading
@@ -337,12 +336,6 @@ class Engine:
     def seed(self) -> int:
         return self._sampling.seed
 
-    def with_seed(self, seed: int) -> Engine:
-        """The same models, sampling with another seed."""
-        other = copy.copy(self)
-        other._sampling = replace(self._sampling, seed=seed)
-        return other
-
     async def close(self) -> None:
         """Free all models."""
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
@@ -440,7 +433,11 @@ class Engine:
         view = self._view(trace, judge.name)
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
         prefix = view.prefix.extend((*self._ids(draft, judge.name), *suffix))
-        completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        try:
+            completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        except BackendError as error:
+            error.model = judge.name
+            raise
         seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
         usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
         return replace(

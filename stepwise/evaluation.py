@@ -143,7 +143,7 @@ async def evaluate(
         for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]
             missing = [p for p in problems if (made, *contender.key, p.id, p.question, sample) not in known]
-            seeded = engine.with_seed(engine.seed + sample) if sample else engine
+            seeded = engine.sampling(seed=engine.seed + sample) if sample else engine
             began = time.perf_counter()
             async for trace in seeded.solve_many(missing, contender.router, concurrency=concurrency):
                 row = make_row(trace, contender, made, time.perf_counter() - began, engine.cost, sample)
