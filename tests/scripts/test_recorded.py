@@ -31,7 +31,8 @@ def data(tmp_path: Path) -> Path:
     chains = [
         {
             "problem_id": f"q{i}", "cand": cand, "correct": (i + cand) % 3 != 0, "est_tokens": 100,
-            "response": "first\n\nsecond\n\nthird", "prm": {"prm": [0.9, 0.1 if (i + cand) % 3 == 0 else 0.95]},
+            "response": "first\n\nsecond\n\nthird",
+            "prm": {"prm": [0.9, 0.1 if (i + cand) % 3 == 0 else 0.95]},
         }
         for i in range(20) for cand in range(3)
     ]  # fmt: skip
@@ -80,7 +81,8 @@ def test_what_was_not_recorded_is_said(
     ("text", "false"),
     [
         ("so 3 * 4 = 12 and 12 + 1 = 13.", 0), ("so 3 * 4 = 13.", 1), ("$1,000 - $10 = $990", 0),
-        (r"\(7 \times 6 = 41\)", 1), ("10 / 3 = 3.33", 0), ("2 + 3 * 4 = 14", 0), ("5 - 2 = 3 * 1", 0), ("x + 2 = 5", 0),
+        (r"\(7 \times 6 = 41\)", 1), ("10 / 3 = 3.33", 0), ("2 + 3 * 4 = 14", 0),
+        ("5 - 2 = 3 * 1", 0), ("x + 2 = 5", 0),
     ],
 )  # fmt: skip
 def test_false_equations_are_counted(text: str, false: int) -> None:

@@ -273,7 +273,8 @@ DETAILS: dict[str, Any] = {
     "positions": {"nano-small": [8, 9, 10], "nano-large": [2, 1, 0]},
     "breakdown": {
         "level": [
-            {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9, "large_share": share}
+            {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9,
+             "large_share": share}
             for level, share in (("1", 0.1), ("2", 0.4))
         ]
     },
