@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.engine import Engine, failed
 from stepwise.errors import BackendError
-from stepwise.features import FEATURES, HIGH, LOW, observe
+from stepwise.features import FEATURES, KNOWN, bounds, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
@@ -40,8 +41,10 @@ class View:
     cost: Callable[[Trace, str], float]
 
 
-EVERYTHING = View(FEATURES, LOW, HIGH, observe, lambda trace, large: trace.cost)
+EVERYTHING = View(FEATURES, *bounds(FEATURES), observe, lambda trace, large: trace.cost)
 """The signals and the position of `stepwise.features`, and everything that was computed."""
+SEEDED = View(KNOWN, *bounds(KNOWN), partial(observe, features=KNOWN), lambda trace, large: trace.cost)
+"""The same, and what SCOPE expected before the start; the engine needs a ``prior``."""
 
 
 @dataclass(slots=True, eq=False)

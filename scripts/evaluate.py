@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from scripts import console, guarded
+from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
 from stepwise.evaluation import Contender, samples, summarise
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    setting = f"{pair.fingerprint} {cfg.backend}"
+    setting = f"{pair.fingerprint} {cfg.backend} {seed(engine, cfg)}".rstrip()
     rows = demo.compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
     )

@@ -23,9 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
 from envs.routing import Task
+from envs.tree import EVERYTHING, SEEDED
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, guarded
+from scripts.seeding import seed
 from stepwise import provenance
 from stepwise.data import DATASETS
 from stepwise.errors import ConfigError
@@ -43,6 +45,8 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
+    seeded = seed(engine, cfg)
+    view = SEEDED if seeded else EVERYTHING
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -52,10 +56,11 @@ def main(cfg: DictConfig) -> None:
         look=cfg.policy.look,
         price=_price(cfg.policy.price),
         cost_scale=reference.large_cost,
+        view=view,
     )
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look),
+        validation=Task(engine, validation, cfg.policy.look, view=view),
         about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
     )  # fmt: skip
     artifact.save(output / "policy")
@@ -92,7 +97,9 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     policy.pop("total_steps")
     dataset: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     counts = (cfg.problems, cfg.validation_problems, cfg.reference_problems, cfg.checkpoint_every)
-    about = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
+    about: tuple[Any, ...] = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
+    if cfg.get("scope") is not None:
+        about = (*about, OmegaConf.to_container(cfg.scope, resolve=True))
     setting, file = digest(about), output / "setting"
     if file.exists() and file.read_text() != setting:
         raise ConfigError(

@@ -16,6 +16,14 @@
     12     worst_accepted   [0, 1]   probability of the least likely token in any accepted draft
     13     trust            [0, 1]   product of the accepted drafts' least token probabilities
 
+A policy that is seeded by SCOPE (`stepwise.scope`) observes `PRIOR` too, what was expected before the start:
+
+    14     prior_small      [0, 1]   probability that the cheapest model would be right alone
+    15     prior_large      [0, 1]   the same of the dearest model
+    16     prior_length     [0, 1]   tokens that the cheapest model would write / 512
+
+Which of them a policy observes is in its artifact, so that older ones run as they were trained.
+
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
 describe one token where a probe is. Everything comes from measured usage and signals.
 """
@@ -23,10 +31,12 @@ describe one token where a probe is. Everything comes from measured usage and si
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stepwise.errors import StepwiseError
 from stepwise.types import Trace
 
 FEATURES = (
@@ -45,18 +55,33 @@ FEATURES = (
     "worst_accepted",
     "trust",
 )
-LOW = np.array([0, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
-HIGH = np.array([1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
+PRIOR = ("prior_small", "prior_large", "prior_length")
+KNOWN = FEATURES + PRIOR
+_RANGES = {"draft_min": (-1, 0), "draft_mean": (-1, 0)}
+
+
+def bounds(features: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Least and largest values, each [len(features)]."""
+    low, high = np.array([_RANGES.get(name, (0, 1)) for name in features], dtype=np.float32).T
+    return low, high
+
+
+LOW, HIGH = bounds(KNOWN)
 _ENTROPY = math.log(20)
 
 
-def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
-    """The observation [len(FEATURES)] for a trace.
+def observe(
+    trace: Trace, small: str, large: str, features: Sequence[str] = FEATURES
+) -> NDArray[np.float32]:
+    """The observation [len(features)] for a trace: `FEATURES`, or those and `PRIOR`.
 
     Args:
         trace: the chain so far, with the draft that the router asked for.
         small: name of the cheapest model, the one that drafts.
         large: name of the dearest model.
+
+    Raises:
+        StepwiseError: if the estimates are asked for and the trace has none.
     """
     draft, steps = trace.draft, trace.steps
     signals = draft.signals if draft else None
@@ -78,7 +103,18 @@ def observe(trace: Trace, small: str, large: str) -> NDArray[np.float32]:
         math.exp(min(accepted, default=0.0)),
         math.exp(sum(accepted)),
     )
-    return np.clip(np.array(values, dtype=np.float32), LOW, HIGH)
+    if len(features) > len(FEATURES):
+        values += _prior(trace, small, large)
+    return np.clip(np.array(values, dtype=np.float32), LOW[: len(values)], HIGH[: len(values)])
+
+
+def _prior(trace: Trace, small: str, large: str) -> tuple[float, float, float]:
+    found = {one.model: one for one in trace.estimates}
+    if small not in found or large not in found:
+        raise StepwiseError(
+            "this policy observes SCOPE's estimates, and the trace has none; set engine.prior (see docs/scope.md)."
+        )
+    return found[small].p_correct, found[large].p_correct, found[small].tokens / 512
 
 
 def _read(trace: Trace, model: str) -> int:

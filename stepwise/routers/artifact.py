@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
-from stepwise.features import FEATURES, observe
+from stepwise.features import FEATURES, KNOWN, observe
 from stepwise.routers.card import describe
 from stepwise.types import Decision, Look, Trace
 
@@ -95,10 +95,10 @@ class PolicyArtifact:
             raise ConfigError(f"router {str(folder)!r}: {error.filename} is missing.") from error
         except Exception as error:
             raise ConfigError(f"router {str(folder)!r} is damaged and cannot be read: {error}") from error
-        if artifact.features != FEATURES:
+        if artifact.features not in (FEATURES, KNOWN):
             raise ConfigError(
                 f"router {str(folder)!r} was trained on the features {', '.join(artifact.features)}; "
-                f"this version observes {', '.join(FEATURES)}: train it again."
+                f"this version observes {', '.join(KNOWN)}: train it again."
             )
         return artifact
 
@@ -128,7 +128,7 @@ class PolicyRouter:
 
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
-        gain, cost = gain_and_cost(weights, observe(trace, models[0], models[-1]))
+        gain, cost = gain_and_cost(weights, observe(trace, models[0], models[-1], self.artifact.features))
         best = int(np.argmax(gain - self.threshold * cost))
         score = float(np.max(gain / cost))
         large = score >= self.threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,12 @@ class Scope:
         self._encoded = self._features.fit(anchors.questions)
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
+
+    def __repr__(self) -> str:
+        """Identifies what the estimates depend on, as frozen values do."""
+        content = repr([self.fingerprints.get(model) for model in self.fingerprints.models])
+        store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+        return f"Scope({self.anchors.digest}, {store}, {self._estimator.name}, {self.objective})"
 
     @property
     def known(self) -> Known:
