@@ -4,9 +4,9 @@
     python -m scripts.fingerprint pair=mine anchors=gsm8k models=[small]
     python -m scripts.fingerprint anchors.path=my_anchors.json
 
-The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step store,
-so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are as before is
-not asked again. ``stepwise fingerprint list`` shows the result.
+The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step
+store, so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are
+as before is not asked again. ``stepwise fingerprint list`` shows the result.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main(cfg: DictConfig) -> None:
         console.print(f"{model.name}: {len(traces)} anchors, {right:.1%} right, {mean:.0f} tokens on average")
     record = {"anchors": anchors.digest, "models": [m.name for m in chosen], **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    console.print(f"fingerprints in {cfg.fingerprints}; `stepwise fingerprint list {cfg.fingerprints}` shows them")
+    console.print(
+        f"fingerprints in {cfg.fingerprints}; `stepwise fingerprint list {cfg.fingerprints}` shows them"
+    )
 
 
 def anchor_set(cfg: DictConfig, output: Path) -> AnchorSet:

@@ -48,9 +48,19 @@ def _routing(axes: Any, splits: Any) -> None:
             1000 * np.array(cost), 100 * np.array(accuracy), color=COLORS[0], alpha=0.45, linewidth=1.0,
             label="SCOPE as alpha moves, one line a split" if i == 0 else None,
         )  # fmt: skip
-    models = {name: np.mean([routed["models"][name] for routed in splits], axis=0) for name in splits[0]["models"]}
+    models = {
+        name: np.mean([routed["models"][name] for routed in splits], axis=0) for name in splits[0]["models"]
+    }
     cost, accuracy = np.array(list(models.values())).T
-    axes.plot(1000 * cost, 100 * accuracy, "o", color=MUTED, markersize=4, markeredgecolor=PAPER, label="a model alone")
+    axes.plot(
+        1000 * cost,
+        100 * accuracy,
+        "o",
+        color=MUTED,
+        markersize=4,
+        markeredgecolor=PAPER,
+        label="a model alone",
+    )
     oracle = np.mean([[routed["oracle"]["cost"], routed["oracle"]["accuracy"]] for routed in splits], axis=0)
     axes.plot(1000 * oracle[0], 100 * oracle[1], "*", color=INK, markersize=13, label="oracle")
     axes.set_xscale("log")

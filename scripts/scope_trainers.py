@@ -40,7 +40,9 @@ def reinforce(
 ) -> None:
     """Stage 2: GRPO with the gated reward, from the supervised model."""
 
-    def rewards(completions: Sequence[str], correct: Sequence[bool], tokens: Sequence[int], **_: Any) -> list[float]:
+    def rewards(
+        completions: Sequence[str], correct: Sequence[bool], tokens: Sequence[int], **_: Any
+    ) -> list[float]:
         return [reward(text, *told) for text, *told in zip(completions, correct, tokens, strict=True)]
 
     def make(model: Any, tokenizer: Any, rows: Any, lora: Any) -> Any:
@@ -49,14 +51,22 @@ def reinforce(
         arguments = GRPOConfig(
             **_arguments(folder, seed), max_completion_length=settings["max_tokens"], **settings["grpo"]
         )
-        return GRPOTrainer(model, rewards, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
+        return GRPOTrainer(
+            model, rewards, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora
+        )
 
     rows = [{name: value for name, value in asdict(one).items() if name != "completion"} for one in data]
     _train(make, rows, start, settings, folder)
 
 
 def _arguments(folder: Path, seed: int) -> dict[str, Any]:
-    return {"output_dir": str(folder), "seed": seed, "report_to": "none", "save_total_limit": 1, "disable_tqdm": False}
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
+        "report_to": "none",
+        "save_total_limit": 1,
+        "disable_tqdm": False,
+    }
 
 
 def _train(

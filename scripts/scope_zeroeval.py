@@ -2,10 +2,11 @@
 
     python -m scripts.evaluate experiment=scope_zeroeval
 
-Whole models are left out *and* questions are left out. Per split: 250 covering anchors; a quarter of the models is
-left out and known by its answers to the anchors alone; estimates for the left-out models are scored on the questions
-that are no anchors. Nobody's outcomes on those questions are used, and neither are labelled questions from elsewhere
-that equal a question of the set (by normalised text). Token counts of this data are estimates.
+Whole models are left out *and* questions are left out. Per split: 250 covering anchors; a quarter of the
+models is left out and known by its answers to the anchors alone; estimates for the left-out models are scored
+on the questions that are no anchors. Nobody's outcomes on those questions are used, and neither are labelled
+questions from elsewhere that equal a question of the set (by normalised text). Token counts of this data are
+estimates.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Data:
-    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no answer)."""
+    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no
+    answer)."""
 
     name: str
     problems: Sequence[Problem]
@@ -68,7 +70,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in interval."""
+    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in
+    interval."""
 
     p: Array
     y: Array
@@ -116,7 +119,9 @@ def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
         with path.open(newline="") as lines:
             head, *rows = csv.reader(lines)
     except OSError as error:
-        raise ConfigError(f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA.") from error
+        raise ConfigError(
+            f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA."
+        ) from error
     values = {"True": 1.0, "False": 0.0, "": np.nan}
     table = {row[0]: [values[cell] if cell in values else float(cell) for cell in row[1:]] for row in rows}
     return head[1:], np.array([table[name] for name in ids]).T
@@ -136,7 +141,11 @@ def split(
 ) -> Split:
     """Scores of every estimator, and the routing, on one split."""
     random = np.random.default_rng(seed)
-    anchors = choose_anchors(data.problems, cfg.anchors, seed=seed) if cfg.cover else _draw(data, cfg.anchors, random)
+    anchors = (
+        choose_anchors(data.problems, cfg.anchors, seed=seed)
+        if cfg.cover
+        else _draw(data, cfg.anchors, random)
+    )
     at = [i for i, problem in enumerate(data.problems) if problem.id in anchors.place]
     test = [i for i, problem in enumerate(data.problems) if problem.id not in anchors.place]
     left_out = random.permutation(len(data.models))[: len(data.models) // 4]
@@ -180,7 +189,9 @@ def _score(data: Data, found: Beliefs, rows: NDArray[np.intp], test: Sequence[in
     model, question = np.meshgrid(rows, test, indexing="ij")
     covered = (tokens >= found.low) & (tokens <= found.high)
     error = np.abs(found.tokens - tokens)
-    return Scored(found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float))
+    return Scored(
+        found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float)
+    )
 
 
 def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dict[str, Any]:
@@ -198,7 +209,11 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
 
     def outcome(alpha: float) -> dict[str, float]:
         best = utilities(alpha).argmax(axis=0)
-        return {"alpha": alpha, "accuracy": float(right[best, columns].mean()), "cost": float(cost[best, columns].mean())}
+        return {
+            "alpha": alpha,
+            "accuracy": float(right[best, columns].mean()),
+            "cost": float(cost[best, columns].mean()),
+        }
 
     anchors = [scope.anchors.place.get(problem.id) for problem in data.problems]
     seen = [i for i, place in enumerate(anchors) if place is not None]
@@ -214,7 +229,7 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
     cheapest = np.where(right > 0, cost, np.inf).min(axis=0)
     return {
         "pool": names,
-        "models": {n: [float(c), float(a)] for n, c, a in zip(names, cost.mean(1), right.mean(1), strict=True)},
+        "models": dict(zip(names, np.column_stack([cost.mean(1), right.mean(1)]).tolist(), strict=True)),
         "curve": curve,
         "best_single": {"model": names[single], **best},
         "chosen_on_anchors": outcome(chosen.alpha),
@@ -295,8 +310,8 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> dict[str, list[float]]:
-    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions serves
-    all splits, models and measures."""
+    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions
+    serves all splits, models and measures."""
     every = _joined(parts)
     keep = which[every.model]
     some = Scored(*(getattr(every, name)[keep] for name in Scored.__dataclass_fields__))
@@ -311,7 +326,9 @@ def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> di
 
 
 def _joined(parts: Sequence[Scored]) -> Scored:
-    return Scored(*(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__))
+    return Scored(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__)
+    )
 
 
 def _calibration_error(scored: Scored, weight: Array) -> float:
@@ -333,7 +350,9 @@ def reliability(parts: Sequence[Scored]) -> list[list[float]]:
 
 
 def show(name: str, found: Mapping[str, Any]) -> None:
-    table = Table("estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name)
+    table = Table(
+        "estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name
+    )
     for estimator, told in found["estimators"].items():
         for which in ("all", "contested"):
             cells = [_cell(told[which][key]) for key in ("accuracy", "auc", "brier", "calibration_error")]
@@ -351,7 +370,7 @@ def _cell(values: Sequence[float]) -> str:
 
 def labelled(path: str, question: str, numbers: Sequence[str] = (), lengths: Sequence[str] = (),
              categories: Sequence[str] = (), only: Mapping[str, Any] | None = None) -> Auxiliary:  # fmt: skip
-    """Labelled questions of a JSON Lines file: the number in a field, ln of the length of a text, a category."""
+    """Labelled questions of a JSON Lines file: numbers, ln of the length of texts, categories."""
     rows = [row for row in read_rows(path) if all(row[k] == v for k, v in (only or {}).items())]
     kinds = {name: sorted({row[name] for row in rows}) for name in categories}
 
@@ -372,7 +391,7 @@ def _number(value: Any) -> float:
 
 def pass_rates(path: str, correct: str, question: str | None = None, key: str | None = None,
                questions: str | None = None) -> Auxiliary:  # fmt: skip
-    """Smoothed logit of how often recorded solutions are right, per question (of another file, joined by a key)."""
+    """Smoothed logit of how often recorded solutions are right, per question (of another file, by a key)."""
     texts = {row[key]: row["question"] for row in read_rows(questions)} if questions and key else {}
     outcomes: dict[str, list[float]] = {}
     for row in read_rows(path):

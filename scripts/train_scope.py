@@ -1,12 +1,13 @@
 """Train a language model to estimate others, from their fingerprints (SCOPE, arXiv 2601.22323).
 
-    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn from
-    python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
+    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn
+    from python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
     python -m scripts.train_scope scope/base=qwen3_4b       # Qwen3-4B with LoRA, one GPU
 
-Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is 0
-unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are measured
-on questions that no stage has seen. Every stage leaves checkpoints; a run that is killed goes on from the last one.
+Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is
+0 unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are
+measured on questions that no stage has seen. Every stage leaves checkpoints; a run that is killed goes on
+from the last one.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ def main(cfg: DictConfig) -> None:
     train, test = cases(cfg, output)
     console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
     settings: Any = OmegaConf.to_container(cfg.base, resolve=True)
-    folders = {"few_shot": settings["model"], "sft": str(output / "sft" / "model"), "grpo": str(output / "grpo" / "model")}
+    folders = {
+        "few_shot": settings["model"],
+        "sft": str(output / "sft" / "model"),
+        "grpo": str(output / "grpo" / "model"),
+    }
     found = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
     supervise(train, settings, output / "sft", seed=cfg.seed)
     found["sft"] = measure(folders["sft"], test, cfg, output)
@@ -65,7 +70,9 @@ def main(cfg: DictConfig) -> None:
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     for stage in STAGES:
-        console.print(f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items()))
+        console.print(
+            f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items())
+        )
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {_shown(line['difference'])}")
 
@@ -83,7 +90,9 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     random = np.random.default_rng(cfg.seed)
     held = random.random(len(anchors)) < cfg.test_share
     teacher: Teacher = instantiate(cfg.teacher)
-    every = [(row, at) for row in range(len(known.models)) for at in range(len(anchors)) if known.seen[row, at]]
+    every = [
+        (row, at) for row in range(len(known.models)) for at in range(len(anchors)) if known.seen[row, at]
+    ]
     built = [_case(known, row, at, ~held, cfg.k) for row, at in every]
     rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
     train, test, told = [], [], iter(rationales)
@@ -95,7 +104,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
         (test if held[at] else train).append(datum)
     for part in (train, test):
         random.shuffle(part)  # type: ignore[arg-type]
-    return train, test[: cfg.measure.cases]
+    return train[: cfg.cases], test[: cfg.measure.cases]
 
 
 def _case(

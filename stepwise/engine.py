@@ -95,8 +95,8 @@ class Engine:
         stops: by model, strings that end its answer with the step that contains one.
         run_on: names of models that run on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
-        prior: what to expect of the models on a question (`stepwise.scope.routers.Prior`); asked while the first
-            look is under way, so that the estimate takes no time of its own where a draft is written.
+        prior: what to expect of the models on a question (`stepwise.scope.routers.Prior`); asked while the
+            first look is under way, so that the estimate takes no time of its own where a draft is written.
     """
 
     def __init__(

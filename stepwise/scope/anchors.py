@@ -84,11 +84,13 @@ class AnchorSet:
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"anchors: {str(path)!r} cannot be read as a set of anchors: {error}") from error
+            raise ConfigError(
+                f"anchors: {str(path)!r} cannot be read as a set of anchors: {error}"
+            ) from error
         if anchors.digest != told.get("digest"):
             raise ConfigError(
-                f"anchors: {str(path)!r} was changed after it was written (digest {told.get('digest')}, content "
-                f"{anchors.digest}); choose anchors anew, or restore the file."
+                f"anchors: {str(path)!r} was changed after it was written (digest {told.get('digest')}, "
+                f"content {anchors.digest}); choose anchors anew, or restore the file."
             )
         return anchors
 
@@ -113,7 +115,8 @@ def choose_anchors(
         strata: a label per problem (difficulty, subject), where known.
 
     Raises:
-        ConfigError: if there are fewer distinct problems than places, or as many labels as problems are not given.
+        ConfigError: if there are fewer distinct problems than places, or as many labels as problems are not
+            given.
     """
     if strata is not None and len(strata) != len(problems):
         raise ConfigError(f"strata must have one label per problem: {len(problems)}, not {len(strata)}.")
@@ -127,7 +130,12 @@ def choose_anchors(
     for label, places in _places(Counter(label for _, label in pool), n).items():
         members = np.array([i for i, (_, own) in enumerate(pool) if own == label])
         chosen += members[_central(space[members], places, seed)].tolist()
-    told = {"n": n, "chosen_from": len(pool), "strata": dict(Counter(pool[i][1] for i in chosen)), "seed": seed}
+    told = {
+        "n": n,
+        "chosen_from": len(pool),
+        "strata": dict(Counter(pool[i][1] for i in chosen)),
+        "seed": seed,
+    }
     name = getattr(embedder, "name", embedder)
     return AnchorSet([pool[i][0] for i in sorted(chosen)], {**told, "embedder": name, **(provenance or {})})
 

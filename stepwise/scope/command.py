@@ -32,7 +32,9 @@ def add_parser(commands: Any) -> None:
         for argument in extra:
             action.add_argument(argument)
         action.add_argument("--store", default=STORE, help="the store (default: %(default)s)")
-        action.add_argument("--anchors", help="anchors.json: shows questions, and marks what was taken on others")
+        action.add_argument(
+            "--anchors", help="anchors.json: shows questions, and marks what was taken on others"
+        )
         action.set_defaults(run=_run, action=ACTIONS[name])
 
 
@@ -42,7 +44,9 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     options.action(store, anchors, options, console)
 
 
-def _list(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console) -> None:
+def _list(
+    store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
+) -> None:
     if not len(store):
         console.print(f"{options.store} holds no fingerprints; `python -m scripts.fingerprint` takes them.")
         return
@@ -51,14 +55,25 @@ def _list(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.
         stale = one.stale(anchors=anchors.digest) if anchors else []
         state = "other anchors" if stale else "tokens estimated" if one.estimated else ""
         price = f"{one.price.input:.4g} / {one.price.output:.4g}" if one.price else "none"
-        table.add_row(one.model, str(len(one.anchor_ids)), _share(one.correct), _mean(one), price, one.sampling, state)
+        table.add_row(
+            one.model, str(len(one.anchor_ids)), _share(one.correct), _mean(one), price, one.sampling, state
+        )
     console.print(table)
 
 
-def _show(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console) -> None:
+def _show(
+    store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
+) -> None:
     one = store.get(options.model)
-    told = (("revision", one.revision), ("prompt", one.prompt), ("sampling", one.sampling), ("anchors", one.anchors))
-    console.print(f"{one.model}: {_share(one.correct)} right, {_mean(one)} tokens, {len(one.anchor_ids)} anchors")
+    told = (
+        ("revision", one.revision),
+        ("prompt", one.prompt),
+        ("sampling", one.sampling),
+        ("anchors", one.anchors),
+    )
+    console.print(
+        f"{one.model}: {_share(one.correct)} right, {_mean(one)} tokens, {len(one.anchor_ids)} anchors"
+    )
     for name, value in told:
         console.print(f"  {name}: {value or 'unknown'}", markup=False)
     table = Table("anchor", "right", "tokens", *one.scores, "question")
@@ -70,7 +85,9 @@ def _show(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.
     console.print(table)
 
 
-def _diff(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console) -> None:
+def _diff(
+    store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
+) -> None:
     one, two = store.get(options.model), store.get(options.other)
     places = [{anchor: i for i, anchor in enumerate(side.anchor_ids)} for side in (one, two)]
     shared = [anchor for anchor in one.anchor_ids if anchor in places[1]]
@@ -89,11 +106,15 @@ def _diff(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.
     console.print(f"  better on {only[0]}, worse on {only[1]}")
 
 
-def _import(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console) -> None:
+def _import(
+    store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
+) -> None:
     console.print(f"added {', '.join(store.load(options.file))} to {options.store}")
 
 
-def _export(store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console) -> None:
+def _export(
+    store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
+) -> None:
     store.export(options.file)
     console.print(f"wrote {len(store)} fingerprints to {options.file}")
 

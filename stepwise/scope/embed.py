@@ -1,8 +1,8 @@
 """Embeddings of questions: unit vectors whose dot product is their similarity.
 
-``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else is
-the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is small,
-``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
+``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else
+is the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is
+small, ``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Tfidf:
             for part in self._parts:
                 part.fit(texts)
         except ValueError as error:
-            raise ConfigError("questions must hold at least one word or symbol for the tfidf embedder.") from error
+            raise ConfigError(
+                "questions must hold at least one word or symbol for the tfidf embedder."
+            ) from error
         return self
 
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
@@ -79,7 +81,9 @@ class Sentences:
     def __init__(self, model: str, *, cache: str | Path = ":memory:") -> None:
         self.name = model
         if find_spec("sentence_transformers") is None:
-            raise ConfigError(f"embedder {model!r} needs sentence-transformers: pip install 'stepwise[scope]'.")
+            raise ConfigError(
+                f"embedder {model!r} needs sentence-transformers: pip install 'stepwise[scope]'."
+            )
         from sentence_transformers import SentenceTransformer
 
         try:
@@ -108,7 +112,9 @@ class Sentences:
                 for key, vector in zip(missing, np.asarray(new, dtype=np.float32), strict=True):
                     found[key] = vector.tobytes()
                     self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, found[key]))
-        return sparse.csr_array(np.stack([np.frombuffer(found[key] or b"", dtype=np.float32) for key in keys]))
+        return sparse.csr_array(
+            np.stack([np.frombuffer(found[key] or b"", dtype=np.float32) for key in keys])
+        )
 
     def _get(self, key: bytes) -> bytes | None:
         row = self._db.execute("SELECT value FROM vectors WHERE key = ?", (key,)).fetchone()

@@ -72,7 +72,9 @@ class Fingerprint:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{owner} must be numbers: {error}.") from error
         if len(numbers) != len(self.anchor_ids):
-            raise ConfigError(f"{owner} must have one value per anchor: {len(self.anchor_ids)}, not {len(numbers)}.")
+            raise ConfigError(
+                f"{owner} must have one value per anchor: {len(self.anchor_ids)}, not {len(numbers)}."
+            )
         for anchor, number in zip(self.anchor_ids, numbers, strict=True):
             if not (low <= number <= high and math.isfinite(number)):
                 wanted = f"in [{low:g}, {high:g}]" if math.isfinite(high) else "finite and positive"
@@ -89,7 +91,9 @@ class Fingerprint:
             return tuple(self.correct)
         if name not in self.scores:
             known = ", ".join(["correct", *self.scores])
-            raise ConfigError(f"objective {name!r} is unknown to the fingerprint of {self.model!r}, which has {known}.")
+            raise ConfigError(
+                f"objective {name!r} is unknown to the fingerprint of {self.model!r}, which has {known}."
+            )
         return tuple(self.scores[name])
 
     def stale(self, **now: str) -> list[str]:
@@ -98,7 +102,11 @@ class Fingerprint:
         What is unknown on either side does not count as different.
         """
         told = ("anchors", "revision", "prompt", "sampling")
-        return [name for name in told if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))]
+        return [
+            name
+            for name in told
+            if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))
+        ]
 
 
 def _check_price(model: str, price: Price | None) -> None:

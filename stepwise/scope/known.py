@@ -71,7 +71,9 @@ class Known:
 
     @cached_property
     def _anchors_by_word(self) -> sparse.csr_array:
-        return sparse.csr_array(self.anchors.vectors.T)  # transposed once: the product of every question needs it
+        return sparse.csr_array(
+            self.anchors.vectors.T
+        )  # transposed once: the product of every question needs it
 
     def cost(self, tokens: Array, questions: Iterable[str], rows: NDArray[np.intp]) -> Array:
         """Price of answers, shaped as ``tokens`` [len(rows), questions]; nan for a model without a price."""
@@ -112,7 +114,11 @@ def gather(
 def _check(anchors: AnchorSet, one: Fingerprint, coverage: float) -> None:
     strange = [name for name in one.anchor_ids if name not in anchors.place]
     if strange or (one.anchors and one.anchors != anchors.digest):
-        what = f"anchor {strange[0]!r} is not among them" if strange else f"digest {one.anchors}, now {anchors.digest}"
+        what = (
+            f"anchor {strange[0]!r} is not among them"
+            if strange
+            else f"digest {one.anchors}, now {anchors.digest}"
+        )
         raise ConfigError(
             f"fingerprint of {one.model!r} was taken on other anchors ({what}); run "
             "`python -m scripts.fingerprint` on these."

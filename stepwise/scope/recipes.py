@@ -52,11 +52,13 @@ def recipe(
     stem = Path(path).name.split(".")[0]
     try:
         problems = [
-            Problem(f"{stem}-{i}", row[question], extract_answer(str(row[answer]))) for i, row in enumerate(rows)
+            Problem(f"{stem}-{i}", row[question], extract_answer(str(row[answer])))
+            for i, row in enumerate(rows)
         ]
         strata = [row[stratum] for row in rows] if stratum else None
     except KeyError as error:
-        raise ConfigError(f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}.") from error
-    return choose_anchors(
-        problems, n, embedder=embedder, strata=strata, seed=seed, provenance={"file": Path(path).name, **(provenance or {})}
-    )  # fmt: skip
+        raise ConfigError(
+            f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}."
+        ) from error
+    told = {"file": Path(path).name, **(provenance or {})}
+    return choose_anchors(problems, n, embedder=embedder, strata=strata, seed=seed, provenance=told)

@@ -79,5 +79,3 @@ class Prior:
 
     def __call__(self, question: str) -> tuple[Estimate, ...]:
         return tuple(self.scope.estimate(question, self.models))
-
-

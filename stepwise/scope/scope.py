@@ -21,6 +21,8 @@ from stepwise.scope.store import FingerprintStore
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Choice:
     """The model to take, its utility, and what was expected of every candidate."""
@@ -101,7 +103,9 @@ class Scope:
             version = self.fingerprints.version
             if self._fitted is None or self._fitted[0] != version:
                 if not len(self.fingerprints):
-                    raise ConfigError("fingerprints: the store is empty; run `python -m scripts.fingerprint`.")
+                    raise ConfigError(
+                        "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
+                    )
                 found = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
                 self._estimator.fit(found)
                 self._record.fit(found)
@@ -137,8 +141,8 @@ class Scope:
         return Choice(known.models[rows[best]], float(scores[best]), estimates)
 
     def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
-        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and scored
-        by what the chosen model really did there.
+        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
+        scored by what the chosen model really did there.
 
         Raises:
             ConfigError: as `choose`.
@@ -151,7 +155,9 @@ class Scope:
 
         def at(alpha: float) -> Setting:
             best = self._utility(known, rows, known.among, record, found, alpha).argmax(axis=0)
-            return Setting(alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns])))
+            return Setting(
+                alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
+            )
 
         return sweep(at, lambda setting: setting.cost)
 
@@ -167,8 +173,8 @@ class Scope:
         if not within:
             least = min(one.cost for one in settings)
             raise InfeasibleTarget(
-                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on the "
-                "anchors.",
+                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on "
+                "the anchors.",
                 best=least,
             )
         return max(within, key=lambda one: (one.value, -one.cost))
@@ -186,8 +192,8 @@ class Scope:
     def utilities(
         self, questions: Sequence[str], models: Sequence[str] | None = None
     ) -> Callable[[float], Array]:
-        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order of
-        ``models``.
+        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order
+        of ``models``.
 
         Raises:
             ConfigError: as `choose`.
@@ -220,7 +226,13 @@ class Scope:
         return rows
 
     def _utility(
-        self, known: Known, rows: NDArray[np.intp], compared: Compared, record: Beliefs, found: Beliefs, alpha: float
+        self,
+        known: Known,
+        rows: NDArray[np.intp],
+        compared: Compared,
+        record: Beliefs,
+        found: Beliefs,
+        alpha: float,
     ) -> Array:
         costs = (known.cost(one.tokens, compared.questions, rows) for one in (record, found))
         return utility(record.value, next(costs), found.value, next(costs), alpha, self._w_base)

@@ -49,7 +49,9 @@ class FingerprintStore:
         with self._lock:
             row = self._db.execute("SELECT value FROM fingerprints WHERE model = ?", (model,)).fetchone()
         if row is None:
-            raise ConfigError(f"model {model!r} has no fingerprint; the store knows {', '.join(self.models) or 'none'}.")
+            raise ConfigError(
+                f"model {model!r} has no fingerprint; the store knows {', '.join(self.models) or 'none'}."
+            )
         return _fingerprint(json.loads(row[0]))
 
     def remove(self, model: str) -> None:
@@ -88,7 +90,10 @@ class FingerprintStore:
             Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             return
         arrow, parquet = _pyarrow()
-        flat = [{**line, "price": json.dumps(line["price"]), "scores": json.dumps(line["scores"])} for line in lines]
+        flat = [
+            {**line, "price": json.dumps(line["price"]), "scores": json.dumps(line["scores"])}
+            for line in lines
+        ]
         parquet.write_table(arrow.Table.from_pylist(flat), path)
 
     def load(self, path: str | Path) -> tuple[str, ...]:
@@ -99,10 +104,14 @@ class FingerprintStore:
         """
         try:
             if _kind(path) == ".jsonl":
-                rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
+                rows = [
+                    json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line
+                ]
             else:
                 flat = _pyarrow()[1].read_table(path).to_pylist()
-                rows = [{**r, "price": json.loads(r["price"]), "scores": json.loads(r["scores"])} for r in flat]
+                rows = [
+                    {**r, "price": json.loads(r["price"]), "scores": json.loads(r["scores"])} for r in flat
+                ]
             found = [_fingerprint(row) for row in rows]
         except ConfigError:
             raise
@@ -127,7 +136,9 @@ def _fingerprint(row: Mapping[str, Any]) -> Fingerprint:
 def _kind(path: str | Path) -> str:
     ending = Path(path).suffix
     if ending not in (".jsonl", ".parquet"):
-        raise ConfigError(f"fingerprints: the file must end in .jsonl or .parquet, which {str(path)!r} does not.")
+        raise ConfigError(
+            f"fingerprints: the file must end in .jsonl or .parquet, which {str(path)!r} does not."
+        )
     return ending
 
 

@@ -7,4 +7,12 @@ from stepwise.scope.estimators.language_model import LanguageModel
 from stepwise.scope.estimators.mean import ModelMean
 from stepwise.scope.estimators.neighbours import Neighbours
 
-__all__ = ["Beliefs", "Combination", "Estimator", "LanguageModel", "ModelMean", "Neighbours", "PooledDifficulty"]
+__all__ = [
+    "Beliefs",
+    "Combination",
+    "Estimator",
+    "LanguageModel",
+    "ModelMean",
+    "Neighbours",
+    "PooledDifficulty",
+]

@@ -46,7 +46,8 @@ class Combination:
 
     def _log_tokens(self, found: Sequence[Beliefs]) -> Array:
         return sum(
-            (share * np.log(one.tokens) for share, one in zip(self._shares, found, strict=True)), np.array(0.0)
+            (share * np.log(one.tokens) for share, one in zip(self._shares, found, strict=True)),
+            np.array(0.0),
         )
 
     def _mix(self, found: Sequence[Beliefs], rows: Rows) -> Beliefs:

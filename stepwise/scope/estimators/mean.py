@@ -35,7 +35,12 @@ class ModelMean:
     def _repeat(self, count: int, rows: Rows) -> Beliefs:
         low, high = self._quantiles[rows].T[:, :, None]
         logs = self._logs[rows]
-        found: list[Array] = [sigmoid_of(self._value[rows]), np.exp(logs), np.exp(logs + low), np.exp(logs + high)]
+        found: list[Array] = [
+            sigmoid_of(self._value[rows]),
+            np.exp(logs),
+            np.exp(logs + low),
+            np.exp(logs + high),
+        ]
         return Beliefs(*(np.repeat(one, count, axis=1) for one in found))
 
 

@@ -31,7 +31,9 @@ def test_the_surface_as_it_is_documented() -> None:
     pair = [Problem("a", "What is 2 + 2?", "4"), Problem("b", "How many primes are below 100?", "25")]
     for name, right in (("m", [1, 0]), ("n", [1, 1])):
         price = Price(input=0.1, output=0.4)
-        store.add(Fingerprint(model=name, anchor_ids=["a", "b"], correct=right, tokens=[212, 97], price=price))
+        store.add(
+            Fingerprint(model=name, anchor_ids=["a", "b"], correct=right, tokens=[212, 97], price=price)
+        )
     small = Scope(anchors=AnchorSet(pair), fingerprints=store, embedder="tfidf")
     found = small.estimate("What is 3 + 3?", models=["n", "m"])
     assert [one.model for one in found] == ["n", "m"]
@@ -118,15 +120,20 @@ def test_every_estimator_lives_with_holes_and_extremes(estimator: type) -> None:
     half = list(range(0, 250, 2))
     store.add(
         Fingerprint(
-            model="holes", anchor_ids=[whole.anchor_ids[i] for i in half], price=whole.price,
-            correct=[whole.correct[i] for i in half], tokens=[whole.tokens[i] for i in half],
-        )  # fmt: skip
+            model="holes",
+            anchor_ids=[whole.anchor_ids[i] for i in half],
+            price=whole.price,
+            correct=[whole.correct[i] for i in half],
+            tokens=[whole.tokens[i] for i in half],
+        )
     )
     store.add(replace(whole, model="perfect", correct=[1.0] * 250))
     known = Scope(anchors=anchors(), fingerprints=store, estimator=estimator())
     for question in (worlds.problems(1, seed=9)[0].question, "??? ∑ unseen", "x" * 5000):
         found = {one.model: one for one in known.estimate(question)}
-        assert all(np.isfinite([o.p_correct, o.tokens, o.cost or 0.0, *o.interval]).all() for o in found.values())
+        assert all(
+            np.isfinite([o.p_correct, o.tokens, o.cost or 0.0, *o.interval]).all() for o in found.values()
+        )
         assert found["perfect"].p_correct > 0.9
         assert abs(found["holes"].p_correct - found["strong"].p_correct) < 0.2
         assert all(one.interval[0] <= one.interval[1] for one in found.values())
@@ -138,7 +145,9 @@ def test_held_out_predictions_do_not_know_the_outcome() -> None:
     store = FingerprintStore(":memory:")
     for i in range(8):
         ids = [problem.id for problem in anchors()]
-        store.add(Fingerprint(model=f"m{i}", anchor_ids=ids, correct=random.integers(0, 2, 250), tokens=[9.0] * 250))
+        store.add(
+            Fingerprint(model=f"m{i}", anchor_ids=ids, correct=random.integers(0, 2, 250), tokens=[9.0] * 250)
+        )
     for estimator in (Neighbours(), PooledDifficulty(), Combination()):
         known = Scope(anchors=anchors(), fingerprints=store, estimator=estimator).known
         held = estimator.held_out().value
@@ -149,7 +158,10 @@ def test_held_out_predictions_do_not_know_the_outcome() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"anchor_ids": ["0-0", "0-1"], "correct": [1, 1], "tokens": [1, 1]}, "covers 2 of 250 anchors, and needs 50%"),
+        (
+            {"anchor_ids": ["0-0", "0-1"], "correct": [1, 1], "tokens": [1, 1]},
+            "covers 2 of 250 anchors, and needs 50%",
+        ),
         ({"anchors": "0123"}, "was taken on other anchors"),
         ({"price": None}, "model 'weak' has no price"),
     ],
@@ -173,10 +185,22 @@ def test_bad_calls_name_what_is_wrong() -> None:
         (lambda: scope().estimate("q", []), "models must be distinct names"),
         (lambda: scope().estimate("q", ["weak", "weak"]), "models must be distinct names"),
         (lambda: scope().choose("q", alpha=1.5), "alpha must lie in"),
-        (lambda: Scope(anchors=anchors(), fingerprints=FingerprintStore(":memory:")).known, "the store is empty"),
-        (lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), coverage=0), "coverage must lie"),
-        (lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), embedder="/no/such"), "cannot be loaded"),
-        (lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), embedder=[]), "at least one embedder"),
+        (
+            lambda: Scope(anchors=anchors(), fingerprints=FingerprintStore(":memory:")).known,
+            "the store is empty",
+        ),
+        (
+            lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), coverage=0),
+            "coverage must lie",
+        ),
+        (
+            lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), embedder="/no/such"),
+            "cannot be loaded",
+        ),
+        (
+            lambda: Scope(anchors=anchors(), fingerprints=worlds.store(anchors()), embedder=[]),
+            "at least one embedder",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             call()  # type: ignore[no-untyped-call]
