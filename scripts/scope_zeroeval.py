@@ -31,6 +31,7 @@ from scripts.scope_figures import draw
 from stepwise import metrics, provenance
 from stepwise.cost import Price
 from stepwise.errors import ConfigError
+from stepwise.evaluation import digest
 from stepwise.scope import AnchorSet, Auxiliary, Fingerprint, FingerprintStore, Scope, choose_anchors
 from stepwise.scope.decision import sweep
 from stepwise.scope.embed import Embedder, Sentences, open_embedder
@@ -93,7 +94,7 @@ def study(cfg: DictConfig) -> None:
         data = load(cfg, name)
         helpers = [auxiliary(one, [p.question for p in data.problems]) for one in told.auxiliary]
         found = [
-            split(data, cfg, helpers, embedders, cfg.seed + i)
+            kept(output, data, cfg, helpers, embedders, cfg.seed + i)
             for i in track(range(cfg.splits), description=name, console=console)
         ]
         summary["sets"][name] = report(data, found, cfg)
@@ -134,6 +135,34 @@ def auxiliary(told: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
 
 
 Split = tuple[dict[str, Scored], dict[str, Any]]
+
+
+def kept(
+    output: Path,
+    data: Data,
+    cfg: DictConfig,
+    helpers: Sequence[Auxiliary],
+    embedders: Mapping[str, Embedder],
+    seed: int,
+) -> Split:
+    """`split`, read back where an earlier run under the same settings has made it."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: value for key, value in plain.items() if key not in ("output", "splits", "seed")}
+    file = output / "splits" / f"{data.name}-{seed}-{digest(settings)}.json"
+    if file.exists():
+        told = json.loads(file.read_text())
+        return {name: Scored(**_arrays(one)) for name, one in told["scored"].items()}, told["routed"]
+    scored, routed = split(data, cfg, helpers, embedders, seed)
+    plain = {name: {key: value.tolist() for key, value in vars(one).items()} for name, one in scored.items()}
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"scored": plain, "routed": routed}))
+    partial.replace(file)
+    return scored, routed
+
+
+def _arrays(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.array(values) for name, values in columns.items()}
 
 
 def split(

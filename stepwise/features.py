@@ -110,7 +110,7 @@ def _prior(trace: Trace, small: str, large: str) -> tuple[float, float, float]:
     found = {one.model: one for one in trace.estimates}
     if small not in found or large not in found:
         raise StepwiseError(
-            "this policy observes SCOPE's estimates, and the trace has none; set engine.prior (docs/scope.md)."
+            "this policy observes SCOPE's estimates, and the trace has none; set engine.prior."
         )
     return found[small].p_correct, found[large].p_correct, found[small].tokens / 512
 

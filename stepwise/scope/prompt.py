@@ -56,7 +56,7 @@ def write(analysis: str, correct: bool, tokens: int) -> str:
 
 
 def read(text: str) -> Answer | None:
-    """The *last* ``Predicted Performance`` block; None if there is none or it is malformed. (0 tokens is malformed.)"""
+    """The *last* ``Predicted Performance`` block; None if there is none or it is malformed."""
     before, marker, block = text.rpartition(MARKER)
     found = BLOCK.match(block.strip()) if marker else None
     if not found or int(found[1]) == 0:
