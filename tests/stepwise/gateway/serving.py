@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,13 +38,13 @@ def chat(question: str, model: str = "stepwise", **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The app on a free local port, in a thread with an event loop of its own."""
+def serving(app: FastAPI, run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run) -> Iterator[str]:
+    """The app on a free local port, in a thread and an event loop of its own; ``run`` may be an engine's."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     )
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=lambda: run(server.serve([listening])), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"  # connections wait in the backlog
