@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench training|gateway
+python -m scripts.bench training|gateway|outage
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from rich.table import Table
 
 from scripts import console
-from scripts.bench import gateway, training
+from scripts.bench import gateway, outage, training
 from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 
@@ -34,6 +34,10 @@ def main() -> int:
     one.set_defaults(
         run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
     )
+    one = benchmarks.add_parser("outage", help="a backend of the gateway is killed under load and comes back")
+    one.add_argument("--streams", type=int, default=16)
+    one.add_argument("--problems", type=int, default=200)
+    one.set_defaults(run=lambda o: outage.measure(o.streams, o.problems))
     options = parser.parse_args()
     try:
         figures = options.run(options)

@@ -47,7 +47,8 @@ def _in_process(
 ) -> tuple[dict[str, str], list[float]]:
     """Texts by problem, and seconds between the steps of a chain, without the gateway."""
     engine = load_pair("nano").engine(backend=backend)
-    router, texts, gaps = load_router("nano-ppo", threshold=THRESHOLD), {}, []
+    router, texts = load_router("nano-ppo", threshold=THRESHOLD), dict[str, str]()
+    gaps: list[float] = []
 
     async def solve(timed: bool) -> None:
         waiting = iter(problems)
@@ -88,16 +89,15 @@ async def _soak(
     url: str, pid: int, problems: Sequence[Problem], expected: dict[str, str], streams: int, seconds: float
 ) -> dict[str, Any]:
     """Many streams for minutes: nothing lost, nothing mixed up, memory flat."""
-    begun, memory = time.monotonic(), []
-
-    async def watch() -> None:
-        while True:
-            memory.append((time.monotonic() - begun, _resident(pid)))
-            await asyncio.sleep(1.0)
-
-    watching = asyncio.create_task(watch())
-    tally = await load(url, problems, expected, model=MODEL, streams=streams, seconds=seconds)
-    watching.cancel()
+    begun, memory, stopped = time.monotonic(), [], asyncio.Event()
+    loading = asyncio.create_task(
+        load(url, problems, expected, model=MODEL, streams=streams, stopped=stopped)
+    )
+    while time.monotonic() - begun < seconds:
+        memory.append((time.monotonic() - begun, _resident(pid)))
+        await asyncio.sleep(1.0)
+    stopped.set()
+    tally = await loading
     warm = next((mib for at, mib in memory if at >= min(WARM_UP, seconds / 4)), memory[-1][1])
     return {
         "soak_streams": streams,

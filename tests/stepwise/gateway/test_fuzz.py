@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import schemathesis
@@ -16,6 +16,7 @@ from stepwise import load_router
 from stepwise.gateway import Limits, create_app
 from stepwise.gateway.schemas import NOTHING, ChatRequest, CompletionRequest
 from tests.stepwise.gateway.serving import CONFIDENCE, client
+from stepwise.types import Router
 from tests.worlds import adder, engine
 
 USER = [{"role": "user", "content": "1 7"}]
@@ -30,7 +31,7 @@ def app() -> Any:
     world = engine()
     for backend in world.backends.values():
         backend._script = _robust(backend._script)  # type: ignore[attr-defined]
-    routers = {"nano-ppo": load_router("nano-ppo", budget=0.4), "confidence": CONFIDENCE}
+    routers: dict[str, Router] = {"nano-ppo": load_router("nano-ppo", budget=0.4), "confidence": CONFIDENCE}
     return create_app(world, routers, limits=Limits(body=20_000))
 
 
@@ -121,7 +122,7 @@ def test_fuzzed_bodies() -> None:
 @pytest.mark.slow
 def test_what_the_schema_allows_and_what_it_does_not() -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app())
-    operations = [one.ok() for one in schema.get_all_operations()]
+    operations: list[Any] = [one.ok() for one in cast(Any, schema.get_all_operations())]
     assert {"/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics"} <= {
         one.path for one in operations
     }

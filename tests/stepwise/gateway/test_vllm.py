@@ -74,7 +74,7 @@ async def test_a_decided_step_comes_in_pieces(url: str) -> None:
 async def test_nothing_runs_on_for_clients_that_left(world: Engine, url: str) -> None:
     chance = random.Random(0)
     async with httpx.AsyncClient(base_url=url) as http:
-        leaving = (follow(http, p.question, MODEL, chance.randint(0, 8)) for p in PROBLEMS * 2)
+        leaving = (follow(http, p.question, MODEL, chance.randint(0, 8)) for p in (*PROBLEMS, *PROBLEMS))
         await asyncio.gather(*leaving)
     until = time.monotonic() + 10
     while waiting := _unfinished(world):
