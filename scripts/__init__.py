@@ -19,6 +19,10 @@ from stepwise.errors import StepwiseError
 ROOT = Path(__file__).resolve().parent.parent
 console = Console()
 
+for place, argument in enumerate(sys.argv[:-1]):  # Hydra takes it as relative to this folder
+    if argument in ("--config-path", "-cp") and Path(sys.argv[place + 1]).is_dir():
+        sys.argv[place + 1] = str(Path(sys.argv[place + 1]).resolve())
+
 for package in (envs, policies):
     if Path(str(package.__file__)).resolve().parent.parent != ROOT:
         sys.exit(

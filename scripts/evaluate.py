@@ -2,9 +2,14 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
-    python -m scripts.evaluate +experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
+    python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
+    python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
+    python -m scripts.evaluate samples=4 temperature=0.6  # four chains a problem
+    python -m scripts.evaluate --config-path outputs/evaluate output=outputs/again   # repeat a run
 
-A run that is killed continues where it stopped.
+A run that is killed continues where it stopped. Its folder holds what repeats it: ``evaluate.yaml`` is the
+resolved configuration, ``summary.json`` names versions, models, data, machine and seeds.
 """
 
 from __future__ import annotations
@@ -21,30 +26,48 @@ from omegaconf import DictConfig, OmegaConf
 from scripts import console, guarded
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, samples, summarise
+from stepwise.evaluation import Contender, digest, samples, summarise
 from stepwise.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.store import SqliteStore
+from stepwise.verify.grader import Grader
 
 
 @hydra.main(version_base=None, config_path="../configs", config_name="evaluate")
 @guarded
 def main(cfg: DictConfig) -> None:
+    if cfg.study is not None:
+        instantiate(cfg.study)(cfg)
+        return
+    if cfg.samples < 1 or (cfg.samples > 1 and not cfg.temperature):
+        raise ConfigError(
+            f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
+        )
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    repeatable(cfg, output / "evaluate.yaml")
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    setting = f"{pair.fingerprint} {cfg.backend}"
+    store = SqliteStore(cfg.store)
+    sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=store, **sampling)
+    graders = instantiate(cfg.grader) if cfg.grader else None
+    grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
+    sampled = f" {sampling}" if cfg.temperature else ""
     rows = demo.compare(
-        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
-    )
+        engine, problems, field, output, console=console,
+        setting=f"{pair.fingerprint} {cfg.backend}{sampled}",
+        concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
+    )  # fmt: skip
     small, large = engine.models[0], engine.models[-1]
-    about = {"dataset": cfg.dataset.name, "pair": pair.name, "cost_unit": engine.cost.unit}
-    summary = summarise(
-        rows, problems, models=engine.models, seed=cfg.seed, about={**about, **provenance.describe()}
-    )
+    about = {
+        "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": engine.cost.unit,
+        "sampling": sampling, "backend": cfg.backend,
+        "weights": {model.name: model.identity for model in pair.everyone},
+        "problems": digest(*((p.id, p.question, p.answer) for p in problems)),
+        **provenance.describe(),
+    }  # fmt: skip
+    summary = summarise(rows, problems, models=engine.models, seed=cfg.seed, about=about)
     if cfg.oracle:
         summary["oracle"] = oracle(cfg.oracle, summary)
     runs = samples(rows, problems)
@@ -55,6 +78,16 @@ def main(cfg: DictConfig) -> None:
     demo.show(summary, output, console)
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {line['difference']} {line['ci']}")
+
+
+def repeatable(cfg: DictConfig, path: Path) -> None:
+    """Save the resolved configuration in a form that ``--config-path`` accepts."""
+    frame = {
+        "defaults": ["_self_", *({f"override hydra/{kind}_logging": "none"} for kind in ("job", "hydra"))],
+        "hydra": {"run": {"dir": "."}, "output_subdir": None},
+    }
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    OmegaConf.save(OmegaConf.merge(frame, resolved), path)
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:

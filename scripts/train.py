@@ -23,11 +23,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
 from envs.routing import Task
+from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, guarded
 from stepwise import provenance
-from stepwise.data import DATASETS
+from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
 from stepwise.store import SqliteStore
@@ -37,6 +38,7 @@ from stepwise.types import Problem
 @hydra.main(version_base=None, config_path="../configs", config_name="train")
 @guarded
 def main(cfg: DictConfig) -> None:
+    seen = view(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.fingerprint)
@@ -52,10 +54,11 @@ def main(cfg: DictConfig) -> None:
         look=cfg.policy.look,
         price=_price(cfg.policy.price),
         cost_scale=reference.large_cost,
+        view=seen,
     )
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look),
+        validation=Task(engine, validation, cfg.policy.look, view=seen),
         about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
     )  # fmt: skip
     artifact.save(output / "policy")
@@ -70,7 +73,7 @@ def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]
     Raises:
         ConfigError: if a file has too few problems for both.
     """
-    if cfg.dataset.name in DATASETS:
+    if has_splits(cfg.dataset.name, cfg.dataset.get("path")):
         return tuple(
             instantiate(cfg.dataset, split=split, limit=limit)
             for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))

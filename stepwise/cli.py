@@ -1,4 +1,4 @@
-"""The command line: ``stepwise demo | solve | serve | doctor``."""
+"""The command line: ``stepwise demo | solve | serve | fingerprint | doctor``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from stepwise.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.pair import COSTS
 from stepwise.routers import Always
+from stepwise.scope import command as fingerprint
 from stepwise.types import Router, Trace
 
 COLOURS = ("green", "magenta", "cyan", "yellow")
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_routing(solve)
     solve.set_defaults(run=_solve)
 
+    fingerprint.add_parser(commands)
     serve = commands.add_parser("serve", help="an OpenAI-compatible server over a pair, with a page")
     _add_routing(serve)
     serve_command.add_arguments(serve)

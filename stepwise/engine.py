@@ -332,6 +332,10 @@ class Engine:
         """`solve` for synchronous code."""
         return self.run(self.solve(problem, router).finish())
 
+    @property
+    def seed(self) -> int:
+        return self._sampling.seed
+
     async def close(self) -> None:
         """Free all models."""
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
@@ -429,7 +433,11 @@ class Engine:
         view = self._view(trace, judge.name)
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
         prefix = view.prefix.extend((*self._ids(draft, judge.name), *suffix))
-        completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        try:
+            completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        except BackendError as error:
+            error.model = judge.name
+            raise
         seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
         usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
         return replace(

@@ -24,11 +24,15 @@ Stop = Literal["answered", "max_steps", "max_tokens", "repeated", "context", "er
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its gold answer (empty when unknown)."""
+    """A question with its gold answer (empty when unknown).
+
+    ``labels`` say what kind of problem it is (level, subject, ...), for breakdowns.
+    """
 
     id: str
     question: str
     answer: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What to expect of one model on a question, before it is asked.
+
+    Attributes:
+        p_correct: probability of a right answer (or the expected value of another objective), in [0, 1].
+        tokens: generated tokens; as likely to be exceeded as not.
+        cost: of the question, in the unit of the model's price; None without a price.
+        interval: of ``tokens``, 90%.
+        explanation: in words, where the estimator gives any.
+    """
+
+    model: str
+    p_correct: float
+    tokens: float
+    cost: float | None
+    interval: tuple[float, float] = (0.0, 0.0)
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A chain of thought so far.
 
@@ -144,6 +168,7 @@ class Trace:
         error: what failed, when something did.
         draft: a step that waits for the router's verdict.
         prompt_tokens: length of the prompt in the cheapest model's tokens.
+        estimates: what was expected of the models before the chain began, where anybody was asked.
         extra: tokens by model that belong to no step: an estimate before the start, a generation that
             was running when the chain failed.
         extra_cost: price of ``extra`` in the engine's cost unit.
@@ -157,6 +182,7 @@ class Trace:
     error: str | None = None
     draft: Step | None = None
     prompt_tokens: int = 0
+    estimates: tuple[Estimate, ...] = ()
     extra: Mapping[str, Usage] = field(default_factory=dict)
     extra_cost: float = 0.0
     views: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

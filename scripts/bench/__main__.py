@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench training|gateway|outage
+python -m scripts.bench engine|gateway|outage|training
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from rich.table import Table
 
 from scripts import console
-from scripts.bench import gateway, outage, training
+from scripts.bench import engine, gateway, outage, training
 from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 
@@ -25,6 +25,14 @@ def main() -> int:
     one.add_argument("--problems", type=int, default=400)
     one.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
     one.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps))
+    two = benchmarks.add_parser("engine", help="against uninterrupted calls, against lock step, by itself")
+    two.add_argument("--problems", type=int, default=384)
+    two.add_argument("--repeats", type=int, default=3)
+    two.add_argument(
+        "--base-url", action="append", default=[], metavar="NAME=URL",
+        help="server of a model (small or large); vLLM in this process runs the others",
+    )  # fmt: skip
+    two.set_defaults(run=lambda o: engine.measure(o.problems, o.repeats, o.base_url))
     one = benchmarks.add_parser("gateway", help="latency, a soak, clients that leave: over HTTP, on nano")
     one.add_argument("--streams", type=int, default=32)
     one.add_argument("--problems", type=int, default=200)

@@ -72,3 +72,17 @@ def test_the_installed_command_has_help() -> None:
             [Path(sys.executable).parent / "stepwise", *command, "--help"], capture_output=True, text=True
         )
         assert shown.returncode == 0 and "usage:" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://somewhere/v1", "base_url must start with http:// or https://, not 'ftp://somewhere/v1'."),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1 failed: Cannot connect to host"),
+    ],
+)
+def test_the_doctor_says_why_a_server_cannot_be_asked(
+    url: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--base-url", url]) == 2
+    assert sentence in capsys.readouterr().err

@@ -19,7 +19,12 @@ from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Completion, Sampling
 from stepwise.backends.vllm import BLOCK, VllmBackend
+from stepwise.cost import Tokens
+from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.routers import Always
+from stepwise.stepping import StepRule
+from stepwise.types import Trace
 
 CONTEXT = 256
 END = 1
@@ -158,6 +163,41 @@ def test_step_by_step_gives_the_tokens_and_the_text_of_one_uninterrupted_call(wo
         ids, text = ids + part.token_ids, text + part.text
     assert ids == prefix + whole.token_ids
     assert text == whole.text
+
+
+@pytest.mark.parametrize("separator", ["\n", "\n\n", "A"])
+def test_running_on_gives_the_tokens_of_one_uninterrupted_call(world: World, separator: str) -> None:
+    """The tokenizer has tokens in which a newline is joined with what follows it."""
+    rule = StepRule(separator, 200, 200, max_repeats=100)
+    engine = Engine({"m": world.backend}, prompt="{question}", rule=rule, cost=Tokens(), run_on=("m",))
+    for prompt in PROMPTS[:4]:
+        whole = world.write(world.backend.encode(prompt), max_tokens=150)
+        trace: Trace = world.run(engine.solve(prompt, Always("m")).finish())
+        ids = [token for step in trace.steps for token in step.token_ids]
+        assert ids[:150] == list(whole.token_ids) and trace.text.startswith(whole.text)
+        assert all(separator in step.text for step in trace.steps[:-1])
+        usage = trace.usage["m"]
+        assert (usage.prompt, usage.discarded) == (whole.usage.prompt, 0)
+        assert usage.completion == len(ids) + (trace.stop == "answered")
+
+
+def test_what_a_generation_wrote_is_known_when_it_is_stopped(world: World) -> None:
+    """The tokens that were read and those that were not are all that the engine counted."""
+    prefix = world.backend.encode(PROMPTS[2])
+
+    async def stop_early() -> tuple[int, int]:
+        generation = world.backend.begin(prefix, Sampling(max_tokens=200))
+        first = await generation.read()
+        processor = world.backend._engine.output_processor
+        (state,) = processor.request_states.values()
+        while state.detokenizer.num_output_tokens() < 20:
+            await asyncio.sleep(0.001)
+        made = state.detokenizer.num_output_tokens()
+        return len(first.token_ids) + await generation.stop(), made
+
+    told, made = world.run(stop_early())
+    assert told >= made >= 20
+    assert world.backend._engine.get_num_unfinished_requests() == 0
 
 
 def test_a_repeated_prefix_is_cached(world: World) -> None:

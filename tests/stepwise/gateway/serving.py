@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -20,6 +21,26 @@ from stepwise.types import Router
 from tests.worlds import engine
 
 CONFIDENCE = ThresholdRouter(Confidence("min"), 0.5, "confidence")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an estimator says of one model."""
+
+    model: str
+    p_correct: float
+    tokens: float
+    cost: float | None
+
+
+class Oracle:
+    """An estimator that knows the adders: the small one adds numbers below 5."""
+
+    def estimate(self, question: str, models: Sequence[str]) -> list[Forecast]:
+        numbers = [int(number) for number in question.split()]
+        easy = sum(number < 5 for number in numbers) / len(numbers)
+        length = 10.0 * len(numbers)
+        return [Forecast(model, easy if model == "small" else 1.0, length, None) for model in models]
 
 
 def app_of(world: Engine | None = None, router: Router = CONFIDENCE, **options: Any) -> FastAPI:

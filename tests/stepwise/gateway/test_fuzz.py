@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from stepwise import load_router
 from stepwise.gateway import Limits, create_app
 from stepwise.gateway.schemas import NOTHING, ChatRequest, CompletionRequest
-from tests.stepwise.gateway.serving import CONFIDENCE, client
 from stepwise.types import Router
+from tests.stepwise.gateway.serving import CONFIDENCE, client
 from tests.worlds import adder, engine
 
 USER = [{"role": "user", "content": "1 7"}]

@@ -19,7 +19,7 @@ from stepwise.gateway import Keys, Tenant, create_app
 from stepwise.gateway.keys import digest
 from stepwise.routers import Always
 from stepwise.stepping import StepRule
-from tests.stepwise.gateway.serving import CONFIDENCE, app_of, serving
+from tests.stepwise.gateway.serving import CONFIDENCE, Oracle, app_of, serving
 from tests.worlds import SIZES, engine
 
 pytestmark = pytest.mark.browser
@@ -83,7 +83,7 @@ def test_the_knob_and_what_if(page: Page) -> None:
     with serving(create_app(engine(), {"nano-ppo": policy}, examples=["1 7"])) as url:
         page.goto(url)
         knob, promise = page.locator("#knob"), page.locator("#promise")
-        expect(promise).to_have_text("server’s default: nano-ppo")
+        expect(promise).to_have_text("nano-ppo")
         knob.press("ArrowLeft")
         expect(promise).to_contain_text("of large-only")
         expect(page.locator("#default")).to_have_attribute("aria-pressed", "false")
@@ -127,6 +127,17 @@ def test_what_a_model_writes_is_text_and_never_markup(page: Page) -> None:
         expect(page.locator("#recent")).to_contain_text(MARKUP)
         expect(page.locator("img, svg, .text *, del *, #recent b, i[onclick], .answer *")).to_have_count(0)
         assert page.locator("script").count() == 1
+
+
+def test_what_to_expect_is_said_before_the_start(page: Page) -> None:
+    with serving(app_of(estimator=Oracle(), examples=["1 7"])) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("1 7")
+        page.locator("#run").click()
+        forecast = page.locator("#forecast")
+        expect(forecast).to_contain_text("small: 50% likely right, about 20 tokens")
+        expect(forecast).to_contain_text("large: 100% likely right, about 20 tokens")
+        expect(page.locator("#status")).to_contain_text("done")
 
 
 def test_an_answer_can_be_stopped(page: Page) -> None:

@@ -1,0 +1,398 @@
+"""SCOPE on real models: ZeroEval's records of 39 LLMs on GSM8K and 32 on MATH level 5.
+
+    python -m scripts.evaluate experiment=scope_zeroeval
+
+Whole models are left out *and* questions are left out. Per split: 250 covering anchors; a quarter of the models is
+left out and known by its answers to the anchors alone; estimates for the left-out models are scored on the questions
+that are no anchors. Nobody's outcomes on those questions are used, and neither are labelled questions from elsewhere
+that equal a question of the set (by normalised text). Token counts of this data are estimates.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from scripts import console
+from scripts.scope_figures import draw
+from stepwise import metrics, provenance
+from stepwise.cost import Price
+from stepwise.errors import ConfigError
+from stepwise.scope import AnchorSet, Auxiliary, Fingerprint, FingerprintStore, Scope, choose_anchors
+from stepwise.scope.decision import sweep
+from stepwise.scope.embed import Embedder, Sentences, open_embedder
+from stepwise.scope.estimators import Beliefs, Estimator
+from stepwise.scope.estimators.base import sigmoid
+from stepwise.scope.estimators.difficulty import logistic, rasch
+from stepwise.scope.recipes import read_rows
+from stepwise.types import Problem
+
+Array = NDArray[np.float64]
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Data:
+    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no answer)."""
+
+    name: str
+    problems: Sequence[Problem]
+    models: Sequence[str]
+    correct: Array
+    tokens: Array
+    prices: Sequence[Price | None]
+
+    def fingerprint(self, row: int, at: Sequence[int]) -> Fingerprint:
+        answered = [i for i in at if not np.isnan(self.correct[row, i])]
+        return Fingerprint(
+            model=self.models[row],
+            anchor_ids=[self.problems[i].id for i in answered],
+            correct=self.correct[row, answered],
+            tokens=np.maximum(self.tokens[row, answered], 1.0),
+            price=self.prices[row],
+            estimated=True,
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in interval."""
+
+    p: Array
+    y: Array
+    question: NDArray[np.intp]
+    model: NDArray[np.intp]
+    error: Array
+    covered: Array
+
+
+def study(cfg: DictConfig) -> None:
+    """Run every set of the configuration; rows of finished splits are kept."""
+    output = provenance.writable(cfg.output)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    embedders = {"tfidf": open_embedder("tfidf")}
+    if cfg.sentences is not None:
+        embedders["joined"] = open_embedder(["tfidf", Sentences(cfg.sentences, cache=output / "vectors.db")])
+    summary: dict[str, Any] = {"splits": cfg.splits, "anchors": cfg.anchors, "seed": cfg.seed, "sets": {}}
+    for name, told in cfg.sets.items():
+        data = load(cfg, name)
+        helpers = [auxiliary(one, [p.question for p in data.problems]) for one in told.auxiliary]
+        found = [
+            split(data, cfg, helpers, embedders, cfg.seed + i)
+            for i in track(range(cfg.splits), description=name, console=console)
+        ]
+        summary["sets"][name] = report(data, found, cfg)
+        draw(summary["sets"][name], output / f"{name}.png", title=f"{name}, {len(data.models)} models")
+        show(name, summary["sets"][name])
+    (output / "summary.json").write_text(json.dumps({**summary, **provenance.describe()}, indent=1) + "\n")
+    console.print(f"wrote {output}/summary.json")
+
+
+def load(cfg: DictConfig, name: str) -> Data:
+    folder = Path(cfg.data) / "zeroeval"
+    rows = read_rows(folder / f"{name}_questions.jsonl.gz")
+    problems = [Problem(row["id"], row["question"], row["answer"]) for row in rows]
+    models, correct = _matrix(folder / f"{name}_correct.csv", [p.id for p in problems])
+    _, tokens = _matrix(folder / f"{name}_est_tokens.csv", [p.id for p in problems])
+    prices = [Price(*cfg.prices[model]) if model in cfg.prices else None for model in models]
+    return Data(name, problems, models, correct, tokens, prices)
+
+
+def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
+    """Models and values [m, n] in the order of the questions; an empty cell is nan."""
+    try:
+        with path.open(newline="") as lines:
+            head, *rows = csv.reader(lines)
+    except OSError as error:
+        raise ConfigError(
+            f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA."
+        ) from error
+    values = {"True": 1.0, "False": 0.0, "": np.nan}
+    table = {row[0]: [values[cell] if cell in values else float(cell) for cell in row[1:]] for row in rows}
+    return head[1:], np.array([table[name] for name in ids]).T
+
+
+def auxiliary(told: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
+    """Labelled questions by recipe, without those of the set."""
+    found: Auxiliary = instantiate(told)
+    return found.without(questions)
+
+
+Split = tuple[dict[str, Scored], dict[str, Any]]
+
+
+def split(
+    data: Data, cfg: DictConfig, helpers: Sequence[Auxiliary], embedders: Mapping[str, Embedder], seed: int
+) -> Split:
+    """Scores of every estimator, and the routing, on one split."""
+    random = np.random.default_rng(seed)
+    anchors = (
+        choose_anchors(data.problems, cfg.anchors, seed=seed)
+        if cfg.cover
+        else _draw(data, cfg.anchors, random)
+    )
+    at = [i for i, problem in enumerate(data.problems) if problem.id in anchors.place]
+    test = [i for i, problem in enumerate(data.problems) if problem.id not in anchors.place]
+    left_out = random.permutation(len(data.models))[: len(data.models) // 4]
+    store = FingerprintStore(":memory:")
+    store.add(*(data.fingerprint(row, at) for row in range(len(data.models))))
+    questions = [data.problems[i].question for i in test]
+    scored, routed = {}, {}
+    for name, one in cfg.estimators.items():
+        if one.embedder not in embedders:
+            continue
+        estimator: Estimator = instantiate(one.estimator)
+        scope = Scope(
+            anchors=anchors, fingerprints=store, embedder=embedders[one.embedder], estimator=estimator,
+            auxiliary=helpers if one.auxiliary else (), coverage=cfg.coverage,
+        )  # fmt: skip
+        found = scope.beliefs(questions, [data.models[row] for row in left_out])
+        scored[name] = _score(data, found, left_out, test)
+        if name == cfg.route_with:
+            routed = route(data, scope, test, cfg)
+    scored["true_difficulty"] = _score(data, _oracle(data, at, test, left_out), left_out, test)
+    return scored, routed
+
+
+def _draw(data: Data, count: int, random: np.random.Generator) -> AnchorSet:
+    chosen = sorted(random.choice(len(data.problems), count, replace=False))
+    return AnchorSet([data.problems[i] for i in chosen], {"chosen": "at random"})
+
+
+def _oracle(data: Data, at: Sequence[int], test: Sequence[int], rows: NDArray[np.intp]) -> Beliefs:
+    """What would be known if the difficulty of every question was: learned from all outcomes on it."""
+    difficulty = rasch(data.correct)
+    curves = logistic(-difficulty[list(at)], data.correct[:, list(at)], 50.0)[rows]
+    value = sigmoid(curves[:, :1] - curves[:, 1:] * difficulty[list(test)])
+    tokens = np.nanmedian(data.tokens[:, list(at)], axis=1)[rows, None] * np.ones(len(test))
+    return Beliefs(value, tokens, 0 * tokens, np.inf * tokens)
+
+
+def _score(data: Data, found: Beliefs, rows: NDArray[np.intp], test: Sequence[int]) -> Scored:
+    truth, tokens = data.correct[rows][:, test], data.tokens[rows][:, test]
+    seen = ~np.isnan(truth)
+    model, question = np.meshgrid(rows, test, indexing="ij")
+    covered = (tokens >= found.low) & (tokens <= found.high)
+    error = np.abs(found.tokens - tokens)
+    return Scored(
+        found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float)
+    )
+
+
+def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dict[str, Any]:
+    """The frontier of a pool on the questions of one split, and what the anchors alone would have chosen."""
+    pool = [i for i, model in enumerate(data.models) if data.prices[i] and model not in cfg.not_in_pool]
+    pool = [i for i in pool if not np.isnan(data.correct[i]).any()]
+    names = [data.models[i] for i in pool]
+    questions = [data.problems[i].question for i in test]
+    right = data.correct[pool][:, test]
+    rates = np.array([(data.prices[i].input, data.prices[i].output) for i in pool])  # type: ignore[union-attr]
+    prompt = np.array([len(question) / 4 for question in questions])
+    cost = (prompt * rates[:, :1] + data.tokens[pool][:, test] * rates[:, 1:]) * 1e-6
+    columns = np.arange(len(test))
+    utilities = scope.utilities(questions, names)
+
+    def outcome(alpha: float) -> dict[str, float]:
+        best = utilities(alpha).argmax(axis=0)
+        return {
+            "alpha": alpha,
+            "accuracy": float(right[best, columns].mean()),
+            "cost": float(cost[best, columns].mean()),
+        }
+
+    anchors = [scope.anchors.place.get(problem.id) for problem in data.problems]
+    seen = [i for i, place in enumerate(anchors) if place is not None]
+    single = int(np.argmax(data.correct[pool][:, seen].mean(axis=1)))  # the best one as the anchors know it
+    target = float(data.correct[pool][:, seen].mean(axis=1).max())
+    settings = scope.settings(names)
+    enough = [one for one in settings if one.value >= target] or [max(settings, key=lambda one: one.value)]
+    chosen = min(enough, key=lambda one: one.cost)
+    curve = sweep(outcome, lambda one: one["cost"])
+    frontier = metrics.curve([one["cost"] for one in curve], [one["accuracy"] for one in curve])
+    best = {"accuracy": float(right[single].mean()), "cost": float(cost[single].mean())}
+    reaching = frontier.cost[frontier.accuracy >= best["accuracy"]]
+    cheapest = np.where(right > 0, cost, np.inf).min(axis=0)
+    return {
+        "pool": names,
+        "models": {n: [float(c), float(a)] for n, c, a in zip(names, cost.mean(1), right.mean(1), strict=True)},
+        "curve": curve,
+        "best_single": {"model": names[single], **best},
+        "chosen_on_anchors": outcome(chosen.alpha),
+        "share_of_cost": float(reaching[0] / best["cost"]) if len(reaching) else None,
+        "gap": _widest_gap([one["cost"] for one in curve]),
+        "oracle": {
+            "accuracy": float(right.max(axis=0).mean()),
+            "cost": float(np.where(np.isfinite(cheapest), cheapest, cost.min(axis=0)).mean()),
+        },
+    }  # fmt: skip
+
+
+def _widest_gap(costs: Sequence[float]) -> float:
+    """The widest step between neighbouring costs of a frontier, as a share of its range."""
+    found = np.sort(costs)
+    return float(np.diff(found).max() / (found[-1] - found[0])) if found[-1] > found[0] else 0.0
+
+
+def report(data: Data, found: Sequence[Split], cfg: DictConfig) -> dict[str, Any]:
+    """All numbers of one set, with 95% intervals (bootstrap over questions)."""
+    estimators = {
+        name: {
+            "all": measured([one[name] for one, _ in found], cfg.seed, np.ones(len(data.models), bool)),
+            "contested": measured([one[name] for one, _ in found], cfg.seed, contested(data, cfg)),
+        }
+        for name in found[0][0]
+    }
+    routing = [routed for _, routed in found]
+    for name in estimators:
+        estimators[name]["reliability"] = reliability([one[name] for one, _ in found])
+    return {
+        "questions": len(data.problems), "models": len(data.models),
+        "contested_models": [m for m, in_ in zip(data.models, contested(data, cfg), strict=True) if in_],
+        "estimators": estimators,
+        "routing": {
+            "splits": routing,
+            "share_of_cost": _over_splits([r["share_of_cost"] for r in routing], cfg.seed),
+            "chosen_accuracy_minus_best": _over_splits(
+                [r["chosen_on_anchors"]["accuracy"] - r["best_single"]["accuracy"] for r in routing], cfg.seed
+            ),
+            "chosen_cost_share": _over_splits(
+                [r["chosen_on_anchors"]["cost"] / r["best_single"]["cost"] for r in routing], cfg.seed
+            ),
+            "widest_gap": max(r["gap"] for r in routing),
+        },
+    }  # fmt: skip
+
+
+def contested(data: Data, cfg: DictConfig) -> NDArray[np.bool_]:
+    """Models whose outcome is least foreseeable: right between these shares of the questions."""
+    share = np.nanmean(data.correct, axis=1)
+    return np.asarray((share > cfg.contested[0]) & (share < cfg.contested[1]))
+
+
+def _over_splits(values: Sequence[float | None], seed: int) -> list[float] | None:
+    """[mean, low, high] over splits; None where a split has no value."""
+    if any(value is None for value in values):
+        return None
+    array = np.array(values, dtype=np.float64)
+    return [float(array.mean()), *metrics.interval(array, seed=seed)]
+
+
+Measure = Callable[[Scored, Array], float]
+
+
+def _weighted(values: Callable[[Scored], Array]) -> Measure:
+    return lambda scored, weight: float(np.average(values(scored), weights=weight))
+
+
+MEASURES: Mapping[str, Measure] = {
+    "accuracy": _weighted(lambda s: ((s.p > 0.5) == (s.y > 0.5)).astype(float)),
+    "auc": lambda s, weight: float(roc_auc_score(s.y, s.p, sample_weight=weight)),
+    "brier": _weighted(lambda s: (s.p - s.y) ** 2),
+    "calibration_error": lambda s, weight: _calibration_error(s, weight),
+    "token_mae": _weighted(lambda s: s.error),
+    "interval_coverage": _weighted(lambda s: s.covered),
+}
+
+
+def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> dict[str, list[float]]:
+    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions serves
+    all splits, models and measures."""
+    every = _joined(parts)
+    keep = which[every.model]
+    some = Scored(*(getattr(every, name)[keep] for name in Scored.__dataclass_fields__))
+    count = int(every.question.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), 200).astype(float)
+    out = {}
+    for name, measure in MEASURES.items():
+        value = measure(some, np.ones(len(some.p)))
+        low, high = np.percentile([measure(some, draw[some.question]) for draw in draws], [2.5, 97.5])
+        out[name] = [value, float(low), float(high)]
+    return out
+
+
+def _joined(parts: Sequence[Scored]) -> Scored:
+    return Scored(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__)
+    )
+
+
+def _calibration_error(scored: Scored, weight: Array) -> float:
+    """Mean gap between prediction and outcome over 10 bins of equal width, weighted by their size."""
+    place = np.minimum((scored.p * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, weight * (scored.p - scored.y), minlength=BINS)
+    return float(np.abs(gaps).sum() / weight.sum())
+
+
+def reliability(parts: Sequence[Scored]) -> list[list[float]]:
+    """Per bin that is not empty: [mean prediction, share that was right, number of predictions]."""
+    every = _joined(parts)
+    place = np.minimum((every.p * BINS).astype(int), BINS - 1)
+    return [
+        [float(every.p[place == b].mean()), float(every.y[place == b].mean()), int((place == b).sum())]
+        for b in range(BINS)
+        if (place == b).any()
+    ]
+
+
+def show(name: str, found: Mapping[str, Any]) -> None:
+    table = Table(
+        "estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name
+    )
+    for estimator, told in found["estimators"].items():
+        for which in ("all", "contested"):
+            cells = [_cell(told[which][key]) for key in ("accuracy", "auc", "brier", "calibration_error")]
+            table.add_row(estimator, which, *cells, f"{told[which]['token_mae'][0]:.0f}")
+    console.print(table)
+    routing = found["routing"]
+    for key in ("share_of_cost", "chosen_accuracy_minus_best", "chosen_cost_share"):
+        console.print(f"  {key}: {_cell(routing[key]) if routing[key] else 'not reached in every split'}")
+    console.print(f"  widest gap of the frontier: {routing['widest_gap']:.1%} of its range")
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+def labelled(path: str, question: str, numbers: Sequence[str] = (), lengths: Sequence[str] = (),
+             categories: Sequence[str] = (), only: Mapping[str, Any] | None = None) -> Auxiliary:  # fmt: skip
+    """Labelled questions of a JSON Lines file: the number in a field, ln of the length of a text, a category."""
+    rows = [row for row in read_rows(path) if all(row[k] == v for k, v in (only or {}).items())]
+    kinds = {name: sorted({row[name] for row in rows}) for name in categories}
+
+    def values(row: Mapping[str, Any]) -> Iterator[float]:
+        yield from (_number(row[name]) for name in numbers)
+        yield from (float(np.log(len(row[name]) + 20)) for name in lengths)
+        for name in categories:
+            yield from (float(row[name] == kind) for kind in kinds[name])
+
+    usable = [row for row in rows if all(np.isfinite(list(values(row))))]
+    return Auxiliary([row[question] for row in usable], np.array([list(values(row)) for row in usable]))
+
+
+def _number(value: Any) -> float:
+    digits = "".join(c for c in str(value) if c.isdigit() or c == ".")
+    return float(digits) if digits else float("nan")
+
+
+def pass_rates(path: str, correct: str, question: str | None = None, key: str | None = None,
+               questions: str | None = None) -> Auxiliary:  # fmt: skip
+    """Smoothed logit of how often recorded solutions are right, per question (of another file, joined by a key)."""
+    texts = {row[key]: row["question"] for row in read_rows(questions)} if questions and key else {}
+    outcomes: dict[str, list[float]] = {}
+    for row in read_rows(path):
+        text = texts[row[key]] if key else row[question]
+        outcomes.setdefault(text, []).append(float(row[correct]))
+    rates = [np.log((sum(o) + 0.5) / (len(o) - sum(o) + 0.5)) for o in outcomes.values()]
+    return Auxiliary(list(outcomes), np.array(rates)[:, None])

@@ -1,0 +1,196 @@
+"""Train a language model to estimate others, from their fingerprints (SCOPE, arXiv 2601.22323).
+
+    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn from
+    python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
+    python -m scripts.train_scope scope/base=qwen3_4b       # Qwen3-4B with LoRA, one GPU
+
+Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is 0
+unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are measured
+on questions that no stage has seen. Every stage leaves checkpoints; a run that is killed goes on from the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+
+from scripts import console, guarded
+from scripts.scope_trainers import Datum, reinforce, supervise
+from stepwise import metrics, provenance
+from stepwise.backends import open_backend
+from stepwise.backends.base import Backend, Sampling
+from stepwise.errors import ConfigError
+from stepwise.scope import AnchorSet, FingerprintStore
+from stepwise.scope.embed import open_embedder
+from stepwise.scope.features import Features
+from stepwise.scope.hindsight import Teacher
+from stepwise.scope.known import Known, gather
+from stepwise.scope.prompt import Example, ask, read, write
+from stepwise.store import SqliteStore
+from stepwise.stored import StoredBackend
+
+STAGES = ("few_shot", "sft", "grpo")
+
+
+@hydra.main(version_base=None, config_path="../configs", config_name="train_scope")
+@guarded
+def main(cfg: DictConfig) -> None:
+    output = provenance.writable(cfg.output)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    train, test = cases(cfg, output)
+    console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
+    settings: Any = OmegaConf.to_container(cfg.base, resolve=True)
+    folders = {
+        "few_shot": settings["model"],
+        "sft": str(output / "sft" / "model"),
+        "grpo": str(output / "grpo" / "model"),
+    }
+    found = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
+    supervise(train, settings, output / "sft", seed=cfg.seed)
+    found["sft"] = measure(folders["sft"], test, cfg, output)
+    reinforce(train, settings, folders["sft"], output / "grpo", seed=cfg.seed)
+    found["grpo"] = measure(folders["grpo"], test, cfg, output)
+    summary = {
+        "cases": {"train": len(train), "test": len(test)},
+        "samples": cfg.measure.samples,
+        "stages": {stage: figures(found[stage], test, cfg.seed) for stage in STAGES},
+        "differences": differences(found, test, cfg.seed),
+        **provenance.describe(),
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    for stage in STAGES:
+        console.print(
+            f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items())
+        )
+    for line in summary["differences"]:
+        console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {_shown(line['difference'])}")
+
+
+def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
+    """Prompts with what really happened, for training and for measuring; no question is in both.
+
+    The examples in every prompt are training questions other than the one that it is about.
+    """
+    anchors, store = AnchorSet.load(cfg.anchors), FingerprintStore(cfg.fingerprints)
+    if not len(store):
+        raise ConfigError(f"fingerprints: {cfg.fingerprints} is empty; run `python -m scripts.fingerprint`.")
+    features = Features(open_embedder(cfg.embedder))
+    known = gather(anchors, features.fit(anchors.questions), store, "correct", 0.5)
+    random = np.random.default_rng(cfg.seed)
+    held = random.random(len(anchors)) < cfg.test_share
+    teacher: Teacher = instantiate(cfg.teacher)
+    every = [
+        (row, at) for row in range(len(known.models)) for at in range(len(anchors)) if known.seen[row, at]
+    ]
+    built = [_case(known, row, at, ~held, cfg.k) for row, at in every]
+    rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
+    train, test, told = [], [], iter(rationales)
+    for case, (_, at) in zip(built, every, strict=True):
+        question, model, examples, correct, tokens = case
+        prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples))
+        completion = "" if held[at] else write(next(told), correct, tokens)
+        datum = Datum(prompt, completion, model, correct, tokens)
+        (test if held[at] else train).append(datum)
+    for part in (train, test):
+        random.shuffle(part)  # type: ignore[arg-type]
+    return train, test[: cfg.measure.cases]
+
+
+def _case(
+    known: Known, row: int, at: int, pool: NDArray[np.bool_], k: int
+) -> tuple[str, str, list[Example], bool, int]:
+    usable = np.flatnonzero(pool & known.seen[row])
+    usable = usable[usable != at]
+    near = known.among.similarity[at, usable]
+    best = usable[np.argsort(-near, kind="stable")[:k]]
+    examples = [
+        Example(known.anchors.questions[i], bool(known.value[row, i] >= 0.5), round(known.tokens[row, i]))
+        for i in reversed(best)
+    ]
+    outcome = bool(known.value[row, at] >= 0.5), round(known.tokens[row, at])
+    return known.anchors.questions[at], known.models[row], examples, *outcome
+
+
+Samples = list[list[str]]
+"""Texts that a model wrote, [cases][samples]."""
+
+
+def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) -> Samples:
+    """Answers of one model to all test cases; kept, so that a rerun does not ask again."""
+    backend: Backend = StoredBackend(
+        open_backend(cfg.backend, model, share=1), SqliteStore(output / "completions.db")
+    )
+
+    async def one(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
+        async with gate:
+            sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=cfg.seed + sample)
+            return (await backend.generate(backend.encode(datum.prompt), sampling)).text
+
+    async def every() -> Samples:
+        gate = asyncio.Semaphore(cfg.measure.concurrency)
+        asked = [one(gate, datum, sample) for datum in test for sample in range(cfg.measure.samples)]
+        found = await asyncio.gather(*asked)
+        await backend.close()
+        size = cfg.measure.samples
+        return [found[i : i + size] for i in range(0, len(found), size)]
+
+    for _ in track([0], description=f"measuring {Path(model).parent.name or model}", console=console):
+        return asyncio.run(every())
+    raise AssertionError
+
+
+Array = NDArray[np.float64]
+
+
+def outcomes(samples: Samples, test: Sequence[Datum]) -> Mapping[str, Array]:
+    """Per case: share of samples that parse, share that predict correctness rightly (one that does not parse
+    predicts nothing), whether the majority does, and the length's absolute error (nan if nothing parses)."""
+    parsed, right, majority, error = [], [], [], []
+    for texts, datum in zip(samples, test, strict=True):
+        answers = [answer for text in texts if (answer := read(text)) is not None]
+        agree = sum(answer.correct == datum.correct for answer in answers)
+        parsed.append(len(answers) / len(texts))
+        right.append(agree / len(texts))
+        majority.append(float(2 * agree > len(answers)) if answers else 0.0)
+        lengths = [answer.tokens for answer in answers]
+        error.append(abs(float(np.median(lengths)) - datum.tokens) if lengths else np.nan)
+    found = {"format": parsed, "accuracy": right, "accuracy_of_majority": majority, "token_error": error}
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def figures(samples: Samples, test: Sequence[Datum], seed: int) -> dict[str, Any]:
+    """Means with 95% intervals over cases: [mean, low, high]; None where nothing parses."""
+    found = {}
+    for name, values in outcomes(samples, test).items():
+        values = values[~np.isnan(values)]
+        found[name] = [float(values.mean()), *metrics.interval(values, seed=seed)] if len(values) else None
+    return found
+
+
+def differences(found: Mapping[str, Samples], test: Sequence[Datum], seed: int) -> list[dict[str, Any]]:
+    """Paired differences between stages, in single samples and in the majority."""
+    lines = []
+    for of, to in (("sft", "few_shot"), ("grpo", "few_shot"), ("grpo", "sft")):
+        a, b = outcomes(found[of], test), outcomes(found[to], test)
+        for name in ("accuracy", "accuracy_of_majority"):
+            gap = metrics.paired_difference(a[name], b[name], seed=seed)
+            lines.append({"of": of, "to": to, "in": name, "difference": list(gap)})
+    return lines
+
+
+def _shown(values: Sequence[float] | None) -> str:
+    return "-" if values is None else f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""SCOPE: predict, before a token is generated, what each model of a pool will make of a question.
+
+store = FingerprintStore("fingerprints.db")
+store.add(Fingerprint(model="m", anchor_ids=[...], correct=[...], tokens=[...], price=Price(input=.1, output=.4)))
+scope = Scope(anchors=AnchorSet([Problem(...), ...]), fingerprints=store, embedder="tfidf")
+scope.estimate(question, models=["m", "n"])
+scope.choose(question, models=["m", "n"], alpha=0.7)
+"""
+
+from __future__ import annotations
+
+from stepwise.cost import Price
+from stepwise.scope.anchors import AnchorSet, choose_anchors
+from stepwise.scope.features import Auxiliary
+from stepwise.scope.fingerprint import Fingerprint
+from stepwise.scope.scope import Choice, Scope, Setting
+from stepwise.scope.store import FingerprintStore
+from stepwise.types import Estimate, Problem
+
+__all__ = [
+    "AnchorSet",
+    "Auxiliary",
+    "Choice",
+    "Estimate",
+    "Fingerprint",
+    "FingerprintStore",
+    "Price",
+    "Problem",
+    "Scope",
+    "Setting",
+    "choose_anchors",
+]

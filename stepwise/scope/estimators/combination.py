@@ -1,0 +1,74 @@
+"""Several estimators as one, calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from stepwise.scope.estimators.base import Array, Beliefs, Estimator, Rows, logit, sigmoid, spread
+from stepwise.scope.estimators.difficulty import PooledDifficulty
+from stepwise.scope.estimators.neighbours import Neighbours
+from stepwise.scope.known import Compared, Known
+
+PRIOR = 20.0
+"""Pulls the weights towards equal ones that sum to 1: what that many undecided outcomes would say."""
+
+
+@dataclass
+class Combination:
+    """A logistic regression on the members' logits, fitted on their held-out predictions.
+
+    One set of weights serves all models, so that a new model gets them too (Platt scaling, generalised to
+    several inputs). Lengths are combined by weights in inverse proportion to the squared error of ln(tokens).
+    """
+
+    members: Sequence[Estimator] = field(default_factory=lambda: [PooledDifficulty(), Neighbours()])
+    name: str = "combined"
+
+    def fit(self, known: Known) -> Self:
+        found = [member.fit(known).held_out() for member in self.members]
+        logs = np.log(known.tokens)
+        self._weights = _stack(np.stack([logit(one.value) for one in found], axis=-1), known.value)
+        errors = [np.nanmean((logs - np.log(one.tokens)) ** 2) + 1e-9 for one in found]
+        self._shares = (1 / np.array(errors)) / (1 / np.array(errors)).sum()
+        self._quantiles = spread(logs, self._log_tokens(found))
+        self._held = self._mix(found, np.arange(len(known.models)))
+        return self
+
+    def held_out(self) -> Beliefs:
+        return self._held
+
+    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+        return self._mix([member.predict(questions, models) for member in self.members], models)
+
+    def _log_tokens(self, found: Sequence[Beliefs]) -> Array:
+        return sum(
+            (share * np.log(one.tokens) for share, one in zip(self._shares, found, strict=True)),
+            np.array(0.0),
+        )
+
+    def _mix(self, found: Sequence[Beliefs], rows: Rows) -> Beliefs:
+        logits = np.stack([logit(one.value) for one in found], axis=-1)
+        value = sigmoid(self._weights[0] + logits @ self._weights[1:])
+        logs = self._log_tokens(found)
+        low, high = self._quantiles[rows].T[:, :, None]
+        told = next((one.explanations for one in found if one.explanations is not None), None)
+        return Beliefs(value, np.exp(logs), np.exp(logs + low), np.exp(logs + high), told)
+
+
+def _stack(logits: Array, value: Array) -> Array:
+    """(intercept, weight per member) of a penalised logistic regression of outcomes [m, n] in [0, 1]."""
+    seen = ~np.isnan(value)
+    x, y = logits[seen], value[seen]
+    design = np.column_stack([np.ones(len(x)), x])
+    prior = np.array([0.0, *np.full(x.shape[1], 1 / x.shape[1])])
+    stiffness = PRIOR * np.diag([1.0, *(x**2).mean(axis=0)]) / 4
+    weights = prior.copy()
+    for _ in range(30):
+        p = sigmoid(design @ weights)
+        pull = design.T @ (y - p) - stiffness @ (weights - prior)
+        weights += np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + stiffness, pull)
+    return weights

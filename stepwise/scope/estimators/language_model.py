@@ -1,0 +1,154 @@
+"""A language model as the estimator, in SCOPE's format: the published 4B weights, or any other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from stepwise.backends.base import Backend, Sampling
+from stepwise.errors import ConfigError
+from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.mean import sigmoid_of
+from stepwise.scope.estimators.neighbours import but_oneself
+from stepwise.scope.known import Compared, Known
+from stepwise.scope.prompt import Answer, Example, ask, read
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one or more estimates: samples asked for, samples that could not be read and were dropped, and the
+    tokens that it took."""
+
+    asked: int = 0
+    dropped: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+class LanguageModel:
+    """Reads the nearest anchors with their outcomes, writes an analysis and a prediction (arXiv 2601.22323).
+
+    ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, drawn
+    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot be
+    read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is the
+    analysis of the first sample that agrees with the majority.
+
+    Args:
+        backend: runs the estimator.
+        template: chat template around the prompt, with ``{prompt}``.
+        k: anchors that it is shown (5 in the paper).
+        samples: 8 or more, with temperature 0.6 to 0.7, on the model card.
+        concurrency: answers in flight.
+    """
+
+    name = "language_model"
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        template: str = "{prompt}",
+        k: int = 5,
+        samples: int = 8,
+        temperature: float = 0.7,
+        max_tokens: int = 400,
+        concurrency: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if "{prompt}" not in template:
+            raise ConfigError(f"template must contain {{prompt}}, which {template!r} does not.")
+        if k < 0 or samples < 1 or concurrency < 1:
+            raise ConfigError("k must be at least 0, samples and concurrency at least 1.")
+        self._backend, self._template, self._k, self._samples = backend, template, k, samples
+        self._sampling = Sampling(max_tokens, temperature, seed=seed)
+        self._concurrency = concurrency
+        self._runner: asyncio.Runner | None = None
+        self.counts = Counts()
+
+    def fit(self, known: Known) -> Self:
+        self._known = known
+        logs = np.log(known.tokens)
+        self._value_mean = sigmoid_of(row_mean(known.value, 0.5))
+        self._log_mean = row_mean(logs, float(np.nanmean(logs)))
+        self._quantiles = spread(logs, np.broadcast_to(self._log_mean[:, None], logs.shape))
+        self._held: Beliefs | None = None
+        return self
+
+    def held_out(self) -> Beliefs:
+        """Asks about every anchor of every model, once."""
+        if self._held is None:
+            among, rows = self._known.among, np.arange(len(self._known.models))
+            self._held = self._predict(among.questions, but_oneself(among.similarity), rows)
+        return self._held
+
+    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+        return self._predict(questions.questions, questions.similarity, models)
+
+    def examples(self, similarities: Array, row: int) -> list[Example]:
+        """The nearest anchors that a model has answered, the nearest last; similarities [n]."""
+        known = self._known
+        seen = np.flatnonzero(known.seen[row] & np.isfinite(similarities))
+        best = seen[np.argsort(-similarities[seen], kind="stable")[: self._k]]
+        return [
+            Example(known.anchors.questions[i], bool(known.value[row, i] >= 0.5), round(known.tokens[row, i]))
+            for i in reversed(best)
+        ]
+
+    def _predict(self, questions: Sequence[str], similarities: Array, rows: Rows) -> Beliefs:
+        prompts = [
+            ask(question, self._known.models[row], self.examples(similarities[at], row))
+            for row in rows
+            for at, question in enumerate(questions)
+        ]
+        answers = self._run(self._ask_all(prompts))
+        shape = len(rows), len(questions)
+        value, tokens = np.empty(shape), np.empty(shape)
+        told = [[""] * shape[1] for _ in rows]
+        for flat, found in enumerate(answers):
+            i, j = divmod(flat, shape[1])
+            mean = self._value_mean[rows[i]]
+            value[i, j] = (sum(one.correct for one in found) + mean) / (len(found) + 1)
+            typical = np.exp(self._log_mean[rows[i]])
+            tokens[i, j] = np.median([one.tokens for one in found]) if found else typical
+            majority = value[i, j] >= 0.5
+            told[i][j] = next((one.analysis for one in found if one.correct == majority), "")
+        low, high = np.exp(self._quantiles[rows].T[:, :, None])
+        return Beliefs(sigmoid(np.log(value / (1 - value))), tokens, tokens * low, tokens * high, told)
+
+    async def _ask_all(self, prompts: Sequence[str]) -> list[list[Answer]]:
+        gate = asyncio.Semaphore(self._concurrency)
+
+        async def one(prompt: str, sample: int) -> Answer | None:
+            async with gate:
+                return await self._ask(prompt, sample)
+
+        asked = [one(prompt, sample) for prompt in prompts for sample in range(self._samples)]
+        found = await asyncio.gather(*asked)
+        groups = [found[i : i + self._samples] for i in range(0, len(found), self._samples)]
+        return [[answer for answer in group if answer is not None] for group in groups]
+
+    async def _ask(self, prompt: str, sample: int) -> Answer | None:
+        prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
+        seeded = self._sampling.seed + sample
+        sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
+        written = await self._backend.generate(prefix, sampling)
+        answer = read(written.text)
+        usage = written.usage
+        self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
+        return answer
+
+    def _run(self, work: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+
+        async def wait() -> Any:
+            return await work
+
+        return self._runner.run(wait())

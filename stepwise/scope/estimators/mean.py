@@ -1,0 +1,49 @@
+"""The model's own averages: what every other estimator has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.known import Compared, Known
+
+
+@dataclass
+class ModelMean:
+    """Says of every question that it is like the average anchor."""
+
+    name: str = "mean"
+
+    def fit(self, known: Known) -> Self:
+        logs = np.log(known.tokens)
+        self._value = row_mean(known.value, 0.5)[:, None]
+        self._logs = row_mean(logs, float(np.nanmean(logs)))[:, None]
+        self._quantiles = spread(logs, np.broadcast_to(self._logs, logs.shape))
+        self._anchors = known.value.shape[1]
+        return self
+
+    def held_out(self) -> Beliefs:
+        """As `predict`: one anchor among many does not move a mean."""
+        return self._repeat(self._anchors, np.arange(len(self._value)))
+
+    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+        return self._repeat(len(questions.similarity), models)
+
+    def _repeat(self, count: int, rows: Rows) -> Beliefs:
+        low, high = self._quantiles[rows].T[:, :, None]
+        logs = self._logs[rows]
+        found: list[Array] = [
+            sigmoid_of(self._value[rows]),
+            np.exp(logs),
+            np.exp(logs + low),
+            np.exp(logs + high),
+        ]
+        return Beliefs(*(np.repeat(one, count, axis=1) for one in found))
+
+
+def sigmoid_of(p: Array) -> Array:
+    """A probability within the floor."""
+    return sigmoid(np.log(p / (1 - p)))

@@ -1,0 +1,116 @@
+"""A fingerprint: how one model did on every anchor. It is all that SCOPE needs to know of a model."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stepwise.cost import Price
+from stepwise.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a model did on the anchors that it has answered.
+
+    Attributes:
+        model: its name.
+        anchor_ids: of the answered anchors, each once, in any order.
+        correct: per anchor, 1 if the answer was right, 0 if not; a share in [0, 1] where it was asked
+            several times.
+        tokens: generated tokens per anchor, > 0.
+        price: dollars per million tokens; None if unknown (then it has no cost).
+        prompt_tokens: prompt tokens per anchor, where they were measured.
+        scores: other objectives by name (safety, style, ...), each a number in [0, 1] per anchor.
+        anchors: `AnchorSet.digest` of the set that was answered; "" if unknown.
+        revision: of the weights. ``prompt``, ``sampling``: how it was asked. Empty if unknown.
+        estimated: whether the token counts are estimates, not measured usage.
+
+    Raises:
+        ConfigError: if lengths differ, an anchor occurs twice, or a value is out of its range.
+    """
+
+    model: str
+    anchor_ids: Sequence[str]
+    correct: Sequence[float]
+    tokens: Sequence[float]
+    price: Price | None = None
+    prompt_tokens: Sequence[float] | None = None
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    anchors: str = ""
+    revision: str = ""
+    prompt: str = ""
+    sampling: str = ""
+    estimated: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ConfigError("fingerprint: model must be a name, and is empty.")
+        object.__setattr__(self, "anchor_ids", tuple(map(str, self.anchor_ids)))
+        if not self.anchor_ids:
+            raise ConfigError(f"fingerprint of {self.model!r}: anchor_ids must not be empty.")
+        twice = [name for name, count in Counter(self.anchor_ids).items() if count > 1]
+        if twice:
+            raise ConfigError(f"fingerprint of {self.model!r}: anchor {twice[0]!r} occurs twice.")
+        self._set("correct", self.correct, 0.0, 1.0)
+        self._set("tokens", self.tokens, 1e-9, math.inf)
+        if self.prompt_tokens is not None:
+            self._set("prompt_tokens", self.prompt_tokens, 0.0, math.inf)
+        scores = {name: self._checked(name, values, 0.0, 1.0) for name, values in self.scores.items()}
+        object.__setattr__(self, "scores", scores)
+        _check_price(self.model, self.price)
+
+    def _set(self, name: str, values: Sequence[float], low: float, high: float) -> None:
+        object.__setattr__(self, name, self._checked(name, values, low, high))
+
+    def _checked(self, name: str, values: Sequence[float], low: float, high: float) -> tuple[float, ...]:
+        owner = f"fingerprint of {self.model!r}: {name}"
+        try:
+            numbers = tuple(float(value) for value in values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{owner} must be numbers: {error}.") from error
+        if len(numbers) != len(self.anchor_ids):
+            raise ConfigError(
+                f"{owner} must have one value per anchor: {len(self.anchor_ids)}, not {len(numbers)}."
+            )
+        for anchor, number in zip(self.anchor_ids, numbers, strict=True):
+            if not (low <= number <= high and math.isfinite(number)):
+                wanted = f"in [{low:g}, {high:g}]" if math.isfinite(high) else "finite and positive"
+                raise ConfigError(f"{owner} must be {wanted}, and is {number} for anchor {anchor!r}.")
+        return numbers
+
+    def objective(self, name: str) -> tuple[float, ...]:
+        """Values of an objective: "correct", or one of ``scores``.
+
+        Raises:
+            ConfigError: if the fingerprint has none of that name.
+        """
+        if name == "correct":
+            return tuple(self.correct)
+        if name not in self.scores:
+            known = ", ".join(["correct", *self.scores])
+            raise ConfigError(
+                f"objective {name!r} is unknown to the fingerprint of {self.model!r}, which has {known}."
+            )
+        return tuple(self.scores[name])
+
+    def stale(self, **now: str) -> list[str]:
+        """Which of anchors, revision, prompt and sampling differ from what they are now.
+
+        What is unknown on either side does not count as different.
+        """
+        told = ("anchors", "revision", "prompt", "sampling")
+        return [
+            name
+            for name in told
+            if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))
+        ]
+
+
+def _check_price(model: str, price: Price | None) -> None:
+    for name in ("input", "output", "cached_input"):
+        value = getattr(price, name, None)
+        if value is not None and not (value >= 0.0 and math.isfinite(value)):
+            raise ConfigError(f"fingerprint of {model!r}: price.{name} must be at least 0, not {value}.")

@@ -1,0 +1,64 @@
+"""The text that a language model reads to estimate another, and how its answer is read (arXiv 2601.22323)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TASK = "Task: predict how a language model will do on a question before it answers."
+REQUIREMENTS = (
+    "Requirements: compare the question with the examples, then say if the answer will be correct and how many "
+    "tokens it takes."
+)
+FORMAT = (
+    "Output format:\nAnalysis: [your analysis]\nPredicted Performance: {len: [integer], correct: [yes/no]}"
+)
+BLOCK = re.compile(r"\{\s*len:\s*(\d+)\s*,\s*correct:\s*(yes|no)\s*\}", re.IGNORECASE)
+MARKER = "Predicted Performance:"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An anchor with what the target model did on it."""
+
+    question: str
+    correct: bool
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An estimate as a language model gave it."""
+
+    correct: bool
+    tokens: int
+    analysis: str
+
+
+def performance(correct: bool, tokens: int) -> str:
+    return f"{{len: {tokens}, correct: {'yes' if correct else 'no'}}}"
+
+
+def ask(question: str, model: str, examples: Sequence[Example]) -> str:
+    """The prompt: task, target model, examples, target question, requirements, output format."""
+    shown = [
+        f"Example {i}:\nQuestion: {one.question}\nPerformance: {performance(one.correct, one.tokens)}"
+        for i, one in enumerate(examples, 1)
+    ]
+    target = f"Target question: {question}"
+    return "\n".join([TASK, f"Target model: {model}", *shown, target, REQUIREMENTS, FORMAT, ""])
+
+
+def write(analysis: str, correct: bool, tokens: int) -> str:
+    """An answer in the asked-for format."""
+    return f"Analysis: {analysis}\n{MARKER} {performance(correct, tokens)}"
+
+
+def read(text: str) -> Answer | None:
+    """The *last* ``Predicted Performance`` block; None if there is none, it is malformed, or it says 0 tokens."""
+    before, marker, block = text.rpartition(MARKER)
+    found = BLOCK.match(block.strip()) if marker else None
+    if not found or int(found[1]) == 0:
+        return None
+    return Answer(found[2].lower() == "yes", int(found[1]), before.partition("Analysis:")[2].strip())

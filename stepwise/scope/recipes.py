@@ -1,0 +1,65 @@
+"""Anchors from a dataset's own file, whose fields may have any name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stepwise.errors import ConfigError
+from stepwise.scope.anchors import AnchorSet, choose_anchors
+from stepwise.types import Problem
+from stepwise.verify import extract_answer
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a JSON Lines file, ``.gz`` or not.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    opener = gzip.open if str(path).endswith(".gz") else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"data: {str(path)!r} cannot be read as JSON Lines: {error}") from error
+
+
+def recipe(
+    path: str,
+    n: int = 250,
+    *,
+    question: str = "question",
+    answer: str = "answer",
+    stratum: str | None = None,
+    embedder: str = "tfidf",
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+) -> AnchorSet:
+    r"""Covering anchors of a file, see `choose_anchors`.
+
+    Args:
+        question: name of the field. Likewise ``answer`` (a solution will do: the answer is taken from its
+            ``\boxed{}`` or ``####``) and ``stratum`` (a level or a subject).
+
+    Raises:
+        ConfigError: if the file cannot be read or lacks a field.
+    """
+    rows = read_rows(path)
+    stem = Path(path).name.split(".")[0]
+    try:
+        problems = [
+            Problem(f"{stem}-{i}", row[question], extract_answer(str(row[answer])))
+            for i, row in enumerate(rows)
+        ]
+        strata = [row[stratum] for row in rows] if stratum else None
+    except KeyError as error:
+        raise ConfigError(
+            f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}."
+        ) from error
+    return choose_anchors(
+        problems, n, embedder=embedder, strata=strata, seed=seed, provenance={"file": Path(path).name, **(provenance or {})}
+    )  # fmt: skip

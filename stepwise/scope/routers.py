@@ -1,0 +1,81 @@
+"""SCOPE as a router: one model for the whole chain, or the first step of another router's chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from stepwise.scope.anchors import AnchorSet
+from stepwise.scope.scope import Choice, Scope
+from stepwise.scope.store import FingerprintStore
+from stepwise.types import Decision, Estimate, Look, Router, Trace
+
+
+def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
+    """A `Scope` from files, as configurations name it."""
+    return Scope(anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints), **settings)
+
+
+@dataclass(frozen=True)
+class ScopeRouter:
+    """One model writes the whole chain: the one that SCOPE chooses.
+
+    Args:
+        scope: with fingerprints of all models.
+        models: of the pool.
+        alpha: 0 looks at cost alone, 1 at correctness alone.
+    """
+
+    scope: Scope = field(repr=False)
+    models: tuple[str, ...]
+    alpha: float
+    name: str = "scope"
+    look: Look = "before"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", tuple(self.models))
+
+    @cached_property
+    def _choose(self) -> Callable[[str], Choice]:
+        return lru_cache(maxsize=65536)(lambda question: self.scope.choose(question, self.models, self.alpha))
+
+    def decide(self, trace: Trace) -> Decision:
+        choice = self._choose(trace.problem.question)
+        expected = next(one for one in choice.estimates if one.model == choice.model)
+        return Decision(choice.model, choice.utility, f"expected right {expected.p_correct:.0%}")
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Another router, whose first step is written by the model that SCOPE chooses.
+
+    Where SCOPE names the cheapest model, the router decides as it would have.
+    """
+
+    router: Router
+    seed: ScopeRouter
+    name: str = "seeded"
+
+    @property
+    def look(self) -> Look:
+        return self.router.look
+
+    def decide(self, trace: Trace) -> Decision:
+        if not trace.steps:
+            first = self.seed.decide(trace)
+            if first.model != self.seed.models[0]:
+                return replace(first, reason=f"seeded, {first.reason}")
+        return self.router.decide(trace)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What an engine asks once a question, so that routers can see the estimates in the trace."""
+
+    scope: Scope = field(repr=False)
+    models: tuple[str, ...]
+
+    def __call__(self, question: str) -> tuple[Estimate, ...]:
+        return tuple(self.scope.estimate(question, self.models))

@@ -1,0 +1,252 @@
+"""Know before you run: how well and how expensively each model of a pool will answer a question."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.errors import ConfigError, InfeasibleTarget
+from stepwise.scope.anchors import AnchorSet
+from stepwise.scope.decision import W_BASE, sweep, utility
+from stepwise.scope.embed import Embedder, open_embedder
+from stepwise.scope.estimators import Beliefs, Combination, Estimator, Neighbours
+from stepwise.scope.features import Auxiliary, Features
+from stepwise.scope.known import Compared, Known, gather
+from stepwise.scope.store import FingerprintStore
+from stepwise.types import Estimate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model to take, its utility, and what was expected of every candidate."""
+
+    model: str
+    utility: float
+    estimates: list[Estimate] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of alpha with what it gave on the anchors, each routed as if it was not known."""
+
+    alpha: float
+    value: float
+    cost: float
+
+
+class Scope:
+    """Estimates and chooses, from anchors and fingerprints.
+
+    A fingerprint that is added to the store later is taken up by the next call.
+
+    Args:
+        anchors: the questions that the fingerprints are about.
+        fingerprints: of every model that may be asked for; all of them teach how hard questions are.
+        embedder: "tfidf", a sentence-transformers model, several of them, or one of your own.
+        estimator: neighbours and pooled difficulty, combined and calibrated, unless given.
+        objective: "correct", or the name of a score in [0, 1] that every fingerprint has (safety, say); it
+            takes the place of correctness everywhere.
+        auxiliary: labelled questions from elsewhere that teach the estimator what is hard or long.
+        coverage: the least share of the anchors that a fingerprint must cover.
+        w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
+
+    Raises:
+        ConfigError: if the embedder cannot be loaded, or a value is unusable.
+    """
+
+    def __init__(
+        self,
+        *,
+        anchors: AnchorSet,
+        fingerprints: FingerprintStore,
+        embedder: str | Embedder | Sequence[str | Embedder] = "tfidf",
+        estimator: Estimator | None = None,
+        objective: str = "correct",
+        auxiliary: Sequence[Auxiliary] = (),
+        coverage: float = 0.5,
+        w_base: float = W_BASE,
+    ) -> None:
+        if not 0.0 < coverage <= 1.0:
+            raise ConfigError(f"coverage must lie in (0, 1], not {coverage}.")
+        self.anchors = anchors
+        self.fingerprints = fingerprints
+        self.objective = objective
+        self._estimator = estimator or Combination()
+        self._record = Neighbours()
+        self._coverage, self._w_base = coverage, w_base
+        self._features = Features(open_embedder(embedder), auxiliary)
+        self._encoded = self._features.fit(anchors.questions)
+        self._lock = threading.Lock()
+        self._fitted: tuple[object, Known] | None = None
+
+    @property
+    def known(self) -> Known:
+        """The store's fingerprints on the anchors; estimators are fitted to it when it changes.
+
+        Raises:
+            ConfigError: if the store is empty, or a fingerprint does not fit the anchors.
+        """
+        with self._lock:
+            version = self.fingerprints.version
+            if self._fitted is None or self._fitted[0] != version:
+                if not len(self.fingerprints):
+                    raise ConfigError(
+                        "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
+                    )
+                found = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
+                self._estimator.fit(found)
+                self._record.fit(found)
+                self._fitted = version, found
+            return self._fitted[1]
+
+    def estimate(self, question: str, models: Sequence[str] | None = None) -> list[Estimate]:
+        """What to expect of each model, in the order of ``models`` (by default all in the store).
+
+        ``cost`` is in dollars, or None for a model without a price.
+
+        Raises:
+            ConfigError: if the question is empty, or a model has no usable fingerprint.
+        """
+        known = self.known
+        rows = self._rows(known, models)
+        compared = self._compare(known, [question])
+        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows))
+
+    def choose(self, question: str, models: Sequence[str] | None = None, alpha: float = 0.5) -> Choice:
+        """The model with the largest utility; ``alpha`` in [0, 1] trades cost (0) for value (1).
+
+        Raises:
+            ConfigError: as `estimate`, and if a model has no price or alpha is outside [0, 1].
+        """
+        known = self.known
+        rows = self._rows(known, models, priced=True)
+        compared = self._compare(known, [question])
+        record, found = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
+        scores = self._utility(known, rows, compared, record, found, alpha)[:, 0]
+        best = int(np.argmax(scores))
+        estimates = self._estimates(known, rows, compared, found)
+        return Choice(known.models[rows[best]], float(scores[best]), estimates)
+
+    def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
+        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and scored
+        by what the chosen model really did there.
+
+        Raises:
+            ConfigError: as `choose`.
+        """
+        known = self.known
+        rows = self._rows(known, models, priced=True)
+        record, found = (_rows_of(one.held_out(), rows) for one in (self._record, self._estimator))
+        value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
+        columns = np.arange(len(self.anchors))
+
+        def at(alpha: float) -> Setting:
+            best = self._utility(known, rows, known.among, record, found, alpha).argmax(axis=0)
+            return Setting(
+                alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
+            )
+
+        return sweep(at, lambda setting: setting.cost)
+
+    def alpha_for(self, budget: float, models: Sequence[str] | None = None) -> Setting:
+        """The alpha with the best value on the anchors among those that cost at most ``budget`` a question.
+
+        Raises:
+            ConfigError: as `choose`.
+            InfeasibleTarget: if even the cheapest alpha costs more.
+        """
+        settings = self.settings(models)
+        within = [one for one in settings if one.cost <= budget]
+        if not within:
+            least = min(one.cost for one in settings)
+            raise InfeasibleTarget(
+                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on the "
+                "anchors.",
+                best=least,
+            )
+        return max(within, key=lambda one: (one.value, -one.cost))
+
+    def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
+        """What `estimate` says of many questions at once, as arrays [models, questions].
+
+        Raises:
+            ConfigError: as `estimate`.
+        """
+        known = self.known
+        rows = self._rows(known, models)
+        return self._estimator.predict(self._compare(known, questions), rows)
+
+    def utilities(
+        self, questions: Sequence[str], models: Sequence[str] | None = None
+    ) -> Callable[[float], Array]:
+        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order of
+        ``models``.
+
+        Raises:
+            ConfigError: as `choose`.
+        """
+        known = self.known
+        rows = self._rows(known, models, priced=True)
+        compared = self._compare(known, questions)
+        record, found = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
+        return lambda alpha: self._utility(known, rows, compared, record, found, alpha)
+
+    def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
+        if not all(question.strip() for question in questions):
+            raise ConfigError("question must not be empty.")
+        return known.compare(self._features.encode(questions))
+
+    def _rows(self, known: Known, models: Sequence[str] | None, *, priced: bool = False) -> NDArray[np.intp]:
+        names = known.models if models is None else tuple(models)
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"models must be distinct names, at least one, not {list(names)}.")
+        unknown = [name for name in names if name not in known.models]
+        if unknown:
+            raise ConfigError(
+                f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); run "
+                "`python -m scripts.fingerprint`."
+            )
+        rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
+        unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]
+        if priced and unpriced:
+            raise ConfigError(f"model {unpriced[0]!r} has no price; give its fingerprint one.")
+        return rows
+
+    def _utility(
+        self,
+        known: Known,
+        rows: NDArray[np.intp],
+        compared: Compared,
+        record: Beliefs,
+        found: Beliefs,
+        alpha: float,
+    ) -> Array:
+        costs = (known.cost(one.tokens, compared.questions, rows) for one in (record, found))
+        return utility(record.value, next(costs), found.value, next(costs), alpha, self._w_base)
+
+    def _estimates(
+        self, known: Known, rows: NDArray[np.intp], compared: Compared, found: Beliefs
+    ) -> list[Estimate]:
+        cost = known.cost(found.tokens, compared.questions, rows)[:, 0]
+        told = found.explanations
+        return [
+            Estimate(
+                known.models[row],
+                float(found.value[i, 0]),
+                float(found.tokens[i, 0]),
+                None if known.prices[row] is None else float(cost[i]),
+                (float(found.low[i, 0]), float(found.high[i, 0])),
+                told[i][0] if told else "",
+            )
+            for i, row in enumerate(rows)
+        ]
+
+
+def _rows_of(beliefs: Beliefs, rows: NDArray[np.intp]) -> Beliefs:
+    return Beliefs(beliefs.value[rows], beliefs.tokens[rows], beliefs.low[rows], beliefs.high[rows])

@@ -1,0 +1,53 @@
+"""Training an estimator, small, from fingerprints to the three measured stages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.scope_trainers import Datum
+from scripts.train_scope import differences, figures, outcomes
+from stepwise.scope import AnchorSet, FingerprintStore
+from stepwise.scope.prompt import write
+from tests.stepwise.scope import worlds
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_an_estimator_is_trained_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    anchors = AnchorSet(worlds.problems(30))
+    anchors.save(tmp_path / "anchors.json")
+    store = FingerprintStore(tmp_path / "f.db")
+    store.add(worlds.fingerprint("weak", anchors))
+    store.close()
+    command = [
+        sys.executable, "-m", "scripts.train_scope", f"output={tmp_path}/out", f"anchors={tmp_path}/anchors.json",
+        f"fingerprints={tmp_path}/f.db", "measure.cases=4", "measure.samples=1", "test_share=0.2", "k=1",
+        "base.model=stepwise/assets/nano/small", "base.max_tokens=8", "+base.sft.max_steps=2", "base.sft.save_steps=1",
+        "base.grpo.max_steps=1", "base.grpo.per_device_train_batch_size=4", "base.grpo.num_generations=2",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary["stages"]) == {"few_shot", "sft", "grpo"} and summary["cases"]["test"] == 4
+    state = json.loads((tmp_path / "out" / "sft" / "checkpoint-2" / "trainer_state.json").read_text())
+    assert state["global_step"] == 2
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert again.returncode == 0 and "train_loss" not in again.stdout  # nothing is trained twice
+
+
+def test_what_does_not_parse_predicts_nothing() -> None:
+    test = [Datum("p", "", "m", True, 100), Datum("p", "", "m", False, 100)]
+    samples = [[write("a", True, 90), "nonsense"], ["nonsense", "nonsense"]]
+    found = outcomes(samples, test)
+    assert found["format"].tolist() == [0.5, 0.0] and found["accuracy"].tolist() == [0.5, 0.0]
+    assert found["accuracy_of_majority"].tolist() == [1.0, 0.0] and found["token_error"][0] == 10.0
+    assert figures([["x"], ["x"]], test, 0)["token_error"] is None
+    right = [[write("a", True, 90)], [write("a", False, 90)]]
+    lines = differences({"few_shot": [["x"], ["x"]], "sft": right, "grpo": right}, test, 0)
+    assert lines[0]["difference"][0] == 1.0 and lines[-1]["difference"] == [0.0, 0.0, 0.0]
