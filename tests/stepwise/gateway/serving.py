@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -17,30 +16,22 @@ from fastapi import FastAPI
 from stepwise.engine import Engine
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
-from stepwise.types import Router
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope
+from stepwise.types import Problem, Router
 from tests.worlds import engine
 
 CONFIDENCE = ThresholdRouter(Confidence("min"), 0.5, "confidence")
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What an estimator says of one model."""
-
-    model: str
-    p_correct: float
-    tokens: float
-    cost: float | None
-
-
-class Oracle:
-    """An estimator that knows the adders: the small one adds numbers below 5."""
-
-    def estimate(self, question: str, models: Sequence[str]) -> list[Forecast]:
-        numbers = [int(number) for number in question.split()]
-        easy = sum(number < 5 for number in numbers) / len(numbers)
-        length = 10.0 * len(numbers)
-        return [Forecast(model, easy if model == "small" else 1.0, length, None) for model in models]
+def scope(store: str = ":memory:") -> Scope:
+    """SCOPE that knows the adders: the small one gets half of its sums right, the large one all."""
+    sums = AnchorSet([Problem(f"s{i}", f"{i} {i + 1}", str(2 * i + 1)) for i in range(20)])
+    fingerprints = FingerprintStore(store)
+    for model in ("small", "large"):
+        right = [int(model == "large" or i % 2) for i in range(20)]
+        names = [problem.id for problem in sums.problems]
+        fingerprints.add(Fingerprint(model=model, anchor_ids=names, correct=right, tokens=[40] * 20))
+    return Scope(anchors=sums, fingerprints=fingerprints)
 
 
 def app_of(world: Engine | None = None, router: Router = CONFIDENCE, **options: Any) -> FastAPI:

@@ -16,7 +16,7 @@ from stepwise.errors import BackendError
 from stepwise.gateway import Keys, Limits, Spending, Tenant
 from stepwise.gateway.keys import digest
 from stepwise.gateway.knob import record_of
-from tests.stepwise.gateway.serving import Oracle, app_of, chat, client
+from tests.stepwise.gateway.serving import app_of, chat, client, scope
 from tests.worlds import engine
 
 CHAT = "/v1/chat/completions"
@@ -264,9 +264,10 @@ async def test_two_gateways_in_a_process_do_not_mix() -> None:
 
 
 async def test_an_estimate_before_the_start() -> None:
-    async with client(app_of(estimator=Oracle())) as http:
+    async with client(app_of(estimator=scope())) as http:
         assert (await http.get("/stepwise/server")).json()["estimates"]
-        answer = await http.post("/stepwise/estimate", json={"question": "1 7"})
-        small = {"model": "small", "p_correct": 0.5, "tokens": 20.0, "cost": None}
-        assert answer.json() == {"estimates": [small, {**small, "model": "large", "p_correct": 1.0}]}
+        answer = await http.post("/stepwise/estimate", json={"question": "4 5"})
+        small, large = answer.json()["estimates"]
+        assert (small["model"], large["model"]) == ("small", "large")
+        assert 0.2 < small["p_correct"] < large["p_correct"] <= 1 and small["tokens"] == pytest.approx(40)
     assert (await refused({"question": "1"}, "/stepwise/estimate")).json()["error"]["code"] == "no_estimator"
