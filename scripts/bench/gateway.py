@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from scripts import console
+from scripts.bench import outage
 from scripts.bench.load import Tally, load
 from stepwise import load_dataset, load_pair, load_router
 from stepwise.types import Problem, Step
@@ -28,17 +30,26 @@ WARM_UP = 30.0
 
 
 def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backend: str) -> dict[str, Any]:
-    """All phases; each gateway runs in a process of its own, its clients in this one."""
+    """All phases; each gateway but the last runs in a process of its own, its clients in this one."""
     problems = load_dataset("nano", split="test", limit=n)
-    expected, gaps = _in_process(problems, streams, backend)
     figures: dict[str, Any] = {"backend": backend, "streams": streams, "problems": n}
+
+    def add(phase: str, found: dict[str, Any]) -> None:
+        figures.update(found)
+        console.print(f"{phase}: {found}", soft_wrap=True)
+
+    expected, gaps = _in_process(problems, streams, backend)
     with _gateway(backend) as (url, process):
         asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))  # warm
-        calm = asyncio.run(load(url, problems, expected, model=MODEL, streams=1))
-        tally = asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))
-        figures |= _latency(gaps, tally) | {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)}
-        figures |= asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds))
-        figures |= asyncio.run(_leaving(url, problems, expected, streams))
+        calm = asyncio.run(load(url, problems[:16], expected, model=MODEL, streams=1))
+        add("one stream", {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)})
+        add(
+            "latency",
+            _latency(gaps, asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))),
+        )
+        add("clients that leave", asyncio.run(_leaving(url, problems, expected, streams)))
+        add("soak", asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds)))
+    add("outage", outage.measure(problems))
     return figures
 
 

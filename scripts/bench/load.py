@@ -16,6 +16,10 @@ import aiohttp
 from stepwise.types import Problem
 
 
+class Refused(Exception):
+    """The gateway said that it could not answer, as a status or as a last event."""
+
+
 @dataclass
 class Tally:
     """What the clients saw.
@@ -91,7 +95,7 @@ async def _follow(
     body = {"model": model, "prompt": problem.question, "stream": True}
     async with http.post("/v1/completions", json=body, timeout=aiohttp.ClientTimeout(120)) as answer:
         if answer.status != 200:
-            raise RuntimeError(f"status {answer.status}: {(await answer.text())[:100]}")
+            raise Refused(f"status {answer.status}: {(await answer.text())[:100]}")
         if leave_at == 0:
             tally.left += 1
             return None
@@ -101,7 +105,7 @@ async def _follow(
                 continue
             told = json.loads(line[6:])
             if "error" in told:
-                raise RuntimeError(told["error"]["message"])
+                raise Refused(told["error"]["message"])
             choice = told["choices"][0]
             text += choice["text"]
             if "step" in choice["stepwise"]:
