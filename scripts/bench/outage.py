@@ -46,9 +46,11 @@ class Server:
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", self.path]
         command += ["--served-model-name", "large", "--port", str(self.port), "--host", "127.0.0.1"]
         command += ["--max-model-len", "512", "--enforce-eager", "--dtype", "float32"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         little = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
-        self.process = subprocess.Popen(command, env=little, start_new_session=True, **quiet)
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            command, env=little, start_new_session=True, stdout=nowhere, stderr=nowhere
+        )
         until = time.monotonic() + 180
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > until:
