@@ -71,7 +71,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
     keys = Keys.load(options.keys, options.key_env)
     _refuse_to_expose(options.host, keys, insecure=options.insecure)
-    limits = Limits(options.concurrency, options.queue, options.max_body, options.max_tokens, options.timeout)
+    limits = Limits(
+        concurrency=options.concurrency, queue=options.queue, body=options.max_body,
+        tokens=options.max_tokens, seconds=options.timeout,
+    )  # fmt: skip
     pair = load_pair(options.pair)
     router, online = _router(options, pair)
     estimator = _estimator(options, [model.name for model in pair.select()])

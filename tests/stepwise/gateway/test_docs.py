@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stepwise import load_pair, load_router
+from stepwise.backends.resilient import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.gateway import Spending, create_app
 from stepwise.gateway.knob import record_of
@@ -49,7 +50,7 @@ def test_every_code_that_is_listed_exists() -> None:
 async def test_the_dashboard_shows_what_is_measured() -> None:
     policy = load_router("nano-ppo", budget=0.4)
     world = engine()
-    world.backends["large"].breaker = "open"  # type: ignore[attr-defined]
+    world.backends["large"].breaker = Breaker(failures=3, rest_s=1.0)  # type: ignore[attr-defined]
     spending = Spending(OnlineThreshold(record_of(policy), 0.4))
     async with client(app_of(world, policy, spending=spending)) as http:
         await http.post("/v1/chat/completions", json=chat("1 7"))
