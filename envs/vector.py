@@ -87,7 +87,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
     def exchange(self, actions: Mapping[int, int]) -> list[Arrival]:
         """Act in some slots, and return what has arrived from any since the last call: at least one, if
-        anything is under way."""
+        anything is under way.
+
+        Raises:
+            AlreadyPendingCallError: (Gymnasium's) if a slot has not arrived since the last action there.
+        """
+        for slot in actions:
+            if slot in self._running:
+                raise gymnasium.error.AlreadyPendingCallError(f"slot {slot} is under way.", "exchange")
         return self.task.engine.run(self._exchange(actions))
 
     def action_masks(self) -> NDArray[np.bool_]:

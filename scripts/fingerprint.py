@@ -4,9 +4,9 @@
     python -m scripts.fingerprint pair=mine anchors=gsm8k models=[small]
     python -m scripts.fingerprint anchors.path=my_anchors.json
 
-The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step store,
-so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are as before is
-not asked again. ``stepwise fingerprint list`` shows the result.
+The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step
+store, so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are
+as before is not asked again. ``stepwise fingerprint list`` shows the result.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Train a language model to estimate others, from their fingerprints (SCOPE, arXiv 2601.22323).
 
-    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn from
-    python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
+    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn
+    from python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
     python -m scripts.train_scope scope/base=qwen3_4b       # Qwen3-4B with LoRA, one GPU
 
-Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is 0
-unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are measured
-on questions that no stage has seen. Every stage leaves checkpoints; a run that is killed goes on from the last one.
+Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is
+0 unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are
+measured on questions that no stage has seen. Every stage leaves checkpoints; a run that is killed goes on
+from the last one.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
         (test if held[at] else train).append(datum)
     for part in (train, test):
         random.shuffle(part)  # type: ignore[arg-type]
-    return train, test[: cfg.measure.cases]
+    return train[: cfg.cases], test[: cfg.measure.cases]
 
 
 def _case(

@@ -1,8 +1,8 @@
 """Embeddings of questions: unit vectors whose dot product is their similarity.
 
-``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else is
-the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is small,
-``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
+``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else
+is the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is
+small, ``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 TASK = "Task: predict how a language model will do on a question before it answers."
 REQUIREMENTS = (
-    "Requirements: compare the question with the examples, then say if the answer will be correct and how many "
-    "tokens it takes."
+    "Requirements: compare the question with the examples, then say if the answer will be correct and how "
+    "many tokens it takes."
 )
 FORMAT = (
     "Output format:\nAnalysis: [your analysis]\nPredicted Performance: {len: [integer], correct: [yes/no]}"
@@ -56,7 +56,7 @@ def write(analysis: str, correct: bool, tokens: int) -> str:
 
 
 def read(text: str) -> Answer | None:
-    """The *last* ``Predicted Performance`` block; None if there is none, it is malformed, or it says 0 tokens."""
+    """The *last* ``Predicted Performance`` block; None if there is none or it is malformed."""
     before, marker, block = text.rpartition(MARKER)
     found = BLOCK.match(block.strip()) if marker else None
     if not found or int(found[1]) == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -28,7 +28,7 @@ class ScopeRouter:
         alpha: 0 looks at cost alone, 1 at correctness alone.
     """
 
-    scope: Scope = field(repr=False)
+    scope: Scope
     models: tuple[str, ...]
     alpha: float
     name: str = "scope"
@@ -74,7 +74,7 @@ class Seeded:
 class Prior:
     """What an engine asks once a question, so that routers can see the estimates in the trace."""
 
-    scope: Scope = field(repr=False)
+    scope: Scope
     models: tuple[str, ...]
 
     def __call__(self, question: str) -> tuple[Estimate, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -81,6 +82,8 @@ def test_an_exchange_does_not_wait_for_a_straggler() -> None:
     while len(arrivals) < 8 - len(slow):
         arrivals += env.exchange({})
     assert {arrival.slot for arrival in arrivals} == set(range(8)) - slow
+    with pytest.raises(gymnasium.error.AlreadyPendingCallError, match="is under way"):
+        env.exchange({min(slow): 0})
     world.run(_open(gate))
     late: set[int] = set()
     while len(late) < len(slow):

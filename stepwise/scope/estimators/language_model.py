@@ -36,9 +36,9 @@ class LanguageModel:
     """Reads the nearest anchors with their outcomes, writes an analysis and a prediction (arXiv 2601.22323).
 
     ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, drawn
-    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot be
-    read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is the
-    analysis of the first sample that agrees with the majority.
+    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot
+    be read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is
+    the analysis of the first sample that agrees with the majority.
 
     Args:
         backend: runs the estimator.

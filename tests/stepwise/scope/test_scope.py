@@ -125,7 +125,7 @@ def test_every_estimator_lives_with_holes_and_extremes(estimator: type) -> None:
             price=whole.price,
             correct=[whole.correct[i] for i in half],
             tokens=[whole.tokens[i] for i in half],
-        )  # fmt: skip
+        )
     )
     store.add(replace(whole, model="perfect", correct=[1.0] * 250))
     known = Scope(anchors=anchors(), fingerprints=store, estimator=estimator())
