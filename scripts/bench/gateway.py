@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from scripts import console
+from scripts.bench import outage
 from scripts.bench.load import Tally, load
 from stepwise import load_dataset, load_pair, load_router
 from stepwise.types import Problem, Step
@@ -28,17 +30,26 @@ WARM_UP = 30.0
 
 
 def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backend: str) -> dict[str, Any]:
-    """All phases; each gateway runs in a process of its own, its clients in this one."""
+    """All phases; each gateway but the last runs in a process of its own, its clients in this one."""
     problems = load_dataset("nano", split="test", limit=n)
-    expected, gaps = _in_process(problems, streams, backend)
     figures: dict[str, Any] = {"backend": backend, "streams": streams, "problems": n}
+
+    def add(phase: str, found: dict[str, Any]) -> None:
+        figures.update(found)
+        console.print(f"{phase}: {found}", soft_wrap=True)
+
+    expected, gaps = _in_process(problems, streams, backend)
     with _gateway(backend) as (url, process):
         asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))  # warm
-        calm = asyncio.run(load(url, problems, expected, model=MODEL, streams=1))
-        tally = asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))
-        figures |= _latency(gaps, tally) | {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)}
-        figures |= asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds))
-        figures |= asyncio.run(_leaving(url, problems, expected, streams))
+        calm = asyncio.run(load(url, problems[:16], expected, model=MODEL, streams=1))
+        add("one stream", {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)})
+        add(
+            "latency",
+            _latency(gaps, asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))),
+        )
+        add("clients that leave", asyncio.run(_leaving(url, problems, expected, streams)))
+        add("soak", asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds)))
+    add("outage", outage.measure(problems))
     return figures
 
 
@@ -47,7 +58,8 @@ def _in_process(
 ) -> tuple[dict[str, str], list[float]]:
     """Texts by problem, and seconds between the steps of a chain, without the gateway."""
     engine = load_pair("nano").engine(backend=backend)
-    router, texts, gaps = load_router("nano-ppo", threshold=THRESHOLD), {}, []
+    router, texts = load_router("nano-ppo", threshold=THRESHOLD), dict[str, str]()
+    gaps: list[float] = []
 
     async def solve(timed: bool) -> None:
         waiting = iter(problems)
@@ -88,16 +100,15 @@ async def _soak(
     url: str, pid: int, problems: Sequence[Problem], expected: dict[str, str], streams: int, seconds: float
 ) -> dict[str, Any]:
     """Many streams for minutes: nothing lost, nothing mixed up, memory flat."""
-    begun, memory = time.monotonic(), []
-
-    async def watch() -> None:
-        while True:
-            memory.append((time.monotonic() - begun, _resident(pid)))
-            await asyncio.sleep(1.0)
-
-    watching = asyncio.create_task(watch())
-    tally = await load(url, problems, expected, model=MODEL, streams=streams, seconds=seconds)
-    watching.cancel()
+    begun, memory, stopped = time.monotonic(), [], asyncio.Event()
+    loading = asyncio.create_task(
+        load(url, problems, expected, model=MODEL, streams=streams, stopped=stopped)
+    )
+    while time.monotonic() - begun < seconds:
+        memory.append((time.monotonic() - begun, _resident(pid)))
+        await asyncio.sleep(1.0)
+    stopped.set()
+    tally = await loading
     warm = next((mib for at, mib in memory if at >= min(WARM_UP, seconds / 4)), memory[-1][1])
     return {
         "soak_streams": streams,

@@ -77,6 +77,8 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
         (["--key-env", "NOT_SET_AT_ALL"], "NOT_SET_AT_ALL must hold a key"),
         (["--budget", "0.01"], "budget 0.01 cannot be promised"),
         (["--router", "oracle"], "router must be one of nano-ppo"),
+        (["--anchors", "anchors.json"], "anchors and fingerprints: the estimate before the start needs both"),
+        (["--anchors", "anchors.json", "--fingerprints", "f.db"], "anchors.json"),
         (["--pair", "mega"], "pair must be one of nano"),
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
