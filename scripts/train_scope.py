@@ -95,7 +95,9 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     ]
     built = [_case(known, row, at, ~held, cfg.k) for row, at in every]
     rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
-    train, test, told = [], [], iter(rationales)
+    train: list[Datum] = []
+    test: list[Datum] = []
+    told = iter(rationales)
     for case, (_, at) in zip(built, every, strict=True):
         question, model, examples, correct, tokens = case
         prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples))
@@ -103,7 +105,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
         datum = Datum(prompt, completion, model, correct, tokens)
         (test if held[at] else train).append(datum)
     for part in (train, test):
-        random.shuffle(part)  # type: ignore[arg-type]
+        random.shuffle(part)
     return train[: cfg.cases], test[: cfg.measure.cases]
 
 

@@ -85,7 +85,7 @@ def observe(trace: Trace, small: str, large: str, features: Sequence[str] = FEAT
     signals = draft.signals if draft else None
     accepted = [step.signals.min_logprob for step in steps if step.model == small]
     written = sum(len(step.token_ids) for step in steps)
-    values = (
+    values: tuple[float, ...] = (
         math.exp(signals.min_logprob) if signals else 0.0,
         signals.min_logprob / 5 if signals else 0.0,
         signals.mean_logprob if signals else 0.0,

@@ -32,7 +32,9 @@ def scope() -> Scope:
     for model, cost in (("small", 1.0), ("large", 20.0)):
         right = [float(model == "large" or max(map(int, text.split())) < 5) for text in SUMS]
         price = Price(cost, cost)
-        store.add(Fingerprint(model=model, anchor_ids=SUMS, correct=right, tokens=[40] * len(SUMS), price=price))
+        store.add(
+            Fingerprint(model=model, anchor_ids=SUMS, correct=right, tokens=[40] * len(SUMS), price=price)
+        )
     return Scope(anchors=anchors, fingerprints=store)
 
 
@@ -52,7 +54,7 @@ def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
 
 
 def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) -> None:
-    """The estimate waits for the draft's generation to have begun, which a serial engine would never reach."""
+    """The estimate waits for the draft to have begun, which a serial engine would never reach."""
     begun = threading.Event()
     asked: list[str] = []
     engine = worlds.engine(hard=5)
@@ -80,7 +82,9 @@ def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) ->
 
 def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
     trace = Trace(Problem("p", "q"))
-    known = replace(trace, estimates=(Estimate("small", 0.3, 128.0, None), Estimate("large", 0.9, 99.0, None)))
+    known = replace(
+        trace, estimates=(Estimate("small", 0.3, 128.0, None), Estimate("large", 0.9, 99.0, None))
+    )
     assert len(observe(trace, *POOL)) == len(FEATURES) and len(observe(known, *POOL)) == len(FEATURES)
     assert observe(known, *POOL, KNOWN)[-3:].tolist() == pytest.approx([0.3, 0.9, 0.25])
     with pytest.raises(StepwiseError, match="the trace has none; set engine.prior"):
