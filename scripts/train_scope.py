@@ -1,8 +1,9 @@
 """Train a language model to estimate others, from their fingerprints (SCOPE, arXiv 2601.22323).
 
-    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn
-    from python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
-    python -m scripts.train_scope scope/base=qwen3_4b       # Qwen3-4B with LoRA, one GPU
+    python -m scripts.fingerprint anchors=nano_training output=outputs/scope_anchors \\
+        models=[small,middle] fingerprints=outputs/scope_anchors/fingerprints.db
+    python -m scripts.train_scope                               # a nano-sized estimator, on the CPU
+    python -m scripts.train_scope scope/base@base=qwen3_4b      # Qwen3-4B with LoRA, one GPU
 
 Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is
 0 unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are
