@@ -5,6 +5,7 @@ Both forms of the environment, single and batched, are made of this.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,12 @@ MAX_PRICE = 10.0
 
 def price_feature(price: float) -> float:
     """The price of cost as an observation in [0, 1]: ln(1 + 10 price) / ln(1 + 10 MAX_PRICE)."""
-    return float(np.log1p(10 * price) / np.log1p(10 * MAX_PRICE))
+    return math.log1p(10 * price) / math.log1p(10 * MAX_PRICE)
+
+
+def observation(node: Node, price: float) -> Observation:
+    """What the agent sees of a chain at a price: the view's features, who can go on, and the price."""
+    return np.concatenate((node.features, node.open, [price_feature(price)]), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,6 @@ class Episode:
     def __init__(self, tree: Tree, problem: Problem, *, price: float, cost_scale: float) -> None:
         self._tree = tree
         self._price = price
-        self._price_feature = np.float32(price_feature(price))
         self._scale = cost_scale
         self._problem = problem
         self._node: Node | None = None
@@ -55,6 +60,11 @@ class Episode:
     @property
     def trace(self) -> Trace:
         return self._node.trace if self._node else Trace(self._problem)
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Which actions make sense [models]; see `Node`."""
+        return self._node.open if self._node else np.ones(len(self._tree.engine.models), bool)
 
     async def begin(self) -> Observation:
         """Look for the first time. If a model fails here, the first action ends the episode."""
@@ -89,4 +99,4 @@ class Episode:
         return Transition(self._observe(node), reward, stop not in (None, "error"), stop == "error", info)
 
     def _observe(self, node: Node) -> Observation:
-        return np.append(node.features, self._price_feature)
+        return observation(node, self._price)

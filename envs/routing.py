@@ -10,6 +10,7 @@ from typing import Any, get_args
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from envs.episode import MAX_PRICE, Episode, Observation
 from envs.tree import EVERYTHING, Tree, View
@@ -58,8 +59,9 @@ class Task:
 
     @property
     def observation_space(self) -> spaces.Box:
-        low, high = np.append(self.view.low, np.float32(0.0)), np.append(self.view.high, np.float32(1.0))
-        return spaces.Box(low, high, dtype=np.float32)
+        rest = len(self.engine.models) + 1
+        low, high = np.append(self.view.low, np.zeros(rest)), np.append(self.view.high, np.ones(rest))
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     @property
     def action_space(self) -> spaces.Discrete[Any]:
@@ -92,10 +94,14 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ``look="after_draft"`` action 0 accepts the draft of the cheapest model; any other action
     discards it, at its cost, and lets that model write the step.
 
+    An action makes no sense where the chain has filled that model's context: taking it ends the chain.
+    ``action_masks()`` and ``info["action_mask"]`` say which do (the form that sb3-contrib reads). Every other
+    action does: all models of the pool are loaded, and a chain that hits a limit has ended.
+
     ## Observation space
-    ``Box`` of 15 float32: the fourteen numbers of `stepwise.features` (signals of the draft,
-    position, lengths, what was spent on reading, doubts so far) and the price of cost, as
-    ``ln(1 + 10 price) / ln(101)``.
+    ``Box`` of float32: the features of the view (by default the fourteen numbers of
+    `stepwise.features`: signals of the draft, position, lengths, what was spent on reading, doubts
+    so far), the action mask, one number a model, and the price of cost, as ``ln(1 + 10 price) / ln(101)``.
 
     ## Reward
     ``-price * cost`` at every step, where cost is everything that the models computed since the
@@ -141,13 +147,21 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         self._episode = self.task.episode(self.np_random, options)
-        return self.task.engine.run(self._episode.begin()), {}
+        first = self.task.engine.run(self._episode.begin())
+        return first, {"action_mask": self.action_masks()}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("call reset() before step().")
         result = self.task.engine.run(self._episode.act(int(action)))
-        return result.observation, result.reward, result.terminated, result.truncated, result.info
+        info = result.info | {"action_mask": self.action_masks()}
+        return result.observation, result.reward, result.terminated, result.truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions make sense [models]."""
+        if self._episode is None:
+            raise gymnasium.error.ResetNeeded("call reset() before action_masks().")
+        return self._episode.open.copy()
 
     def render(self) -> str:
         """The chain so far, one line per step with the model that wrote it."""

@@ -7,7 +7,7 @@ completions on disk; the tree saves looking them up and reading features off the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stepwise.engine import Engine, failed
 from stepwise.errors import BackendError
-from stepwise.features import FEATURES, KNOWN, bounds, observe
+from stepwise.features import FEATURES, bounds, expand, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
@@ -41,18 +41,30 @@ class View:
     cost: Callable[[Trace, str], float]
 
 
-EVERYTHING = View(FEATURES, *bounds(FEATURES), observe, lambda trace, large: trace.cost)
-"""The signals and the position of `stepwise.features`, and everything that was computed."""
-SEEDED = View(KNOWN, *bounds(KNOWN), partial(observe, features=KNOWN), lambda trace, large: trace.cost)
-"""The same, and what SCOPE expected before the start; the engine needs a ``prior``."""
+def view(features: Iterable[str] = FEATURES) -> View:
+    """Features and groups of `stepwise.features`, and everything that was computed as the cost.
+
+    Raises:
+        ConfigError: if a feature is unknown.
+    """
+    names = expand(features)
+    return View(names, *bounds(names), partial(observe, features=names), lambda trace, large: trace.cost)
+
+
+EVERYTHING = view()
+"""The signals and the position, which need no one but the pair."""
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A chain with what the agent sees of it, and the chains one step longer by who writes the step."""
+    """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
+
+    ``open`` [models] says who can: a model whose context the chain has filled cannot.
+    """
 
     trace: Trace
     features: NDArray[np.float32]
+    open: NDArray[np.bool_]
     cost: float
     correct: bool
     children: dict[int, Node] = field(default_factory=dict)
@@ -72,6 +84,8 @@ class Tree:
         self, engine: Engine, look: Look, view: View = EVERYTHING, max_nodes: int = MAX_NODES
     ) -> None:
         self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
+        self._contexts = np.array([engine.backends[model].context for model in engine.models])
+        self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -120,4 +134,15 @@ class Tree:
         self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
         view = self._view
-        return Node(trace, view.observe(trace, small, large), view.cost(trace, large), trace.correct)
+        seen, cost = view.observe(trace, small, large), view.cost(trace, large)
+        return Node(trace, seen, self._open(trace), cost, trace.correct)
+
+    def _open(self, trace: Trace) -> NDArray[np.bool_]:
+        """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
+        nobody has, or the chain has ended: then no choice matters."""
+        size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
+        if size < self._least or trace.stop is not None:
+            return self._all
+        found = self._contexts > size
+        found[0] |= trace.draft is not None  # it has written already
+        return found if found.any() else self._all

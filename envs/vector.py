@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -17,24 +18,29 @@ from envs.tree import EVERYTHING, View
 from stepwise.engine import Engine
 from stepwise.types import Look, Problem
 
-Arrival = tuple[Transition, Observation]
-"""A transition of a slot, and the observation that the agent acts on next: the same one, or the first of
-the next episode."""
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
+class Arrival(NamedTuple):
+    """A transition of a slot, and the observation that the agent acts on next there: the same one, or the
+    first of the next episode."""
+
+    slot: int
+    result: Transition
+    observation: Observation
+
+
 class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
-    """``num_envs`` episodes of `RoutingEnv`, stepped together.
+    """``num_envs`` episodes of `RoutingEnv`, each in a slot of its own.
 
-    ``step`` issues every episode's generation before it waits for any, so that the backend batches
-    them. An episode that ends is followed by the next one within the same step (Gymnasium's
-    ``SAME_STEP``): its last observation and info are in ``infos["final_obs"]`` and
-    ``infos["final_info"]``, lists with None for the episodes that go on.
+    ``step`` is Gymnasium's: it issues every episode's generation before it waits, then waits for all.
+    ``exchange`` waits for the first alone: whoever acts in each slot as soon as it has arrived never leaves
+    the backend waiting for the slowest generation of a batch. What a slot goes through does not depend
+    on the others, so both forms are reproducible.
 
-    With ``patience`` (seconds), a step waits for a straggler only that much longer than for the
-    rest: its slot repeats its observation with reward 0 and ``infos["pending"]`` is true there;
-    the action sent to a pending slot is ignored. Without it every step waits for all, and a seeded
-    run is reproducible.
+    An episode that ends is followed by the next one within the same step (Gymnasium's ``SAME_STEP``): its
+    last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, lists with None
+    for the episodes that go on. ``infos["action_mask"]`` is that of `RoutingEnv`, [num_envs, models].
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
@@ -47,34 +53,75 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         look: Look = "after_draft",
         price: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
-        patience: float | None = None,
         view: View = EVERYTHING,
     ) -> None:
         self.task = Task(engine, problems, look, price, cost_scale, view)
         self.num_envs = num_envs
-        self.patience = patience
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.episodes: list[Episode] = []
         self._randoms: list[np.random.Generator] = []
-        self._observations = np.zeros((num_envs, *self.task.observation_space.shape), np.float32)
-        self._done: dict[int, Arrival] = {}
         self._running: dict[int, asyncio.Task[Arrival]] = {}
+        self._news = asyncio.Event()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        return self.task.engine.run(self._reset(options)), {}
+        first = self.task.engine.run(self._reset(options))
+        return first, {"action_mask": self.action_masks()}
 
     def step(self, actions: Any) -> Batch:
-        return self.task.engine.run(self._step(np.asarray(actions)))
+        return self._batch(self.act(actions))
+
+    def act(self, actions: Any) -> list[Arrival]:
+        """`step` as a list: one arrival a slot, in the order of the slots."""
+        if not self.episodes:
+            raise gymnasium.error.ResetNeeded("call reset() before step().")
+        arrivals = self.exchange(dict(enumerate(np.asarray(actions).tolist())))
+        while len(arrivals) < self.num_envs:
+            arrivals += self.exchange({})
+        return sorted(arrivals, key=lambda arrival: arrival.slot)
+
+    def exchange(self, actions: Mapping[int, int]) -> list[Arrival]:
+        """Act in some slots, and return what has arrived from any since the last call: at least one, if
+        anything is under way.
+
+        Raises:
+            AlreadyPendingCallError: (Gymnasium's) if a slot has not arrived since the last action there.
+        """
+        for slot in actions:
+            if slot in self._running:
+                raise gymnasium.error.AlreadyPendingCallError(f"slot {slot} is under way.", "exchange")
+        return self.task.engine.run(self._exchange(actions))
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions make sense in each slot [num_envs, models]; see `RoutingEnv`."""
+        return np.stack([episode.open for episode in self.episodes])
 
     def close(self, **kwargs: Any) -> None:
         self.task.engine.run(self._cancel())
         super().close(**kwargs)
+
+    def _batch(self, arrivals: Sequence[Arrival]) -> Batch:
+        """One arrival a slot, in the order of the slots, in Gymnasium's form."""
+        results = [arrival.result for arrival in arrivals]
+        ended = [result.terminated or result.truncated for result in results]
+        final = list(zip(results, ended, strict=True))
+        info = {
+            "final_obs": [result.observation if end else None for result, end in final],
+            "final_info": [result.info if end else None for result, end in final],
+            "action_mask": self.action_masks(),
+        }
+        return (
+            np.stack([arrival.observation for arrival in arrivals]),
+            np.array([result.reward for result in results]),
+            np.array([result.terminated for result in results]),
+            np.array([result.truncated for result in results]),
+            info,
+        )
 
     # On the engine's event loop
 
@@ -82,69 +129,50 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         await self._cancel()
         self._randoms = self.np_random.spawn(self.num_envs)
         self.episodes = [self.task.episode(random, options) for random in self._randoms]
-        first = await asyncio.gather(*(episode.begin() for episode in self.episodes))
-        self._observations[:] = first
-        return self._observations.copy()
+        return np.stack(await asyncio.gather(*(episode.begin() for episode in self.episodes)))
 
-    async def _step(self, actions: NDArray[np.int64]) -> Batch:
-        for slot in range(self.num_envs):
-            if slot not in self._running:
-                self._start(slot, int(actions[slot]))
-        await self._wait()
-        rewards = np.zeros(self.num_envs)
-        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        pending = np.ones(self.num_envs, bool)
-        info: dict[str, Any] = {"final_obs": [None] * self.num_envs, "final_info": [None] * self.num_envs}
-        for slot, (result, observation) in self._done.items():
-            self._observations[slot] = observation
-            pending[slot] = False
-            rewards[slot] = result.reward
-            terminated[slot], truncated[slot] = result.terminated, result.truncated
-            if result.terminated or result.truncated:
-                info["final_obs"][slot], info["final_info"][slot] = result.observation, result.info
-        self._done.clear()
-        return self._observations.copy(), rewards, terminated, truncated, info | {"pending": pending}
+    async def _exchange(self, actions: Mapping[int, int]) -> list[Arrival]:
+        known = [self._start(slot, action) for slot, action in actions.items()]
+        arrivals = [arrival for arrival in known if arrival]
+        while True:
+            self._news.clear()
+            done = [slot for slot, task in self._running.items() if task.done()]
+            arrivals += [self._running.pop(slot).result() for slot in done]
+            if arrivals or not self._running:
+                return arrivals
+            await self._news.wait()
 
-    def _start(self, slot: int, action: int) -> None:
-        """Take a slot's transition at once if the tree has it; else as a task."""
+    def _start(self, slot: int, action: int) -> Arrival | None:
+        """A slot's transition at once if the tree has it; else None, and it is under way as a task."""
         result = self.episodes[slot].recall_act(action)
         if result is None:
-            self._running[slot] = asyncio.create_task(self._act(slot, action))
-        elif not (result.terminated or result.truncated):
-            self._done[slot] = result, result.observation
-        else:
-            self.episodes[slot] = self.task.episode(self._randoms[slot])
-            first = self.episodes[slot].recall_begin()
-            if first is None:
-                self._running[slot] = asyncio.create_task(self._begin(slot, result))
-            else:
-                self._done[slot] = result, first
+            return self._run(slot, self._act(slot, action))
+        if not (result.terminated or result.truncated):
+            return Arrival(slot, result, result.observation)
+        self.episodes[slot] = self.task.episode(self._randoms[slot])
+        first = self.episodes[slot].recall_begin()
+        if first is None:
+            return self._run(slot, self._begin(slot, result))
+        return Arrival(slot, result, first)
+
+    def _run(self, slot: int, work: Coroutine[Any, Any, Arrival]) -> Arrival | None:
+        """Work that takes its time; there is nothing to return yet."""
+        self._running[slot] = asyncio.create_task(work)
+        self._running[slot].add_done_callback(lambda _: self._news.set())
+        return None
 
     async def _act(self, slot: int, action: int) -> Arrival:
         result = await self.episodes[slot].act(action)
         if not (result.terminated or result.truncated):
-            return result, result.observation
+            return Arrival(slot, result, result.observation)
         self.episodes[slot] = self.task.episode(self._randoms[slot])
         return await self._begin(slot, result)
 
     async def _begin(self, slot: int, last: Transition) -> Arrival:
-        return last, await self.episodes[slot].begin()
-
-    async def _wait(self) -> None:
-        """Wait for all generations, or for all but the stragglers; what has arrived is in ``_done``."""
-        tasks = set(self._running.values())
-        if tasks and self.patience is None:
-            await asyncio.wait(tasks)
-        elif tasks:
-            if not self._done:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(tasks, timeout=self.patience)
-        for slot in [slot for slot, task in self._running.items() if task.done()]:
-            self._done[slot] = self._running.pop(slot).result()
+        return Arrival(slot, last, await self.episodes[slot].begin())
 
     async def _cancel(self) -> None:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
-        self._done.clear()

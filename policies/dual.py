@@ -6,20 +6,25 @@ PPO maximises ``correct - price * cost``; after every rollout the price moves wi
 excess over the budget, in steps that decay as in the online conformal update (arXiv 2402.01139).
 The policy chooses the large model where its score ``gain / cost`` reaches the price, so the
 multiplier and the decision threshold are one number, and this is their joint update.
+
+While it learns, a policy samples its actions and its weights move; it is served with its best weights and its
+likeliest actions. `settle` finds the price at which that policy spends the budget.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.episode import MAX_PRICE
+from envs.routing import Task
 from envs.vector import RoutingVectorEnv
+from policies.validation import Act, outcomes
 from stepwise.errors import ConfigError
 
 LEAST_PRICE = 1e-3
+SETTLING = 12  # halvings of the range of ln(price): to a quarter of a percent
 
 
 class DualAscent(BaseCallback):
@@ -61,7 +66,8 @@ class DualAscent(BaseCallback):
     def _on_rollout_end(self) -> None:
         if not self._costs:
             return
-        excess = float(np.mean(self._costs)) / self._budget - 1.0
+        mean = math.fsum(self._costs) / len(self._costs)  # exact, so the order of arrival does not matter
+        excess = mean / self._budget - 1.0
         count = int(self.model.dual["count"]) + 1  # type: ignore[attr-defined]
         price = self.price * math.exp(self._rate * count**-self._decay * excess)
         price = min(max(price, LEAST_PRICE), MAX_PRICE)
@@ -69,3 +75,20 @@ class DualAscent(BaseCallback):
         self._env.task.price = price
         self.logger.record("episodes/price", price)
         self._costs.clear()
+
+
+def settle(task: Task, act: Act, budget: float) -> float:
+    """The price at which a policy that acts so spends ``budget`` per problem, by bisection.
+
+    Args:
+        task: its problems, and what one unit of cost is.
+        act: the policy as it is served.
+        budget: mean cost per problem in units of large-only.
+    """
+    low, high = math.log(LEAST_PRICE), math.log(MAX_PRICE)
+    for _ in range(SETTLING):
+        middle = (low + high) / 2
+        _, cost = task.engine.run(outcomes(task.tree, task.problems, [math.exp(middle)], act))
+        dear = float(cost.mean()) / task.cost_scale > budget
+        low, high = (middle, high) if dear else (low, middle)
+    return math.exp(high)

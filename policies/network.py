@@ -4,7 +4,7 @@ For every model beyond the cheapest the actor predicts a gain ``g`` (in units of
 cost ``c > 0`` (in units of large-only cost), from the trace alone. At a price ``p`` of cost the
 logit of that model is ``k (g - p c)``, against 0 for the cheapest. One network therefore covers
 the whole frontier, and ``g / c``, the price at which it is indifferent, is a score that needs no
-price: serving thresholds it.
+price: serving thresholds it. Actions that the observation's mask rules out are never taken.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from torch import nn
 
 from envs.episode import MAX_PRICE
 
+MASKED = -1e8
+"""The logit of an action that makes no sense; finite, so that its entropy is 0 and not undefined."""
+
 
 def price_of(feature: torch.Tensor) -> torch.Tensor:
     """Undo `envs.episode.price_feature`."""
@@ -28,7 +31,7 @@ class GainCost(nn.Module):
     """Actor and critic bodies in the shape that SB3 asks of an ``mlp_extractor``.
 
     Args:
-        features: length of the observation, the price last.
+        features: length of the observation: what the trace says, the action mask, and the price.
         models: number of actions.
         width: of the two hidden layers.
     """
@@ -36,9 +39,8 @@ class GainCost(nn.Module):
     def __init__(self, features: int, models: int, width: int) -> None:
         super().__init__()
         self.latent_dim_pi, self.latent_dim_vf = models, width
-        self.trunk = nn.Sequential(
-            nn.Linear(features - 1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()
-        )
+        self.seen = features - models - 1
+        self.trunk = nn.Sequential(nn.Linear(self.seen, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
         self.gain = nn.Linear(width, models - 1)
         self.cost = nn.Linear(width, models - 1)
         self.sharpness = nn.Parameter(torch.tensor(1.6))
@@ -49,11 +51,12 @@ class GainCost(nn.Module):
 
     def forward_actor(self, observation: torch.Tensor) -> torch.Tensor:
         """Logits [batch, models]."""
-        hidden = self.trunk(observation[:, :-1])
+        hidden = self.trunk(observation[:, : self.seen])
         cost = nn.functional.softplus(self.cost(hidden))
         surplus = self.gain(hidden) - price_of(observation[:, -1:]) * cost
         logits = self.sharpness.exp() * surplus
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+        logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+        return logits.masked_fill(observation[:, self.seen : -1] == 0.0, MASKED)
 
     def forward_critic(self, observation: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self.critic(observation)

@@ -1,8 +1,7 @@
 """The batched environment as Stable-Baselines3 wants it.
 
-Gymnasium's ``SAME_STEP`` reset carries the last observation in ``infos["final_obs"]``; SB3 reads
-``terminal_observation`` and ``TimeLimit.truncated`` from one dict per environment. This is the
-only place where one becomes the other.
+SB3 reads ``terminal_observation`` and ``TimeLimit.truncated`` from one dict per environment, where Gymnasium
+has ``infos["final_obs"]`` and two flags. This is the only place that knows.
 """
 
 from __future__ import annotations
@@ -14,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from envs.episode import Transition
 from envs.vector import RoutingVectorEnv
+
+
+def told(result: Transition) -> dict[str, Any]:
+    """What SB3 and its callbacks want to know of a transition."""
+    info: dict[str, Any] = {"TimeLimit.truncated": result.truncated}
+    if result.terminated or result.truncated:
+        info["terminal_observation"] = result.observation
+        info |= {name: result.info[name] for name in ("correct", "total_cost")}
+    return info
 
 
 class SB3Routing(VecEnv):
@@ -35,17 +44,11 @@ class SB3Routing(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> Any:
-        observations, rewards, terminated, truncated, info = self.env.step(self._actions)
-        done = terminated | truncated
-        infos: list[dict[str, Any]] = []
-        for slot in range(self.num_envs):
-            one: dict[str, Any] = {"TimeLimit.truncated": bool(truncated[slot] and not terminated[slot])}
-            if done[slot]:
-                final = info["final_info"][slot]
-                one |= {"terminal_observation": info["final_obs"][slot]}
-                one |= {"correct": final["correct"], "total_cost": final["total_cost"]}
-            infos.append(one)
-        return observations, rewards.astype(np.float32), done, infos
+        arrivals = self.env.act(self._actions)
+        ended = np.array([arrival.result.terminated or arrival.result.truncated for arrival in arrivals])
+        rewards = np.array([arrival.result.reward for arrival in arrivals], np.float32)
+        infos = [told(arrival.result) for arrival in arrivals]
+        return np.stack([arrival.observation for arrival in arrivals]), rewards, ended, infos
 
     def close(self) -> None:
         self.env.close()

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.routing import Task
 from envs.vector import RoutingVectorEnv
-from policies.dual import DualAscent
+from policies.dual import DualAscent, settle
+from policies.imitation import imitate
 from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
+from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
-from policies.validation import Validation
+from policies.validation import Validation, greedy
 from stepwise.pair import Pair
 from stepwise.routers import PolicyArtifact
 
@@ -108,8 +109,9 @@ def train(
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
     Args:
-        policy: the ``policy`` config: total_steps, look, price, budget, width, patience, and SB3's
-            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts.
+        policy: the ``policy`` config: total_steps, look, price, budget, imitation, width, patience, and SB3's
+            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts. With
+            ``imitation`` a warm start precedes (arguments of `policies.imitation.imitate`).
         output: folder for the checkpoint and the TensorBoard log.
         every: rollouts between checkpoints, and between measurements on the validation problems.
         reference: of large-only; recorded in the artifact.
@@ -122,9 +124,9 @@ def train(
     batch = SB3Routing(env)
     checkpoint = output / "checkpoint.zip"
     if checkpoint.exists():
-        model = PPO.load(checkpoint, env=batch, device="cpu")
+        model = RoutingPPO.load(checkpoint, env=batch, device="cpu")
     else:
-        model = PPO(
+        model = RoutingPPO(
             GainCostPolicy,
             batch,
             learning_rate=lambda left: rate * max(left, 0.0),
@@ -134,9 +136,10 @@ def train(
             tensorboard_log=str(output / "tensorboard"),
             **settings,
         )
-    left = total - model.num_timesteps
+        if policy.get("imitation"):
+            model.imitation = imitate(model.policy, env.task, seed=seed, **policy["imitation"])
+    left, budget = total - model.num_timesteps, policy.get("budget")
     if left > 0:
-        budget = policy.get("budget")
         callbacks: list[BaseCallback] = [Watch(total)]
         if budget is not None:
             callbacks.append(DualAscent(env, float(budget)))
@@ -151,7 +154,8 @@ def train(
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
-        "price": getattr(model, "dual", {}).get("price"),
+        "price": None if budget is None else settle(env.task, greedy(model.policy), float(budget)),
+        "imitation": model.imitation,
         "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)

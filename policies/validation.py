@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs.episode import price_feature
+from envs.episode import observation
 from envs.routing import Task
 from envs.tree import Node, Tree
 from policies.reference import measure_reference
@@ -21,29 +22,52 @@ from stepwise.types import Problem
 
 PRICES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 Act = Callable[[NDArray[np.float32]], Sequence[int]]
-"""Observations [k, features + 1] to actions [k]."""
+"""Observations [k, features + models + 1] to actions [k]."""
+
+
+def greedy(policy: Any) -> Act:
+    """A policy's likeliest actions, which are what it is served with."""
+
+    def act(seen: NDArray[np.float32]) -> list[int]:
+        with torch.no_grad():
+            found: list[int] = policy.mlp_extractor.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
+        return found
+
+    return act
+
+
+@dataclass
+class Walk:
+    """A chain as it was walked: where it went through, what was done there, and where it ended."""
+
+    price: float
+    end: Node
+    nodes: list[Node] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+
+
+async def walk(tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act) -> list[Walk]:
+    """Walk every problem at every price, all chains of one price before those of the next."""
+    roots = await asyncio.gather(*(tree.root(problem) for problem in problems))
+    walks = [Walk(price, root) for price in prices for root in roots]
+    while live := [walk for walk in walks if walk.end.trace.stop is None]:
+        actions = act(np.stack([observation(walk.end, walk.price) for walk in live]))
+        steps = zip(live, actions, strict=True)
+        arrived = await asyncio.gather(*(tree.child(walk.end, action) for walk, action in steps))
+        for walk, action, node in zip(live, actions, arrived, strict=True):
+            walk.nodes.append(walk.end)
+            walk.actions.append(action)
+            walk.end = node
+    return walks
 
 
 async def outcomes(
     tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Walk every problem at every price.
-
-    Returns:
-        correct and cost (in the engine's unit), both [prices, problems].
-    """
-    roots = await asyncio.gather(*(tree.root(problem) for problem in problems))
-    nodes: list[Node] = roots * len(prices)
-    told = np.repeat([price_feature(price) for price in prices], len(problems))
-    while live := [i for i, node in enumerate(nodes) if node.trace.stop is None]:
-        seen = np.column_stack([[nodes[i].features for i in live], told[live]]).astype(np.float32)
-        steps = zip(live, act(seen), strict=True)
-        for i, node in zip(
-            live, await asyncio.gather(*(tree.child(nodes[i], a) for i, a in steps)), strict=True
-        ):
-            nodes[i] = node
+    """Correct and cost (in the engine's unit) of every problem at every price, both [prices, problems]."""
+    ends = [walk.end for walk in await walk(tree, problems, prices, act)]
     shape = (len(prices), len(problems))
-    correct, cost = [node.correct for node in nodes], [node.cost for node in nodes]
+    correct, cost = [node.correct for node in ends], [node.cost for node in ends]
     return np.array(correct, float).reshape(shape), np.array(cost).reshape(shape)
 
 
@@ -103,7 +127,7 @@ class Validation(BaseCallback):
         """The measure under the present weights."""
         engine, problems = self._task.engine, self._task.problems
         ends = self._ends = self._ends or self._measure_ends()
-        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, self._act))
+        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, greedy(self.model.policy)))
         frontier = curve(cost.mean(1) / self._unit, correct.mean(1), *ends)
         if self._budget is not None:
             return float(frontier.at(max(self._budget, ends[0].cost)))
@@ -117,9 +141,3 @@ class Validation(BaseCallback):
         correct, cost = engine.run(outcomes(self._task.tree, problems, [0.0], lambda seen: [0] * len(seen)))
         small = Point(float(cost.mean()) / self._unit, float(correct.mean()))
         return small, Point(1.0, large.large_accuracy)
-
-    def _act(self, seen: NDArray[np.float32]) -> list[int]:
-        body: Any = self.model.policy.mlp_extractor
-        with torch.no_grad():
-            found: list[int] = body.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
-        return found

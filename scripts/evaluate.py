@@ -4,8 +4,12 @@
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
+    python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
+    python -m scripts.evaluate samples=4 temperature=0.6  # four chains a problem
+    python -m scripts.evaluate --config-path outputs/evaluate output=outputs/again   # repeat a run
 
-A run that is killed continues where it stopped.
+A run that is killed continues where it stopped. Its folder holds what repeats it: ``config.yaml`` is the
+resolved configuration, ``summary.json`` names versions, models, data, machine and seeds.
 """
 
 from __future__ import annotations
@@ -17,16 +21,17 @@ from typing import Any
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from scripts import console, guarded
+from scripts import console, guarded, save_config
 from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, samples, summarise
+from stepwise.evaluation import Contender, digest, samples, summarise
 from stepwise.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.store import SqliteStore
+from stepwise.verify.grader import Grader
 
 
 @hydra.main(version_base=None, config_path="../configs", config_name="evaluate")
@@ -35,21 +40,35 @@ def main(cfg: DictConfig) -> None:
     if cfg.study is not None:
         instantiate(cfg.study)(cfg)
         return
+    if cfg.samples < 1 or (cfg.samples > 1 and not cfg.temperature):
+        raise ConfigError(
+            f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
+        )
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output / "config.yaml")
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    setting = f"{pair.fingerprint} {cfg.backend} {seed(engine, cfg)}".rstrip()
+    store = SqliteStore(cfg.store)
+    sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
+    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=store, **sampling)
+    graders = instantiate(cfg.grader) if cfg.grader else None
+    grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
+    sampled = f"{sampling}" if cfg.temperature else ""
+    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, seed(engine, cfg))))
     rows = demo.compare(
-        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
-    )
+        engine, problems, field, output, console=console,
+        setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
+    )  # fmt: skip
     small, large = engine.models[0], engine.models[-1]
-    about = {"dataset": cfg.dataset.name, "pair": pair.name, "cost_unit": engine.cost.unit}
-    summary = summarise(
-        rows, problems, models=engine.models, seed=cfg.seed, about={**about, **provenance.describe()}
-    )
+    about = {
+        "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": engine.cost.unit,
+        "sampling": sampling, "backend": cfg.backend,
+        "weights": {model.name: model.identity for model in pair.everyone},
+        "problems": digest(*((p.id, p.question, p.answer) for p in problems)),
+        **provenance.describe(),
+    }  # fmt: skip
+    summary = summarise(rows, problems, models=engine.models, seed=cfg.seed, about=about)
     if cfg.oracle:
         summary["oracle"] = oracle(cfg.oracle, summary)
     runs = samples(rows, problems)

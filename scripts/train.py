@@ -23,15 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
 from envs.routing import Task
-from envs.tree import EVERYTHING, SEEDED
+from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, guarded
 from scripts.seeding import seed
 from stepwise import provenance
-from stepwise.data import DATASETS
+from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
+from stepwise.features import ESTIMATES
 from stepwise.store import SqliteStore
 from stepwise.types import Problem
 
@@ -39,14 +40,14 @@ from stepwise.types import Problem
 @hydra.main(version_base=None, config_path="../configs", config_name="train")
 @guarded
 def main(cfg: DictConfig) -> None:
+    seen = view(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.fingerprint)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    seeded = seed(engine, cfg)
-    view = SEEDED if seeded else EVERYTHING
+    _seeded(seed(engine, cfg), seen.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -56,16 +57,26 @@ def main(cfg: DictConfig) -> None:
         look=cfg.policy.look,
         price=_price(cfg.policy.price),
         cost_scale=reference.large_cost,
-        view=view,
+        view=seen,
     )
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, view=view),
+        validation=Task(engine, validation, cfg.policy.look, view=seen),
         about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
     )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
     console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+
+
+def _seeded(by: str, features: Sequence[str]) -> None:
+    """Estimates are paid for if and only if the policy observes them."""
+    observed = bool(set(ESTIMATES) & set(features))
+    if observed != bool(by):
+        raise ConfigError(
+            "scope and policy.features: estimates are observed with scope=fingerprints and "
+            "'policy.features=[signals,estimates]', both or neither."
+        )
 
 
 def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]:
@@ -75,7 +86,7 @@ def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]
     Raises:
         ConfigError: if a file has too few problems for both.
     """
-    if cfg.dataset.name in DATASETS:
+    if has_splits(cfg.dataset.name, cfg.dataset.get("path")):
         return tuple(
             instantiate(cfg.dataset, split=split, limit=limit)
             for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))

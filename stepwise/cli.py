@@ -1,4 +1,4 @@
-"""The command line: ``stepwise demo | solve | fingerprint | doctor``."""
+"""The command line: ``stepwise demo | solve | serve | fingerprint | doctor``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from stepwise import __version__, load_pair, load_router
+from stepwise import serve as serve_command
 from stepwise.backends import BACKENDS
 from stepwise.cost import CostModel
 from stepwise.engine import Engine, check_question
@@ -55,17 +56,20 @@ def _parser() -> argparse.ArgumentParser:
 
     solve = commands.add_parser("solve", help="solve one question and show who wrote which step")
     solve.add_argument("question")
-    solve.add_argument("--pair", default="nano", help="models that share the chain (default: nano)")
-    solve.add_argument("--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name")
-    knob = solve.add_mutually_exclusive_group()
-    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
-    knob.add_argument("--threshold", type=float, help="the router's threshold itself")
-    solve.add_argument("--max-accuracy-loss", type=float, help="share of problems that only large gets right")
-    solve.add_argument("--backend", choices=BACKENDS, default="transformers")
-    solve.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
+    _add_routing(solve)
     solve.set_defaults(run=_solve)
 
+    report = commands.add_parser("report", help="draw an evaluation's report again, or compare several runs")
+    report.add_argument("folders", nargs="+", metavar="DIR", help="folder of an evaluation")
+    report.add_argument(
+        "--output", default="outputs/report", help="folder for a comparison (default: %(default)s)"
+    )
+    report.set_defaults(run=_report)
     fingerprint.add_parser(commands)
+    serve = commands.add_parser("serve", help="an OpenAI-compatible server over a pair, with a page")
+    _add_routing(serve)
+    serve_command.add_arguments(serve)
+    serve.set_defaults(run=serve_command.run)
 
     doctor = commands.add_parser("doctor", help="say which backends and devices work, and what to install")
     doctor.add_argument("--base-url", help="instead, what this OpenAI-compatible server can do (.../v1)")
@@ -73,6 +77,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--api-key-env", default="", help="environment variable with the server's key")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_routing(command: argparse.ArgumentParser) -> None:
+    """Which models, and who routes them."""
+    command.add_argument("--pair", default="nano", help="models that share the chain (default: nano)")
+    command.add_argument(
+        "--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name"
+    )
+    knob = command.add_mutually_exclusive_group()
+    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
+    knob.add_argument("--threshold", type=float, help="the router's threshold itself")
+    command.add_argument(
+        "--max-accuracy-loss", type=float, help="share of problems that only large gets right"
+    )
+    command.add_argument("--backend", choices=BACKENDS, default="transformers")
+    command.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
 
 
 def _positive(text: str) -> int:
@@ -86,6 +106,21 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
     from stepwise import demo
 
     demo.run(options.output, n=options.n, backend=options.backend, console=console)
+
+
+def _report(options: argparse.Namespace, console: Console) -> None:
+    from stepwise import provenance
+    from stepwise.report import read_run, write_comparison, write_report
+
+    runs = {folder: read_run(folder) for folder in options.folders}
+    if len(runs) == 1:
+        ((folder, run),) = runs.items()
+        write_report(folder, *run)
+        page = f"{folder}/report.html"
+    else:
+        page = str(provenance.writable(options.output) / "comparison.html")
+        write_comparison({folder: summary for folder, (summary, _) in runs.items()}, page)
+    console.print(f"Open [bold]{escape(page)}[/bold].")
 
 
 def _solve(options: argparse.Namespace, console: Console) -> None:

@@ -24,6 +24,7 @@ from stepwise.evaluation import Contender, Row, evaluate, summarise
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store import SqliteStore
 from stepwise.types import Problem
+from stepwise.verify.grader import Grader
 
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
@@ -80,12 +81,23 @@ def compare(
     setting: str,
     console: Console,
     concurrency: int = 64,
+    samples: int = 1,
+    grader: Grader | None = None,
 ) -> list[Row]:
     """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    spent = 0.0
+
+    def advance(rows: Sequence[Row]) -> None:
+        nonlocal spent
+        spent += sum(row["cost"] for row in rows)
+        progress.update(
+            task, advance=len(rows), description=f"solving, {spent:.3g} {engine.cost.unit} so far"
+        )
+
     try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("solving", total=len(problems) * len(field))
+            task = progress.add_task("solving", total=len(problems) * len(field) * samples)
             work = evaluate(
                 engine,
                 problems,
@@ -93,7 +105,9 @@ def compare(
                 folder / "rows.jsonl",
                 setting=setting,
                 concurrency=concurrency,
-                progress=lambda count: progress.advance(task, count),
+                samples=samples,
+                grader=grader,
+                progress=advance,
             )
             return engine.run(work)
     finally:
@@ -103,19 +117,7 @@ def compare(
 def write(folder: Path, summary: dict[str, Any], rows: Sequence[Row]) -> None:
     """Everything a reader wants from a finished run."""
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    report.save_frontier(summary, folder / "frontier.png")
-    report.write_page(summary, telling(rows), folder / "report.html")
-
-
-def telling(rows: Sequence[Row], count: int = 12) -> list[Row]:
-    """Traces worth reading: the learned router's, mixed between models, right and wrong."""
-    mixed = [row for row in rows if row["router"] == "ppo" and len({s["model"] for s in row["steps"]}) > 1]
-    wrong = [row for row in mixed if not row["correct"]][: count // 3]
-    one_each: dict[str, Row] = {}
-    for row in mixed:
-        if row["correct"]:
-            one_each.setdefault(row["problem"], row)
-    return [*list(one_each.values())[: count - len(wrong)], *wrong]
+    report.write_report(folder, summary, rows)
 
 
 def show(summary: dict[str, Any], folder: Path, console: Console) -> None:

@@ -20,6 +20,7 @@ import hashlib
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -138,6 +139,33 @@ class Engine:
                 raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
         self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
 
+    def sampling(
+        self,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Engine:
+        """This engine, over the same models, with other sampling for one request.
+
+        Args:
+            temperature, top_p, seed: as of the engine unless given.
+            max_tokens: of the chain; the last step is cut off there.
+
+        Raises:
+            ConfigError: if ``max_tokens`` is less than 1.
+        """
+        usual, other = self._sampling, copy(self)
+        other._sampling = replace(
+            usual,
+            temperature=usual.temperature if temperature is None else temperature,
+            top_p=usual.top_p if top_p is None else top_p,
+            seed=usual.seed if seed is None else seed,
+        )
+        other.rule = replace(self.rule, max_tokens=max_tokens)
+        return other
+
     # Growing a chain
 
     def start(self, problem: Problem | str) -> Trace:
@@ -161,7 +189,7 @@ class Engine:
 
     async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
-        step, live = await self._write(trace, model, tokens or self.rule.max_step_tokens)
+        step, live = await self._write(trace, model, tokens or self.rule.room(trace.steps))
         return replace(trace, draft=step, live=live)
 
     async def advance(
@@ -187,7 +215,7 @@ class Engine:
         if draft is not None and draft.model == model:
             step, live = await self._finish(trace, draft, listen)
         else:
-            step, live = await self._write(trace, model, self.rule.max_step_tokens, listen=listen)
+            step, live = await self._write(trace, model, self.rule.room(trace.steps), listen=listen)
             step = self._replace(draft, step) if draft else step
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None and live is not None:
@@ -316,6 +344,10 @@ class Engine:
         """`solve` for synchronous code."""
         return self.run(self.solve(problem, router).finish())
 
+    @property
+    def seed(self) -> int:
+        return self._sampling.seed
+
     async def close(self) -> None:
         """Free all models."""
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
@@ -389,9 +421,11 @@ class Engine:
 
     async def _finish(self, trace: Trace, draft: Step, listen: Listener | None) -> tuple[Step, RunOn | None]:
         """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is."""
-        room = self.rule.max_step_tokens - len(draft.token_ids)
+        room = self.rule.room(trace.steps) - len(draft.token_ids)
         if draft.finish != "length" or room <= 0:
             return draft, trace.live
+        if listen is not None:
+            listen(draft.text)
         rest, live = await self._write(trace, draft.model, room, begun=draft.token_ids, listen=listen)
         step = replace(
             rest,
@@ -411,7 +445,11 @@ class Engine:
         view = self._view(trace, judge.name)
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
         prefix = view.prefix.extend((*self._ids(draft, judge.name), *suffix))
-        completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        try:
+            completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
+        except BackendError as error:
+            error.model = judge.name
+            raise
         seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
         usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
         return replace(

@@ -11,16 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise import metrics
+from stepwise import breakdown, metrics
+from stepwise.cost import CostModel
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Problem, Router, Step, Trace
+from stepwise.verify.grader import Grader
 
 Row = dict[str, Any]
 
@@ -37,12 +40,16 @@ class Contender:
         return self.router.name, self.threshold
 
 
-def make_row(trace: Trace, contender: Contender, setting: str, wall_s: float) -> Row:
+def make_row(
+    trace: Trace, contender: Contender, setting: str, wall_s: float, cost: CostModel, sample: int = 0
+) -> Row:
     """Everything that is kept of a trace. A chain that failed counts as wrong, with its error."""
     problem = trace.problem
     return {
         "setting": setting,
         "problem": problem.id,
+        "sample": sample,
+        "labels": dict(problem.labels),
         "question": problem.question,
         "gold": problem.answer,
         "router": contender.router.name,
@@ -53,6 +60,7 @@ def make_row(trace: Trace, contender: Contender, setting: str, wall_s: float) ->
         "stop": trace.stop,
         "error": trace.error,
         "tokens": {model: asdict(usage) for model, usage in trace.usage.items()},
+        "spent": breakdown.spent(trace, cost),
         "steps": [_step(step) for step in trace.steps],
         "wall_s": wall_s,
     }
@@ -97,15 +105,19 @@ async def evaluate(
     *,
     setting: str = "",
     concurrency: int = 64,
-    progress: Callable[[int], None] = lambda n: None,
+    samples: int = 1,
+    grader: Grader | None = None,
+    progress: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> list[Row]:
     """Solve every problem with every contender, appending to the rows file as results come.
 
     Args:
         path: of the rows (JSON Lines). Rows found there that were made under the same setting, by
             the same router, on the same problem, and without an error, are kept as they are.
-        setting: identifies what else the results depend on (pair, cost unit, backend).
-        progress: called with the number of rows that became available.
+        setting: identifies what else the results depend on (pair, backend, sampling).
+        samples: chains a problem and contender, each sampled with a seed of its own.
+        grader: a model for answers that rules cannot compare.
+        progress: called with the rows that became available.
 
     Raises:
         ConfigError: if two problems or two contenders cannot be told apart, a router asks for a
@@ -114,21 +126,33 @@ async def evaluate(
     contenders = list(contenders)
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
-    made_by = {c.key: digest(setting, engine.cost.unit, c.router, *_judged_by(engine, c)) for c in contenders}
-    wanted = {(made_by[c.key], *c.key, p.id, p.question) for c in contenders for p in problems}
+    graded = grader.name if grader else ""
+    made_by = {
+        c.key: digest(setting, graded, engine.cost.unit, c.router, *_judged_by(engine, c)) for c in contenders
+    }
+    wanted = {
+        (made_by[c.key], *c.key, p.id, p.question, k)
+        for c in contenders
+        for p in problems
+        for k in range(samples)
+    }
     rows = [row for row in read_rows(path) if _identity(row) in wanted and row["error"] is None]
     known = {_identity(row) for row in rows}
-    progress(len(known))
+    progress(rows)
     with _appending(path) as file:
-        for contender in contenders:
+        for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]
-            missing = [p for p in problems if (made, *contender.key, p.id, p.question) not in known]
+            missing = [p for p in problems if (made, *contender.key, p.id, p.question, sample) not in known]
+            seeded = engine.sampling(seed=engine.seed + sample) if sample else engine
             began = time.perf_counter()
-            async for trace in engine.solve_many(missing, contender.router, concurrency=concurrency):
-                row = make_row(trace, contender, made, time.perf_counter() - began)
+            async for trace in seeded.solve_many(missing, contender.router, concurrency=concurrency):
+                row = make_row(trace, contender, made, time.perf_counter() - began, engine.cost, sample)
+                if grader and grader.concerns(trace):
+                    row["grading"] = await grader.grade(trace)
+                    row["correct"] = bool(row["grading"]["correct"])
                 rows.append(row)
                 print(json.dumps(row), file=file, flush=True)
-                progress(1)
+                progress([row])
     return rows
 
 
@@ -144,7 +168,14 @@ def _judged_by(engine: Engine, contender: Contender) -> tuple[str, ...]:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    return row["setting"], row["router"], row["threshold"], row["problem"], row["question"]
+    return (
+        row["setting"],
+        row["router"],
+        row["threshold"],
+        row["problem"],
+        row["question"],
+        row.get("sample", 0),
+    )
 
 
 def _distinct(what: str, names: Sequence[object]) -> None:
@@ -173,12 +204,13 @@ def _key(row: Row) -> tuple[str, float | None]:
 def table(
     rows: Iterable[Row], problems: Sequence[Problem], value: str
 ) -> dict[tuple[str, float | None], NDArray[Any]]:
-    """One array [n] per (router, threshold), in the order of the problems."""
+    """One array [n] per (router, threshold), in the order of the problems: means over a problem's samples."""
     place = {problem.id: i for i, problem in enumerate(problems)}
-    out: dict[tuple[str, float | None], NDArray[Any]] = {}
+    total: dict[tuple[str, float | None], NDArray[Any]] = {}
     for row in rows:
-        out.setdefault(_key(row), np.zeros(len(problems)))[place[row["problem"]]] = row[value]
-    return out
+        sums = total.setdefault(_key(row), np.zeros((2, len(problems))))
+        sums[:, place[row["problem"]]] += (row[value], 1)
+    return {key: sums / np.maximum(counts, 1) for key, (sums, counts) in total.items()}
 
 
 def summarise(
@@ -204,6 +236,9 @@ def summarise(
         raise ConfigError(
             f"routers must include {small!r} and {large!r}: the others are measured against them."
         )
+    of_point: dict[tuple[str, float | None], list[Row]] = {}
+    for row in rows:
+        of_point.setdefault(_key(row), []).append(row)
     points = [
         {
             "router": name,
@@ -212,11 +247,9 @@ def summarise(
             "accuracy_ci": metrics.interval(correct[name, threshold], seed=seed),
             "cost": float(cost[name, threshold].mean()),
             "cost_ci": metrics.interval(cost[name, threshold], seed=seed),
-            "tokens": _tokens(rows, (name, threshold)),
-            "wall_s": max(row["wall_s"] for row in rows if _key(row) == (name, threshold)),
-            "errors": sum(row["error"] is not None for row in rows if _key(row) == (name, threshold)),
+            **_details(some, large, seed),
         }
-        for name, threshold in correct
+        for (name, threshold), some in of_point.items()
     ]
     runs = {name: run for name, run in samples(rows, problems).items() if name not in (small, large)}
     ends = [(correct[name, None], cost[name, None]) for name in (small, large)]
@@ -226,6 +259,10 @@ def summarise(
         "seed": seed,
         "models": list(models),
         "large_cost": float(cost[large, None].mean()),
+        "samples": 1 + max(row.get("sample", 0) for row in rows),
+        "errors": sum(point["errors"] for point in points),
+        "grading_cost": sum(row["grading"]["cost"] for row in rows if "grading" in row),
+        "reliability": {name: breakdown.reliability(of_point[name, None]) for name in (small, large)},
         "points": points,
         "metrics": metrics.summarise(runs, *ends, seed=seed),
     }
@@ -242,12 +279,25 @@ def samples(rows: Sequence[Row], problems: Sequence[Problem]) -> dict[str, metri
     }
 
 
-def _tokens(rows: Iterable[Row], key: tuple[str, float | None]) -> dict[str, dict[str, int]]:
+def _details(rows: Sequence[Row], large: str, seed: int) -> dict[str, Any]:
+    """What a point says beyond its means."""
+    return {
+        "tokens": _tokens(rows),
+        "wall_s": max(row["wall_s"] for row in rows),
+        "errors": sum(row["error"] is not None for row in rows),
+        "error": next((row["error"] for row in rows if row["error"]), None),
+        "graded": sum("grading" in row for row in rows),
+        "spent": breakdown.mean_spent(rows),
+        "positions": breakdown.positions(rows),
+        "breakdown": breakdown.by_label(rows, large, seed=seed),
+    }
+
+
+def _tokens(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     total: dict[str, dict[str, int]] = {}
     for row in rows:
-        if _key(row) == key:
-            for model, usage in row["tokens"].items():
-                for kind, count in usage.items():
-                    part = total.setdefault(model, {})
-                    part[kind] = part.get(kind, 0) + count
+        for model, usage in row["tokens"].items():
+            for kind, count in usage.items():
+                part = total.setdefault(model, {})
+                part[kind] = part.get(kind, 0) + count
     return total

@@ -223,7 +223,7 @@ class Pair:
         if self.judge:
             judge = Judge(backends.pop(self.judge.name), self.judge_suffix, self.judge.name)
         readable = [name for name, opened in backends.items() if isinstance(opened, StreamingBackend)]
-        fast = [m.name for m in here if m.name in readable]
+        fast = [m.name for m in here if backend == "vllm" and m.name in readable]
         return Engine(
             backends,
             prompt=self.prompt,

@@ -22,26 +22,37 @@ class StepRule:
         max_steps: a chain with this many steps ends.
         max_repeats: a chain that says the same this many times in a row ends. It only cuts short
             what `max_steps` would end, so it is not part of what identifies a rule.
+        max_tokens: a chain with this many tokens ends; None for no limit of its own. It is a request's
+            wish, and not part of what identifies a rule either.
     """
 
     separator: str = "\n"
     max_step_tokens: int = 128
     max_steps: int = 32
     max_repeats: int = field(default=4, repr=False)
+    max_tokens: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.separator:
             raise ConfigError("separator must not be empty.")
         if self.max_step_tokens < 1 or self.max_steps < 1:
             raise ConfigError("max_step_tokens and max_steps must be at least 1.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(f"max_tokens must be at least 1, not {self.max_tokens}.")
         if self.max_repeats < 2:
             raise ConfigError(f"max_repeats must be at least 2, not {self.max_repeats}.")
+
+    def room(self, steps: Sequence[Step]) -> int:
+        """How many tokens the step after ``steps`` may have."""
+        if self.max_tokens is None:
+            return self.max_step_tokens
+        return min(self.max_step_tokens, self.max_tokens - sum(len(step.token_ids) for step in steps))
 
     def stop_after(self, step: Step, before: Sequence[Step]) -> Stop | None:
         """Why the chain ends with ``step``, which follows the steps ``before`` it, or None."""
         if step.finish == "end":
             return "answered"
-        if step.finish == "length":
+        if step.finish == "length" or self.room([*before, step]) <= 0:
             return "max_tokens"
         if len(before) + 1 >= self.max_steps:
             return "max_steps"

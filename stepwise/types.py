@@ -24,11 +24,15 @@ Stop = Literal["answered", "max_steps", "max_tokens", "repeated", "context", "er
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its gold answer (empty when unknown)."""
+    """A question with its gold answer (empty when unknown).
+
+    ``labels`` say what kind of problem it is (level, subject, ...), for breakdowns.
+    """
 
     id: str
     question: str
     answer: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

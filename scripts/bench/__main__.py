@@ -1,7 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench engine
-python -m scripts.bench training
+python -m scripts.bench engine|gateway|training
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import sys
 from rich.table import Table
 
 from scripts import console
-from scripts.bench import engine, training
+from scripts.bench import engine, gateway, training
+from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 
 
@@ -33,6 +33,17 @@ def main() -> int:
         help="server of a model (small or large); vLLM in this process runs the others",
     )  # fmt: skip
     two.set_defaults(run=lambda o: engine.measure(o.problems, o.repeats, o.base_url))
+    one = benchmarks.add_parser(
+        "gateway", help="latency, a soak, clients that leave, a backend that dies: over HTTP"
+    )
+    one.add_argument("--streams", type=int, default=32)
+    one.add_argument("--problems", type=int, default=128)
+    one.add_argument("--soak-streams", type=int, default=200)
+    one.add_argument("--soak-seconds", type=float, default=120.0)
+    one.add_argument("--backend", choices=BACKENDS, default="vllm")
+    one.set_defaults(
+        run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
+    )
     options = parser.parse_args()
     try:
         figures = options.run(options)

@@ -12,8 +12,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,88 +20,15 @@ import torch
 from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.batch_cache import BatchCache
 from stepwise.backends.prefix_cache import PrefixCache
+from stepwise.backends.row import Row, RowGeneration
+from stepwise.backends.tokenized import Tokenized
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Finish, Usage
 
-GROWTH = 256
-"""The batch's key-value buffer grows in steps of this many tokens."""
 
-
-@dataclass(eq=False)
-class Row:
-    """A request while it is being decoded."""
-
-    ids: list[int]
-    start: int
-    sampling: Sampling
-    done: Future[Completion] = field(default_factory=Future)
-    cached: int = 0
-    chosen: list[float] = field(default_factory=list)
-    top: list[list[float]] = field(default_factory=list)
-    tail: str = ""
-    generator: torch.Generator | None = None
-    abandoned: bool = False
-
-
-class BatchCache:
-    """Keys and values of the running batch, in the shape that `transformers` attention asks for.
-
-    Rows are compact: row i of the buffer is request i of the batch. `transformers` calls `update`
-    once per layer and attends over what it returns.
-    """
-
-    def __init__(self, layers: int, rows: int) -> None:
-        self._layers, self._rows = layers, rows
-        self.buffer: torch.Tensor | None = None
-        self._at: tuple[int, torch.Tensor, torch.Tensor, int] | None = None
-
-    def place(self, low: int, positions: torch.Tensor) -> None:
-        """Say where the next forward pass writes: rows from ``low``, at ``positions`` [rows, new]."""
-        rows = torch.arange(low, low + positions.shape[0], device=positions.device)[:, None]
-        self._at = (low, rows, positions, int(positions.max()) + 1)
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write [rows, heads, new, size] and return everything up to the last position."""
-        if self._at is None:
-            raise BackendError("the batch cache was used outside of a forward pass.")
-        low, rows, positions, end = self._at
-        buffer = self.reserve(end, keys)
-        buffer[layer, 0][rows, :, positions] = keys.transpose(1, 2)
-        buffer[layer, 1][rows, :, positions] = values.transpose(1, 2)
-        high = low + positions.shape[0]
-        return buffer[layer, 0, low:high, :, :end], buffer[layer, 1, low:high, :, :end]
-
-    def reserve(self, tokens: int, like: torch.Tensor) -> torch.Tensor:
-        """The buffer [layers, 2, rows, heads, tokens, size], grown to hold ``tokens``."""
-        old = self.buffer
-        if old is not None and old.shape[4] >= tokens:
-            return old
-        room = -(-tokens // GROWTH) * GROWTH
-        heads, size = like.shape[1], like.shape[-1]
-        new = torch.zeros(
-            (self._layers, 2, self._rows, heads, room, size), dtype=like.dtype, device=like.device
-        )
-        if old is not None:
-            new[:, :, :, :, : old.shape[4]] = old
-        self.buffer = new
-        return new
-
-    def copy_out(self, row: int, tokens: int) -> torch.Tensor | None:
-        return None if self.buffer is None else self.buffer[:, :, row, :, :tokens].clone()
-
-    def copy_in(self, row: int, kv: torch.Tensor) -> None:
-        buffer = self.reserve(kv.shape[3], kv[0])
-        buffer[:, :, row, :, : kv.shape[3]] = kv
-
-    def move(self, source: int, target: int, tokens: int) -> None:
-        if self.buffer is not None:
-            self.buffer[:, :, target, :, :tokens] = self.buffer[:, :, source, :, :tokens]
-
-
-class TransformersBackend:
+class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
 
     Args:
@@ -128,24 +54,23 @@ class TransformersBackend:
         cache_mib: int = 1024,
         threads: int | None = None,
     ) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         folder = checkpoint.resolve(path)
+        super().__init__(folder)
         self.revision = f"{checkpoint.revision(path)}-{dtype}"
         self.tokenizer = checkpoint.tokenizer_id(path)
         self.parameters = checkpoint.parameters(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
             self._model: Any = model.to(self._device).eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
         self.context = int(self._model.config.max_position_embeddings)
         self._ends = _end_tokens(self._model, self._tokenizer)
-        self._pieces: dict[int, str] = {}
         self._max_batch = max_batch
         self._threads = threads
         self._rows: list[Row] = []
@@ -156,24 +81,28 @@ class TransformersBackend:
         self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
         self._worker.start()
 
-    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=first)["input_ids"])
-
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        if self._closed:
-            raise BackendError("the backend is closed.")
-        if len(prefix) >= self.context:
-            raise ContextOverflow(
-                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
-        row = Row(list(prefix), len(prefix), sampling)
-        self._inbox.put(row)
+        row = self._submit(Row(list(prefix), len(prefix), sampling))
         try:
             return await asyncio.wrap_future(row.done)
         except asyncio.CancelledError:
             row.abandoned = True
             raise
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
+        row = Row(list(prefix), len(prefix), replace(sampling, stop=()))
+        return RowGeneration(row, self._submit)
+
+    def _submit(self, row: Row) -> Row:
+        if self._closed:
+            raise BackendError("the backend is closed.")
+        if row.start >= self.context:
+            raise ContextOverflow(
+                f"the chain has {row.start} tokens, the model's context is {self.context}; "
+                "shorten the question or use a model with a longer context."
+            )
+        self._inbox.put(row)
+        return row
 
     async def close(self) -> None:
         if not self._closed:
@@ -271,7 +200,9 @@ class TransformersBackend:
             row.top.append(best if not row.top else best[:2])
             finish = self._finish(row, token)
             if finish or row.abandoned:
-                self._leave(row, finish)
+                self._leave(row, finish or "length")
+            elif row.wake:
+                row.wake()
 
     def _draw(self, row: Row, logits: torch.Tensor) -> int:
         if row.generator is None:
@@ -285,18 +216,13 @@ class TransformersBackend:
         if token in self._ends:
             return "end"
         if row.sampling.stop:
-            row.tail += self._piece(token)
+            row.tail += self.piece(token)
             if any(stop in row.tail for stop in row.sampling.stop):
                 return "stop"
         full = len(row.chosen) >= row.sampling.max_tokens or len(row.ids) >= self.context
         return "length" if full else None
 
-    def _piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = self._tokenizer.decode([token])
-        return self._pieces[token]
-
-    def _leave(self, row: Row, finish: Finish | None) -> None:
+    def _leave(self, row: Row, finish: Finish) -> None:
         """Take a row out of the batch, keep its keys and values, and close the gap."""
         index, last = self._rows.index(row), len(self._rows) - 1
         known = len(row.ids) - 1
@@ -307,8 +233,7 @@ class TransformersBackend:
             self._rows[index] = self._rows[last]
             self._batch.move(last, index, len(self._rows[index].ids))
         self._rows.pop()
-        if finish and not row.abandoned:
-            row.done.set_result(self._completion(row, finish))
+        row.done.set_result(self._completion(row, finish))
 
     def _completion(self, row: Row, finish: Finish) -> Completion:
         ids = row.ids[row.start : -1] if finish == "end" else row.ids[row.start :]

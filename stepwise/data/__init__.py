@@ -1,56 +1,102 @@
-"""Problems to solve: the built-in nano sets, or a JSON Lines file of one's own."""
+"""Problems to solve: nano's built-in sets, public benchmarks, or JSON Lines files of one's own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from stepwise.data import nano
+from stepwise.data.benchmarks import BENCHMARKS, read
 from stepwise.data.nano_story import HARDER, STANDARD
+from stepwise.data.records import Fields, read_lines, to_problem
+from stepwise.data.splits import SPLITS, check_apart, outside_test, split_of, subset
 from stepwise.errors import ConfigError
 from stepwise.types import Problem
 
 DATASETS = {"nano": STANDARD, "nano-harder": HARDER}
 
 
-def load_dataset(name: str, *, split: str = "test", limit: int = 1000, seed: int = 0) -> Sequence[Problem]:
-    """Problems with gold answers.
+def load_dataset(
+    name: str,
+    *,
+    path: str | None = None,
+    folder: str | None = None,
+    split: str = "test",
+    limit: int = 1000,
+    seed: int = 0,
+    where: Mapping[str, Any] | None = None,
+    fields: Mapping[str, str] | None = None,
+    revision: str | None = None,
+) -> Sequence[Problem]:
+    """Problems with gold answers. No split shares a question with the test split.
 
     Args:
-        name: "nano" or "nano-harder", or the path of a JSON Lines file with ``question`` and
-            ``answer`` (and optionally ``id``) in every line; a file has no splits.
+        name: "nano", "nano-harder", a benchmark ("gsm8k", "math500", "omnimath", "math", "aime24", "aime25",
+            "olympiadbench"), the path of a JSON Lines file, or any name where ``path`` is given.
+        path: JSON Lines of one's own (``.gz`` too) with ``question`` and ``answer`` in every line. With
+            ``{split}`` in it there is a file a split; a file without is read whole, whatever the split.
+        folder: of local copies of benchmarks (see `stepwise.data.benchmarks`); the others come from the hub.
         split: "train", "calibration", "validation" or "test".
         limit: at most this many problems.
-        seed: nano draws its problems with it.
+        seed: nano draws its problems with it; of a larger file ``limit`` lines are drawn with it.
+        where: filter by label, e.g. ``{"level": [4, 5], "subject": "Algebra"}``.
+        fields: what the file calls ``question``, ``answer`` and ``id``, where it is something else.
+        revision: of the hub's dataset.
 
     Raises:
-        ConfigError: if the dataset or the split is unknown, or a line of the file is unusable.
+        ConfigError: if something is unknown, a line is unusable, or two splits share a question.
     """
     if limit < 1:
         raise ConfigError(f"limit must be at least 1, not {limit}.")
-    if name in DATASETS:
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
+    if path is None and name in DATASETS:
         return list(islice(nano.problems(split, seed, DATASETS[name]), limit))
-    if not Path(name).is_file():
-        raise ConfigError(
-            f"dataset must be one of {', '.join(DATASETS)} or the path of a JSON Lines file, not {name!r}."
-        )
-    with Path(name).open(encoding="utf-8", errors="replace") as lines:
-        problems = [_problem(name, number, line) for number, line in enumerate(islice(lines, limit), 1)]
-    if not problems:
-        raise ConfigError(f"dataset {name!r} has no lines.")
+    if path is None and name in BENCHMARKS:
+        return subset(_benchmark(name, split, folder, revision), where, limit, seed)
+    file = path or name
+    if "{split}" not in file and not Path(file).is_file():
+        known = ", ".join((*DATASETS, *BENCHMARKS))
+        raise ConfigError(f"dataset must be one of {known} or the path of a JSON Lines file, not {file!r}.")
+    return subset(_own(file, split, _fields(fields)), where, limit, seed)
+
+
+def has_splits(name: str, path: str | None = None) -> bool:
+    """Whether a dataset comes in splits; a single file of one's own is read whole, whatever the split."""
+    return "{split}" in path if path else name in DATASETS or name in BENCHMARKS or "{split}" in name
+
+
+def _benchmark(name: str, split: str, folder: str | None, revision: str | None) -> list[Problem]:
+    found = BENCHMARKS[name]
+    test = [to_problem(record, found.fields) for record in read(found.test, folder, revision)]
+    if found.test == found.rest:
+        return [problem for problem in test if split_of(problem.question) == split]
+    if split == "test":
+        return test
+    rest = [to_problem(record, found.rest_fields) for record in read(found.rest, folder, revision)]
+    return outside_test(rest, split, test)
+
+
+def _own(path: str, split: str, fields: Fields) -> list[Problem]:
+    """A file of one's own; with ``{split}`` in its name it is checked against the test file."""
+    problems = _file(path, split, fields)
+    if "{split}" in path and split != "test" and Path(path.replace("{split}", "test")).is_file():
+        check_apart(problems, _file(path, "test", fields), split)
     return problems
 
 
-def _problem(file: str, number: int, line: str) -> Problem:
-    try:
-        row = json.loads(line)
-        question, answer = row["question"], row["answer"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{file}, line {number}: expected an object with 'question' and 'answer', got {line[:60]!r}."
-        ) from error
-    if not str(question).strip():
-        raise ConfigError(f"{file}, line {number}: 'question' is empty.")
-    return Problem(str(row.get("id", f"{Path(file).stem}-{number}")), str(question), str(answer))
+def _file(path: str, split: str, fields: Fields) -> list[Problem]:
+    file = Path(path.replace("{split}", split))
+    problems = [to_problem(record, fields) for record in read_lines(file)]
+    if not problems:
+        raise ConfigError(f"dataset {str(file)!r} has no lines.")
+    return problems
+
+
+def _fields(names: Mapping[str, str] | None) -> Fields:
+    unknown = set(names or {}) - {"question", "answer", "id"}
+    if unknown:
+        raise ConfigError(f"fields: expected question, answer or id, got {sorted(unknown)[0]!r}.")
+    return Fields(**{str(key): str(value) for key, value in (names or {}).items()})

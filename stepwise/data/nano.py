@@ -112,7 +112,8 @@ def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
     question = " ".join([*sentences, ask])
     answer = str(steps[-1].value)
     closing = GoldStep(f"The answer is {answer}.", "answer", steps[-1].value)
-    return NanoProblem(f"nano-{_digest(question):016x}", question, answer, (*steps, closing))
+    labels = {"lines": str(len(steps) + 1)}
+    return NanoProblem(f"nano-{_digest(question):016x}", question, answer, labels, (*steps, closing))
 
 
 def _digest(question: str) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
-from stepwise.features import FEATURES, KNOWN, observe
+from stepwise.features import expand, observe
 from stepwise.routers.card import describe
 from stepwise.types import Decision, Look, Trace
 
@@ -79,7 +79,7 @@ class PolicyArtifact:
         """Read an artifact.
 
         Raises:
-            ConfigError: if files are missing or damaged, or the features are not this version's.
+            ConfigError: if files are missing or damaged, or a feature is unknown.
         """
         folder = Path(folder)
         try:
@@ -95,11 +95,13 @@ class PolicyArtifact:
             raise ConfigError(f"router {str(folder)!r}: {error.filename} is missing.") from error
         except Exception as error:
             raise ConfigError(f"router {str(folder)!r} is damaged and cannot be read: {error}") from error
-        if artifact.features not in (FEATURES, KNOWN):
+        try:
+            expand(artifact.features)
+        except ConfigError as error:
             raise ConfigError(
-                f"router {str(folder)!r} was trained on the features {', '.join(artifact.features)}; "
-                f"this version observes {', '.join(KNOWN)}: train it again."
-            )
+                f"router {str(folder)!r} was trained on features that this version does not have: {error} "
+                "Train it again."
+            ) from error
         return artifact
 
     def __repr__(self) -> str:
@@ -128,7 +130,8 @@ class PolicyRouter:
 
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
-        gain, cost = gain_and_cost(weights, observe(trace, models[0], models[-1], self.artifact.features))
+        seen = observe(trace, models[0], models[-1], self.artifact.features)
+        gain, cost = gain_and_cost(weights, seen)
         best = int(np.argmax(gain - self.threshold * cost))
         score = float(np.max(gain / cost))
         large = score >= self.threshold

@@ -102,12 +102,27 @@ def test_the_price_is_drawn_per_episode_and_observed() -> None:
     env = make(price=(0.1, 2.0))
     seen = {float(env.reset(seed=seed)[0][-1]) for seed in range(8)}
     assert len(seen) == 8
-    assert env.observation_space.shape == (len(FEATURES) + 1,)
+    assert env.observation_space.shape == (len(FEATURES) + 2 + 1,)
 
 
 def test_seeds_repeat_episodes() -> None:
     a, b = (play(make(), lambda _: 0)[1]["trace"] for _ in range(2))
     assert a == b
+
+
+def test_a_model_whose_context_is_full_is_masked() -> None:
+    world = engine()
+    world.backends["large"].context = 64 + 20
+    env = RoutingEnv(world, [problem(*range(8))], look="after_draft")
+    _, info = env.reset(seed=0)
+    masks, done = [info["action_mask"].tolist()], False
+    while not done:
+        observation, _, terminated, truncated, info = env.step(0)
+        done = terminated or truncated
+        masks.append(info["action_mask"].tolist())
+        assert observation[len(FEATURES) : -1].tolist() == masks[-1] == env.action_masks().tolist()
+    assert masks[0] == [True, True] and [True, False] in masks
+    assert masks[-1] == [True, True]  # the chain has ended: no choice matters
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -63,7 +64,7 @@ def test_finished_slots_start_over_while_others_go_on() -> None:
     assert all(len(set(found)) > 1 for found in lengths)
 
 
-def test_a_straggler_does_not_hold_up_the_rest() -> None:
+def test_an_exchange_does_not_wait_for_a_straggler() -> None:
     gate = asyncio.Event()
 
     async def before(text: str) -> None:
@@ -73,17 +74,22 @@ def test_a_straggler_does_not_hold_up_the_rest() -> None:
     backend = ScriptedBackend(lambda _: "one\ntwo\nThe answer is 1.", before=before)
     world = Engine({"m": backend, "n": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
     problems = [Problem("slow", "slow", "1"), Problem("quick", "quick", "1")]
-    env = RoutingVectorEnv(world, problems, num_envs=8, look="before", patience=0.05)
+    env = RoutingVectorEnv(world, problems, num_envs=8, look="before")
     env.reset(seed=0)
-    slow = np.array([e.trace.problem.id == "slow" for e in env.episodes])
-    assert 0 < slow.sum() < 8
-    _, rewards, terminated, truncated, info = env.step(np.zeros(8, int))
-    assert (info["pending"] == slow).all()
-    assert not rewards[slow].any() and not (terminated | truncated)[slow].any()
-    assert (rewards[~slow] != 0).all()
+    slow = {slot for slot, e in enumerate(env.episodes) if e.trace.problem.id == "slow"}
+    assert 0 < len(slow) < 8
+    arrivals = env.exchange(dict.fromkeys(range(8), 0))
+    while len(arrivals) < 8 - len(slow):
+        arrivals += env.exchange({})
+    assert {arrival.slot for arrival in arrivals} == set(range(8)) - slow
+    with pytest.raises(gymnasium.error.AlreadyPendingCallError, match="is under way"):
+        env.exchange({min(slow): 0})
     world.run(_open(gate))
-    while info["pending"].any():
-        *_, info = env.step(np.zeros(8, int))
+    late: set[int] = set()
+    while len(late) < len(slow):
+        late |= {arrival.slot for arrival in env.exchange({})}
+    assert late == slow
+    assert env.exchange({}) == []
     env.close()
 
 

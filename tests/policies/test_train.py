@@ -14,10 +14,12 @@ from stable_baselines3 import PPO
 from envs import RoutingVectorEnv
 from envs.episode import price_feature
 from envs.routing import Task
+from envs.tree import view
 from policies.network import GainCost, price_of
 from policies.reference import Reference, measure_reference
 from policies.train import Watch, train
 from policies.validation import outcomes
+from stepwise import load_router
 from stepwise.features import FEATURES, observe
 from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.artifact import gain_and_cost
@@ -68,13 +70,22 @@ def test_prices_survive_the_observation() -> None:
 
 def test_a_higher_price_never_makes_the_large_model_likelier() -> None:
     torch.manual_seed(0)
-    body = GainCost(len(FEATURES) + 1, 3, 16)
-    trace = torch.rand(1, len(FEATURES) + 1)
+    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
+    trace = torch.rand(1, len(FEATURES) + 3 + 1)
+    trace[0, -4:-1] = 1.0
     logits = []
     for price in (0.0, 0.1, 1.0, 10.0):
         trace[0, -1] = price_feature(price)
         logits.append(body.forward_actor(trace)[0])
     assert all((b[1:] < a[1:]).all() and b[0] == 0 for a, b in pairwise(logits))
+
+
+def test_an_action_that_makes_no_sense_is_never_likely() -> None:
+    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
+    seen = torch.rand(1, len(FEATURES) + 3 + 1)
+    seen[0, -4:-1] = torch.tensor([1.0, 0.0, 1.0])
+    chances = body.forward_actor(seen).softmax(1)[0]
+    assert chances[1] == 0.0 and chances[0] > 0.0 and chances[2] > 0.0
 
 
 def test_ppo_learns_to_call_the_large_model_where_the_small_one_fails(tmp_path: Path) -> None:
@@ -163,6 +174,20 @@ def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Pa
     run(tmp_path / "0.3", 6144 + rollout, reference, budget=0.3)
     resumed: Any = PPO.load(tmp_path / "0.3" / "checkpoint.zip", device="cpu")
     assert resumed.dual["count"] == 6144 // rollout + 1
+
+
+def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
+    names = ("draft_worst", "question_3", "small_right")
+    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, view=view(names))
+    pair: Any = World()
+    artifact = train(
+        env, pair, {**POLICY, "total_steps": 2048}, output=tmp_path, seed=0, every=1,
+        reference=Reference(1e3, 1.0, 1),
+    )  # fmt: skip
+    artifact.save(tmp_path / "policy")
+    router = load_router(str(tmp_path / "policy"), threshold=0.5)
+    assert router.artifact.features == names and router.artifact.weights["w0"].shape[1] == 3
+    assert engine().solve_sync(PROBLEMS[0], router).stop == "answered"
 
 
 def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:

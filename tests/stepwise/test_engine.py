@@ -359,3 +359,24 @@ def test_questions_with_braces_are_taken_literally() -> None:
     backend = ScriptedBackend(lambda text: f"The answer is {text.count('{')}.")
     world = Engine({"m": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
     assert world.solve_sync("a {set} of {x}", Always("m")).answer == "2"
+
+
+@pytest.mark.parametrize("router", routers)
+@pytest.mark.parametrize("running_on", [False, True])
+@pytest.mark.parametrize("limit", [1, 9, 10, 11, 12, 30, 1000])
+def test_a_request_may_want_fewer_tokens(router: Router, running_on: bool, limit: int) -> None:
+    world = engine(run_on=running_on)
+    whole = world.solve_sync(problem(1, 7, 2), router)
+    cut = world.sampling(max_tokens=limit).solve_sync(problem(1, 7, 2), router)
+    assert len(cut.text) == min(limit, len(whole.text))
+    assert cut.stop == (whole.stop if limit > len(whole.text) else "max_tokens")
+    assert world.solve_sync(problem(1, 7, 2), router) == whole, "the engine itself is as it was"
+    with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
+        world.sampling(max_tokens=0)
+
+
+async def test_the_listener_hears_an_accepted_probe_too() -> None:
+    chain = engine(run_on=True).solve(problem(1, 7, 2), ThresholdRouter(FirstTokenEntropy(), 9.0, "entropy"))
+    events = [event async for event in chain.events()]
+    told = "".join(event.text for event in events if isinstance(event, Delta))
+    assert chain.trace is not None and told == chain.trace.text

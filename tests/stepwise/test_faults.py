@@ -18,18 +18,21 @@ from typing import Any
 
 import pytest
 
-from stepwise.backends.resilient import Breaker, Patience
+from stepwise.backends.resilient import Breaker, Patience, resilient
+from stepwise.backends.scripted import ScriptedBackend
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import evaluate, read_rows
 from stepwise.pair import Model, Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
+from stepwise.routers.judged import ProcessReward
 from stepwise.stepping import StepRule
-from stepwise.types import Problem, Trace
+from stepwise.types import Problem, Router, Trace
 from tests.characters import save_tokenizer
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS
-from tests.worlds import problem
+from tests.worlds import adder, problem
+from tests.worlds import engine as world
 
 QUICK = Patience(deadline_s=20.0, call_s=1.0, first_wait_s=0.02, max_wait_s=0.2)
 HASTY = replace(QUICK, deadline_s=0.3, failures=3, rest_s=3600.0)
@@ -102,13 +105,13 @@ def pool(server: Served, tokenizer: str) -> Pair:
 
 
 def in_process() -> Engine:
-    from tests.worlds import engine
-
-    return engine(cost=Tokens())
+    return world(cost=Tokens())
 
 
-async def solve_all(engine: Engine, problems: list[Problem], concurrency: int = 8) -> dict[str, Trace]:
-    traces = engine.solve_many(problems, ROUTER, concurrency=concurrency)
+async def solve_all(
+    engine: Engine, problems: list[Problem], concurrency: int = 8, router: Router = ROUTER
+) -> dict[str, Trace]:
+    traces = engine.solve_many(problems, router, concurrency=concurrency)
     return {trace.problem.id: trace async for trace in traces}
 
 
@@ -279,6 +282,40 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         return [*(row[name] for name in kept), *(step["text"] for step in row["steps"])]
 
     assert sorted(map(essence, rows)) == sorted(map(essence, whole))
+
+
+@pytest.mark.parametrize("run_on", [False, True])
+async def test_no_more_calls_are_in_flight_than_a_model_may_have(run_on: bool) -> None:
+    running = peak = 0
+
+    async def before(_: str) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    limited = resilient(ScriptedBackend(lambda _: "The answer is 1.", before=before), "m", concurrency=3)
+    names = ("m",) if run_on else ()
+    engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), run_on=names)
+    problems = [replace(problem(1), id=str(i)) for i in range(20)]
+    traces = await solve_all(engine, problems, 20, Always("m"))
+    assert len(traces) == 20 and 1 < peak <= 3
+    with pytest.raises(ConfigError, match="concurrency must be at least 1, not 0"):
+        resilient(adder(), "m", concurrency=0)
+
+
+async def test_a_judge_that_cannot_be_run_is_named_and_the_draft_taken() -> None:
+    async def dead(_: str) -> None:
+        raise BackendError("the server is gone.")
+
+    router = ThresholdRouter(ProcessReward(), 0.5, "prm")
+    broken = world(judge=ScriptedBackend(lambda _: "+", before=dead))
+    assert (await broken.solve(problem(1, 2), router)).error == "the server is gone."
+    broken.failover = True
+    trace = await broken.solve(problem(1, 2), router)
+    assert trace.stop == "answered" and trace.steps[0].decision is not None
+    assert "judge cannot be run" in trace.steps[0].decision.reason
 
 
 def test_the_breaker_lets_one_call_through_after_a_rest() -> None:

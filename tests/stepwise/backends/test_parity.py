@@ -1,4 +1,4 @@
-"""transformers and vLLM write the same greedy chains with the nano pair."""
+"""transformers and vLLM write the same greedy chains with the nano pair, whether or not models run on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.types import Trace
 
 PROBLEMS = load_dataset("nano", split="validation", limit=50)
+PAIR = load_pair("nano")
 
 
 def chains(engine: Engine) -> dict[str, Trace]:
@@ -18,20 +19,31 @@ def chains(engine: Engine) -> dict[str, Trace]:
     async def solve() -> dict[str, Trace]:
         return {trace.problem.id: trace async for trace in engine.solve_many(PROBLEMS, router)}
 
-    try:
-        return engine.run(solve())
-    finally:
-        engine.run(engine.close())
+    return engine.run(solve())
 
 
 @pytest.mark.slow
 def test_both_backends_write_the_same_routed_chains() -> None:
-    pair = load_pair("nano")
-    ours, theirs = chains(pair.engine(backend="transformers")), chains(pair.engine(backend="vllm"))
-    same = [ours[problem.id].text == theirs[problem.id].text for problem in PROBLEMS]
-    print(f"{sum(same)} of {len(same)} greedy routed chains are identical")
-    assert sum(same) >= 49  # one numerical tie may fall the other way
-    for problem, equal in zip(PROBLEMS, same, strict=True):
-        if equal:
-            a, b = ours[problem.id].usage, theirs[problem.id].usage
-            assert all(a[m].completion == b[m].completion and a[m].prompt == b[m].prompt for m in a)
+    here, there = PAIR.engine(), PAIR.engine(backend="vllm", run_on=False)
+    onward = Engine(
+        there.backends, prompt=PAIR.prompt, rule=PAIR.rule, cost=there.cost, run_on=there.models
+    )  # fmt: skip
+    try:
+        ours, theirs, run_on = chains(here), chains(there), chains(onward)
+    finally:
+        here.run(here.close())
+        there.run(there.close())
+    for other in (theirs, run_on):
+        same = [ours[problem.id].text == other[problem.id].text for problem in PROBLEMS]
+        print(f"{sum(same)} of {len(same)} greedy routed chains are identical")
+        assert sum(same) >= 49  # one numerical tie may fall the other way
+    for problem in PROBLEMS:
+        a, b, c = (found[problem.id] for found in (ours, theirs, run_on))
+        if a.text == b.text:
+            assert all(
+                a.usage[m].completion == b.usage[m].completion and a.usage[m].prompt == b.usage[m].prompt
+                for m in a.usage
+            )
+        if b.text == c.text:
+            assert all(b.usage[m].completion == c.usage[m].completion for m in b.usage)
+            assert all(c.usage[m].prompt <= b.usage[m].prompt for m in b.usage)

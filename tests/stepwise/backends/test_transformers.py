@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from stepwise.backends import checkpoint
 from stepwise.backends.base import Sampling
 from stepwise.backends.prefix_cache import PrefixCache
 from stepwise.backends.transformers import TransformersBackend
+from stepwise.chain import Delta
+from stepwise.cost import Tokens
+from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.routers import Always
+from stepwise.stepping import StepRule
 
 PATH = load_pair("nano").models[0].path
 QUESTIONS = [problem.question + "\n" for problem in load_dataset("nano", split="validation", limit=12)]
@@ -71,6 +77,32 @@ async def test_going_step_by_step_gives_the_uninterrupted_chain(
             assert step.text.endswith("\n") and step.text.count("\n") == 1
 
     assert await asyncio.gather(*(chain(question) for question in QUESTIONS)) == reference
+
+
+async def test_a_generation_that_is_read_along_gives_the_uninterrupted_chain(
+    backend: TransformersBackend,
+) -> None:
+    engine = Engine({"m": backend}, prompt="{question}", rule=StepRule(), cost=Tokens(), run_on=("m",))
+    chains = [engine.solve(question, Always("m")) for question in QUESTIONS]
+    for question, chain in zip(QUESTIONS, chains, strict=True):
+        events = [event async for event in chain.events()]
+        whole = await backend.generate(backend.encode(question), replace(WHOLE, max_tokens=400))
+        trace = chain.trace
+        assert trace is not None
+        assert tuple(i for step in trace.steps for i in step.token_ids) == whole.token_ids
+        assert trace.usage["m"].completion == whole.usage.completion
+        assert "".join(event.text for event in events if isinstance(event, Delta)) == whole.text == trace.text
+        assert sum(isinstance(event, Delta) for event in events) > len(trace.steps)
+
+
+async def test_what_a_generation_wrote_is_known_when_it_is_stopped(backend: TransformersBackend) -> None:
+    prefix = backend.encode(QUESTIONS[0])
+    generation = backend.begin(prefix, WHOLE)
+    first = await generation.read()
+    wrote = len(first.token_ids) + await generation.stop()
+    assert generation._row.ids[len(prefix) :] == list(
+        (await backend.generate(prefix, replace(WHOLE, max_tokens=wrote))).token_ids
+    )
 
 
 async def test_signals_are_those_of_the_chosen_tokens(backend: TransformersBackend) -> None:

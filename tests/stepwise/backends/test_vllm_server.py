@@ -26,7 +26,10 @@ from stepwise.types import Router, Usage
 
 NANO = {model.name: model for model in load_pair("nano").models}
 PROBLEMS = load_dataset("nano", split="validation", limit=12)
-TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'user' %}{{ '\\n' }}{% endif %}{% endfor %}"
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"
+    "{% if m['role'] == 'user' %}{{ '\\n' }}{% endif %}{% endfor %}"
+)
 """A conversation as nano reads it: the question, a line break, the solution so far."""
 
 

@@ -14,7 +14,11 @@ from stepwise.scope.embed import Embedder, Sentences, open_embedder
 from stepwise.scope.features import Features, statistics
 from tests.stepwise.scope import worlds
 
-TEXTS = ["How many apples are in the basket?", "How many pears are in the basket?", "Find the derivative of $x^2$."]
+TEXTS = [
+    "How many apples are in the basket?",
+    "How many pears are in the basket?",
+    "Find the derivative of $x^2$.",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,98 @@
+"""Where the public benchmarks lie, and what their rows call a question and an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stepwise.data.records import Fields, Record, read_lines
+from stepwise.errors import ConfigError
+
+MATH = Fields(question="problem")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as its publisher cut it: on the hub, and the name of its local copy."""
+
+    hub: str
+    split: str
+    file: str
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark whose problems are for testing, and where problems for everything else come from.
+
+    Attributes:
+        test: reported on, never trained or calibrated on.
+        rest: problems of the same kind; train, validation and calibration are cut from them.
+        fields: what the rows of ``test`` are called.
+        rest_fields: the same for ``rest``.
+    """
+
+    test: Part
+    rest: Part
+    fields: Fields
+    rest_fields: Fields
+
+
+_MATH_REST = Part("nlile/hendrycks-MATH-benchmark", "train", "math_dev_4500")
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "gsm8k": Benchmark(
+        Part("openai/gsm8k", "test", "gsm8k_test", "main"),
+        Part("openai/gsm8k", "train", "gsm8k_train", "main"),
+        Fields(),
+        Fields(),
+    ),
+    "math500": Benchmark(Part("HuggingFaceH4/MATH-500", "test", "math500"), _MATH_REST, MATH, MATH),
+    "math": Benchmark(_MATH_REST, _MATH_REST, MATH, MATH),
+    "omnimath": Benchmark(Part("KbsdJames/Omni-MATH", "test", "omni_math_rule"), _MATH_REST, MATH, MATH),
+    "aime24": Benchmark(Part("HuggingFaceH4/aime_2024", "train", "aime24"), _MATH_REST, MATH, MATH),
+    "aime25": Benchmark(Part("math-ai/aime25", "test", "aime25"), _MATH_REST, MATH, MATH),
+    "olympiadbench": Benchmark(
+        Part("Hothan/OlympiadBench", "train", "olympiadbench", "OE_TO_maths_en_COMP"),
+        _MATH_REST,
+        Fields(answer="final_answer"),
+        MATH,
+    ),
+}
+"""`math` is cut from its own rows: see `stepwise.data.splits`."""
+
+
+def read(part: Part, folder: str | None, revision: str | None) -> Iterator[Record]:
+    """Rows of a part, from the local copy where ``folder`` has one, else from the hub.
+
+    Raises:
+        ConfigError: if neither can be read.
+    """
+    for ending in (".jsonl.gz", ".jsonl"):
+        if folder and (file := Path(folder) / f"{part.file}{ending}").is_file():
+            return read_lines(file)
+    return _hub(part, revision, folder)
+
+
+def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[Record]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            f"{part.hub} comes from the hub, which needs `pip install 'stepwise[data]'`; "
+            f"or put {part.file}.jsonl into a folder and name it with dataset.folder."
+        ) from error
+    try:
+        rows = datasets.load_dataset(part.hub, part.config, split=part.split, revision=revision)
+    except Exception as error:  # the library raises many kinds, also for a missing network
+        looked = f" and {folder} has no {part.file}.jsonl" if folder else ""
+        raise ConfigError(
+            f"{part.hub} cannot be loaded ({type(error).__name__}: {str(error)[:200]}){looked}."
+        ) from error
+    return _numbered(part.hub, rows)
+
+
+def _numbered(hub: str, rows: Any) -> Iterator[Record]:
+    for number, row in enumerate(rows, 1):
+        yield Record(f"{hub}, row {number}", f"{hub.split('/')[-1].lower()}-{number}", row)

@@ -1,0 +1,92 @@
+"""Splits that never share a question, and subsets by level, subject or difficulty."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stepwise.errors import ConfigError
+from stepwise.types import Problem, normalised
+
+SPLITS = ("train", "calibration", "validation", "test")
+SHARES = {"train": 0.5, "calibration": 0.7, "validation": 0.8, "test": 1.0}
+"""Upper ends of the splits on [0, 1], where a question's place is decided by its text."""
+
+
+def split_of(question: str) -> str:
+    """The split of a question, by a hash of its normalised text: the same in every file that has it."""
+    digest = hashlib.blake2b(normalised(question).encode(), digest_size=8).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    return next(name for name, end in SHARES.items() if place < end)
+
+
+def outside_test(problems: Sequence[Problem], split: str, test: Sequence[Problem]) -> list[Problem]:
+    """Problems of a split, cut from rows that are not the test set's.
+
+    A row goes if its question is in the test set. The rows that would be "test" (the test set lies
+    elsewhere) are for training.
+    """
+    questions = {normalised(problem.question) for problem in test}
+    wanted = ("train", "test") if split == "train" else (split,)
+    return [
+        problem
+        for problem in problems
+        if split_of(problem.question) in wanted and normalised(problem.question) not in questions
+    ]
+
+
+def check_apart(problems: Sequence[Problem], test: Sequence[Problem], split: str) -> None:
+    """Refuse a split that shares a question with the test split.
+
+    Raises:
+        ConfigError: naming the first shared question.
+    """
+    questions = {normalised(problem.question): problem.id for problem in test}
+    for problem in problems:
+        if (twin := questions.get(normalised(problem.question))) is not None:
+            raise ConfigError(
+                f"dataset: problem {problem.id!r} of split {split!r} is also in the test split, as {twin!r}: "
+                f"{problem.question[:80]!r}. Results would be worthless; take it out of one of them."
+            )
+
+
+def subset(
+    problems: Sequence[Problem], where: Mapping[str, Any] | None, limit: int, seed: int
+) -> list[Problem]:
+    """At most ``limit`` problems that match ``where``, drawn with the seed, in their own order.
+
+    Args:
+        where: by label a value, a list of values, or a range ``{from: 5, to: 7}`` (both ends included).
+
+    Raises:
+        ConfigError: if a label is unknown or nothing matches.
+    """
+    if not problems:
+        raise ConfigError("dataset: this split is empty.")
+    found = [problem for problem in problems if _matches(problem, where or {})]
+    if not found:
+        labels = sorted({f"{k}={v}" for problem in problems for k, v in problem.labels.items()})
+        raise ConfigError(
+            f"where: no problem matches {dict(where or {})}; there is {', '.join(labels[:20]) or 'no label'}."
+        )
+    if len(found) <= limit:
+        return found
+    return [found[i] for i in sorted(random.Random(seed).sample(range(len(found)), limit))]
+
+
+def _matches(problem: Problem, where: Mapping[str, Any]) -> bool:
+    return all(_allows(wanted, problem.labels.get(label)) for label, wanted in where.items())
+
+
+def _allows(wanted: Any, value: str | None) -> bool:
+    if value is None:
+        return False
+    if isinstance(wanted, Mapping):
+        try:
+            return float(wanted.get("from", "-inf")) <= float(value) <= float(wanted.get("to", "inf"))
+        except ValueError:
+            return False
+    allowed = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
+    return value in {str(one) for one in allowed}

@@ -1,0 +1,185 @@
+"""Answers in OpenAI's shapes, each with where it came from: ``stepwise`` in every choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from stepwise.gateway.choice import Done, Finished, Piece
+from stepwise.gateway.job import Job, Order
+from stepwise.types import Router, Trace, Usage
+
+Body = dict[str, Any]
+
+
+class Shape:
+    """One of the two endpoints' names for things."""
+
+    def __init__(self, prefix: str, whole: str, chunk: str) -> None:
+        self._prefix, self._whole, self._chunk = prefix, whole, chunk
+
+    def head(self, order: Order, *, chunk: bool) -> Body:
+        return {
+            "id": f"{self._prefix}-{order.id}",
+            "object": self._chunk if chunk else self._whole,
+            "created": int(order.created),
+            "model": order.model,
+        }
+
+    def content(self, text: str) -> Body:
+        raise NotImplementedError
+
+    def delta(self, text: str, *, first: bool) -> Body:
+        raise NotImplementedError
+
+
+class Chat(Shape):
+    def __init__(self) -> None:
+        super().__init__("chatcmpl", "chat.completion", "chat.completion.chunk")
+
+    def content(self, text: str) -> Body:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def delta(self, text: str, *, first: bool) -> Body:
+        role = {"role": "assistant"} if first else {}
+        return {"delta": {**role, "content": text} if first or text else {}}
+
+
+class Completion(Shape):
+    def __init__(self) -> None:
+        super().__init__("cmpl", "text_completion", "text_completion")
+
+    def content(self, text: str) -> Body:
+        return {"text": text}
+
+    def delta(self, text: str, *, first: bool) -> Body:
+        return {"text": text}
+
+
+def whole(shape: Shape, job: Job, pieces: Sequence[Piece], unit: str) -> Body:
+    """The answer to a request that does not stream."""
+    texts = ["" for _ in job.choices]
+    for piece in pieces:
+        texts[piece.choice] += piece.text
+    ends = {piece.choice: piece.finished for piece in pieces if piece.finished}
+    choices = [
+        {
+            "index": i,
+            **shape.content(texts[i]),
+            "logprobs": None,
+            "finish_reason": end.reason,
+            "stepwise": {
+                **summary(job.order.router, end, unit),
+                "steps": [described(done) for done in job.choices[i].steps],
+            },
+        }
+        for i, end in sorted(ends.items())
+    ]
+    return {
+        **shape.head(job.order, chunk=False),
+        "choices": choices,
+        "usage": usage(ends.values()),
+        "stepwise": total(ends.values(), unit),
+    }
+
+
+def chunk(shape: Shape, job: Job, piece: Piece, *, first: bool, unit: str) -> Body:
+    """One piece of a streamed answer."""
+    router = job.order.router
+    told: Body = {"model": piece.model}
+    if piece.done is not None:
+        costs = _costs(piece.done.cost, piece.done.alone, unit)
+        told |= {"step": described(piece.done), "threshold": threshold(router), **costs}
+    if piece.finished is not None:
+        told |= summary(router, piece.finished, unit)
+    choice = {
+        "index": piece.choice,
+        **shape.delta(piece.text, first=first),
+        "logprobs": None,
+        "finish_reason": piece.finished.reason if piece.finished else None,
+        "stepwise": told,
+    }
+    return {**shape.head(job.order, chunk=True), "choices": [choice]}
+
+
+def usage_chunk(shape: Shape, job: Job, ends: Sequence[Finished], unit: str) -> Body:
+    """The last chunk where ``stream_options.include_usage`` asks for it."""
+    head = shape.head(job.order, chunk=True)
+    return {**head, "choices": [], "usage": usage(ends), "stepwise": total(ends, unit)}
+
+
+def usage(ends: Iterable[Finished]) -> Body:
+    """OpenAI's counts: the questions' prompts once, and the tokens that are part of the chains.
+
+    What routing really took, drafts and the models' reading of each other included, is in
+    ``stepwise.usage``.
+    """
+    traces = [end.trace for end in ends]
+    prompt = sum(trace.prompt_tokens for trace in traces)
+    completion = sum(part.completion for trace in traces for part in trace.usage.values())
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def summary(router: Router, end: Finished, unit: str) -> Body:
+    """What a whole chain was and cost."""
+    trace = end.trace
+    return {
+        "router": router.name,
+        "threshold": threshold(router),
+        "stop": end.stop,
+        "answer": trace.answer,
+        "switches": switches(trace),
+        "usage": tokens(trace.usage),
+        **_costs(trace.cost, end.alone, unit),
+    }
+
+
+def total(ends: Iterable[Finished], unit: str) -> Body:
+    """The costs of all chains of a request."""
+    ends = list(ends)
+    return _costs(sum(end.trace.cost for end in ends), sum(end.alone for end in ends), unit)
+
+
+def threshold(router: Router) -> float | None:
+    """A router's threshold, where it has one."""
+    found = getattr(router, "threshold", None)
+    return None if found is None else float(found)
+
+
+def described(done: Done) -> Body:
+    """One step: who wrote it, why, and what it took."""
+    step = done.step
+    decision, draft = step.decision, step.draft
+    return {
+        "number": done.number,
+        "model": step.model,
+        "text": step.text,
+        "tokens": len(step.token_ids),
+        "score": decision.score if decision else None,
+        "reason": decision.reason if decision else "",
+        "signals": asdict(step.signals),
+        "usage": tokens(step.usage),
+        "cost": step.cost,
+        "draft": {"model": draft.model, "text": draft.text, "signals": asdict(draft.signals)}
+        if draft
+        else None,
+        "finished": done.time,
+    }
+
+
+def tokens(usage: Mapping[str, Usage]) -> Body:
+    return {model: asdict(part) for model, part in usage.items()}
+
+
+def switches(trace: Trace) -> int:
+    """How often another model took over."""
+    models = [step.model for step in trace.steps]
+    return sum(a != b for a, b in pairwise(models))
+
+
+def _costs(cost: float, alone: float, unit: str) -> Body:
+    """A cost beside the large model's own for the same text, in one go."""
+    share = cost / alone if alone else None
+    return {"cost": cost, "cost_large_only": alone, "cost_share": share, "cost_unit": unit}

@@ -1,0 +1,104 @@
+"""The app: OpenAI's endpoints over an engine, what operators need, and a page to see it think."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from stepwise import __version__
+from stepwise.engine import Engine
+from stepwise.errors import StepwiseError
+from stepwise.gateway.admission import Limits
+from stepwise.gateway.failures import Refusal, invalid, refusal
+from stepwise.gateway.http import Bodies, Gone, Observed
+from stepwise.gateway.keys import Keys
+from stepwise.gateway.openai import openai_routes
+from stepwise.gateway.operations import operations_routes
+from stepwise.gateway.page import FOLDER, Estimator, page_routes
+from stepwise.gateway.service import Gateway
+from stepwise.gateway.spending import Spending
+from stepwise.types import Router
+
+CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
+
+
+def create_app(
+    engine: Engine,
+    routers: Mapping[str, Router],
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    spending: Spending | None = None,
+    estimator: Estimator | None = None,
+    examples: Sequence[str] = (),
+    conversation: bool = False,
+    log_prompts: bool = False,
+) -> FastAPI:
+    """A gateway over an engine. The engine stays the caller's, who also closes it.
+
+    Args:
+        engine: runs the chains.
+        routers: by name; the first is the default. Models need none, they are there by name.
+        keys: who may ask; anybody unless given.
+        limits: sizes, concurrency, time.
+        spending: accounts, and the moving threshold of the default router.
+        estimator: says before the start what a model would make of a question (SCOPE).
+        examples: questions that the page offers.
+        conversation: take system messages and earlier turns into the question; refused otherwise,
+            because models and routers that were trained on questions alone do badly with them.
+        log_prompts: let questions and answers into the log and the list of recent requests.
+
+    Raises:
+        ConfigError: if the routers cannot serve this engine.
+    """
+    limits, keys, spending = limits or Limits(), keys or Keys(), spending or Spending()
+    gateway = Gateway(
+        engine, routers, limits=limits, spending=spending, conversation=conversation, log_prompts=log_prompts
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        spending.save()
+
+    app = FastAPI(
+        title="stepwise",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(openai_routes(gateway, keys))
+    app.include_router(operations_routes(gateway))
+    app.include_router(page_routes(gateway, keys, estimator, examples))
+    app.mount("/static", StaticFiles(directory=FOLDER))
+    app.add_middleware(Bodies, limit=limits.body)
+    app.add_middleware(Observed, metrics=gateway.metrics)
+    _answer_failures(app, gateway)
+    return app
+
+
+def _answer_failures(app: FastAPI, gateway: Gateway) -> None:
+    """Every failure leaves in one shape, and is counted."""
+
+    async def fail(_: Request, error: Exception) -> Response:
+        if isinstance(error, Gone):
+            return Response(status_code=499)
+        if isinstance(error, RequestValidationError):
+            refused = invalid(error.errors())
+        elif isinstance(error, HTTPException):
+            code = CODES.get(error.status_code, "http_error")
+            refused = Refusal(error.status_code, f"{error.detail}.", code=code)
+        else:
+            refused = refusal(error)
+        gateway.metrics.errors.labels(refused.code).inc()
+        return refused.response()
+
+    for kind in (StepwiseError, RequestValidationError, HTTPException, TimeoutError, Gone, Exception):
+        app.add_exception_handler(kind, fail)

@@ -1,0 +1,152 @@
+"""One chain as one choice of an answer: its events become pieces of text, cut at stop strings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stepwise.chain import Delta, Event
+from stepwise.types import Step, Trace
+
+Reason = Literal["stop", "length"]
+"""OpenAI's finish reasons, as far as they apply."""
+
+
+class Stopped(Exception):
+    """A stop string was found: as far as the client is concerned, the chain is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a choice ended.
+
+    Attributes:
+        reason: for the client.
+        stop: for its provenance: a trace's, or "stop_string".
+        alone: what the large model alone would have cost.
+    """
+
+    reason: Reason
+    stop: str
+    trace: Trace
+    alone: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step of a choice.
+
+    Attributes:
+        number: from 1.
+        time: Unix time of its end, in seconds.
+        cost, alone: of the chain so far, and what the large model alone would have cost so far.
+    """
+
+    step: Step
+    number: int
+    time: float
+    cost: float
+    alone: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What happened to a choice: new text, a finished step, the end."""
+
+    choice: int
+    text: str
+    model: str
+    done: Done | None = None
+    finished: Finished | None = None
+
+
+class Cut:
+    """Lets text through up to the first stop string. What may be the beginning of one is held back."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.found = False
+        self._stops = stops
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        if self.found:
+            return ""
+        held = self._held + text
+        ends = [held.index(stop) for stop in self._stops if stop in held]
+        if ends:
+            self.found, self._held = True, ""
+            return held[: min(ends)]
+        keep = max((_overlap(held, stop) for stop in self._stops), default=0)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def rest(self) -> str:
+        """What was held back in vain."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that begins ``stop``."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)
+
+
+class Choice:
+    """Listens to a chain and emits pieces.
+
+    A stop string ends the chain with the step that holds it, so that every generated token is
+    counted.
+
+    Args:
+        index: of the choice in the answer.
+        stops: strings that end it.
+        alone: what the large model alone would have cost, by the number of tokens written.
+        emit: takes the pieces.
+
+    Attributes:
+        steps: those that are done.
+    """
+
+    def __init__(
+        self, index: int, stops: Sequence[str], alone: Callable[[int], float], emit: Callable[[Piece], None]
+    ) -> None:
+        self.index = index
+        self.steps: list[Done] = []
+        self._alone, self._emit = alone, emit
+        self._cut = Cut(stops)
+        self._heard = self._written = 0
+        self._cost = 0.0
+
+    def hear(self, event: Event) -> None:
+        """To be given to `Chain.finish`.
+
+        Raises:
+            Stopped: after a step that holds a stop string.
+        """
+        if isinstance(event, Delta):
+            self._heard += len(event.text)
+            if text := self._cut.feed(event.text):
+                self._emit(Piece(self.index, text, event.model))
+            return
+        text, self._heard = self._cut.feed(event.text[self._heard :]), 0
+        self._written += len(event.token_ids)
+        self._cost += event.cost
+        done = Done(event, len(self.steps) + 1, time.time(), self._cost, self._alone(self._written))
+        self.steps.append(done)
+        self._emit(Piece(self.index, text, event.model, done))
+        if self._cut.found:
+            raise Stopped
+
+    def ending(self, trace: Trace, alone: float) -> Finished:
+        """How it ended. ``alone`` is what the large model alone would have cost."""
+        stop = "stop_string" if self._cut.found else trace.stop or "cancelled"
+        reason: Reason = "stop" if stop in ("stop_string", "answered") else "length"
+        return Finished(reason, stop, trace, alone)
+
+    def finish(self, end: Finished) -> None:
+        """Emit the end."""
+        model = end.trace.steps[-1].model if end.trace.steps else ""
+        self._emit(Piece(self.index, self._cut.rest(), model, finished=end))

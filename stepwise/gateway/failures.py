@@ -1,0 +1,88 @@
+"""Refusals and failures as HTTP: one shape, the one that OpenAI clients parse.
+
+{"error": {"message": ..., "type": ..., "code": ..., "param": ...}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from stepwise.errors import BackendError, ConfigError, ContextOverflow, InfeasibleTarget, StepwiseError
+
+TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class Refusal(StepwiseError):
+    """A request that is not answered.
+
+    Args:
+        status: of the HTTP answer.
+        message: what was expected, what came, what to do.
+        code: for programs.
+        param: the field of the request that is to blame.
+        retry_after: seconds after which the same request may succeed.
+        nearest: the nearest target that can be reached, for one that cannot.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        retry_after: int | None = None,
+        nearest: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.retry_after, self.nearest = retry_after, nearest
+
+    def body(self) -> dict[str, Any]:
+        kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        error = {"message": self.message, "type": kind, "code": self.code, "param": self.param}
+        return {"error": error if self.nearest is None else {**error, "nearest": self.nearest}}
+
+    def response(self) -> JSONResponse:
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body(), self.status, headers)
+
+
+def refusal(error: BaseException) -> Refusal:
+    """Any failure as a refusal; what is not meant for clients stays in the log."""
+    match error:
+        case Refusal():
+            return error
+        case InfeasibleTarget():
+            return Refusal(400, str(error), code="infeasible_target", param="stepwise", nearest=error.best)
+        case ContextOverflow():
+            return Refusal(400, str(error), code="context_length_exceeded")
+        case ConfigError():
+            return Refusal(400, str(error), code="invalid_value")
+        case BackendError():
+            return backend_failure(str(error), retryable=error.retryable)
+        case TimeoutError():
+            return Refusal(504, "the request took longer than this server allows.", code="timeout")
+    return Refusal(500, "the gateway failed; its log says why.", code="internal_error")
+
+
+def backend_failure(message: str, *, retryable: bool) -> Refusal:
+    """A model that could not be run: 503 when it may work again, 502 when it will not by itself."""
+    if retryable:
+        return Refusal(503, message, code="backend_unavailable", retry_after=1)
+    return Refusal(502, message, code="backend_failed")
+
+
+def invalid(errors: Sequence[Any]) -> Refusal:
+    """The first of pydantic's complaints as a sentence that names the field."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    field = first.get("ctx", {}).get("field") or place or "body"
+    reasons = {"missing": "is required", "extra_forbidden": "is not a field that this server knows"}
+    reason = reasons.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
+    return Refusal(400, f"{field}: {reason}.", code="invalid_request", param=field)

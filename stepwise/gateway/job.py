@@ -1,0 +1,148 @@
+"""The chains of one request, running in a task of their own until done, failed or given up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import uuid4
+
+from stepwise.chain import Chain
+from stepwise.engine import Engine
+from stepwise.gateway import breakers
+from stepwise.gateway.admission import Admission, Ticket
+from stepwise.gateway.choice import Choice, Finished, Piece, Stopped
+from stepwise.gateway.failures import backend_failure
+from stepwise.gateway.keys import Tenant
+from stepwise.types import Problem, Router, Trace, Usage
+
+Outcome = Literal["finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request once it has been understood.
+
+    Attributes:
+        engines: one a chain: they share the models and differ in their sampling.
+        default: whether the router is the server's default.
+        prompts: length of each question's prompt in tokens.
+    """
+
+    tenant: Tenant
+    model: str
+    router: Router
+    default: bool
+    questions: Sequence[str]
+    prompts: Sequence[int]
+    engines: Sequence[Engine]
+    stops: Sequence[str]
+    id: str = field(default_factory=lambda: uuid4().hex)
+    created: float = field(default_factory=time.time)
+
+    def alone(self, i: int) -> Callable[[int], float]:
+        """What the large model alone would cost for chain ``i``, by the tokens that it writes; exact
+        where the models share a tokenizer."""
+        engine, prompt = self.engines[i], self.prompts[i]
+        return lambda written: engine.cost({engine.models[-1]: Usage(prompt=prompt, completion=written)})
+
+
+Settle = Callable[[Order, Choice, Finished, Outcome], None]
+"""Books a chain, however it ended."""
+
+
+class Job:
+    """Runs an order. Iterate over it for its pieces; `close` it whatever happens.
+
+    Pieces wait in memory for slow readers: a chain is a few kB, and the models go on to the next.
+    """
+
+    def __init__(self, order: Order, admission: Admission, settle: Settle) -> None:
+        ticket = admission.ask(order.tenant, len(order.questions))
+        self.order = order
+        self.choices = [
+            Choice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
+        ]
+        self._settle = settle
+        self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run(ticket, admission.limits.seconds))
+        self._task.add_done_callback(lambda _: self._over(admission, ticket))
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+        await self.raise_failure()
+
+    async def first(self) -> Piece:
+        """The first piece.
+
+        Raises:
+            Exception: whatever kept the request from having one.
+        """
+        piece = await self._pieces.get()
+        if piece is None:
+            await self.raise_failure()
+            raise AssertionError("a job without a failure has pieces")
+        return piece
+
+    async def close(self) -> None:
+        """Stop what still runs, on the backends too."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def raise_failure(self) -> None:
+        """Raise what a finished job failed of, if it did; of several chains' failures the first."""
+        try:
+            await self._task
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
+    def _over(self, admission: Admission, ticket: Ticket) -> None:
+        admission.release(ticket)
+        self._pieces.put_nowait(None)
+
+    def _put(self, piece: Piece) -> None:
+        self._pieces.put_nowait(piece)
+
+    async def _run(self, ticket: Ticket, seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            await ticket.turn
+            async with asyncio.TaskGroup() as group:
+                for choice in self.choices:
+                    group.create_task(self._grow(choice))
+
+    async def _grow(self, choice: Choice) -> None:
+        order, engine = self.order, self.order.engines[choice.index]
+        problem = Problem(f"{order.id}-{choice.index}", order.questions[choice.index])
+        chain = engine.solve(problem, order.router)
+        outcome: Outcome = "failed"
+        try:
+            trace = await _finished(chain, choice)
+            if trace.stop == "error":
+                later = breakers.any_open(engine.backends.values())
+                raise backend_failure(trace.error or "a model failed.", retryable=later)
+            outcome = "finished"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            trace = chain.trace or Trace(problem)
+            end = choice.ending(trace, engine.cost_alone(trace, engine.models[-1]))
+            self._settle(order, choice, end, outcome)
+        choice.finish(end)
+
+
+async def _finished(chain: Chain, choice: Choice) -> Trace:
+    try:
+        return await chain.finish(choice.hear)
+    except Stopped:
+        if chain.trace is None:
+            raise
+        return chain.trace
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,167 @@
+"""The knob: from what a request says about cost to the router that routes it.
+
+    stepwise                     the server's default
+    stepwise:budget=0.25         at most a quarter of what large-only would cost
+    stepwise:threshold=0.6       the router's threshold itself
+    stepwise:small               one model (or another router) by name
+
+The same in the body's ``stepwise`` object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from stepwise.calibration import OnlineThreshold, Record, calibrate
+from stepwise.errors import ConfigError
+from stepwise.gateway.failures import Refusal, invalid
+from stepwise.gateway.schemas import Options
+from stepwise.routers import Always, PolicyRouter, ThresholdRouter
+from stepwise.types import Router
+
+NAME = "stepwise"
+
+
+class Knob:
+    """Chooses a router for each request.
+
+    Args:
+        models: names of the pool, cheapest first.
+        routers: by name; the first is the default.
+        online: moves the default's threshold.
+
+    Raises:
+        ConfigError: if there is no router, one has a model's name, or ``online`` has nothing to move.
+    """
+
+    def __init__(
+        self, models: Sequence[str], routers: Mapping[str, Router], online: OnlineThreshold | None = None
+    ) -> None:
+        if not routers:
+            raise ConfigError("routers: the gateway needs at least one.")
+        fixed = {"small": Always(models[0]), "large": Always(models[-1])}
+        alone = {**fixed, **{model: Always(model) for model in models}}
+        taken = [name for name, router in routers.items() if alone.get(name, router) != router]
+        if taken:
+            raise ConfigError(f"routers: {taken[0]!r} is a model's name; give the router another.")
+        self.default = next(iter(routers))
+        self.routers: Mapping[str, Router] = {**routers, **alone}
+        self.online = online
+        if online is not None:
+            tuned(self.routers[self.default], online.threshold)
+
+    @property
+    def names(self) -> list[str]:
+        """What ``GET /v1/models`` lists."""
+        return [NAME, *(f"{NAME}:{name}" for name in self.routers)]
+
+    def router(self, model: str, options: Options | None) -> tuple[Router, bool]:
+        """The router of a request, and whether it is the server's default.
+
+        Raises:
+            Refusal: 404 if there is no such model; 400 if the knob is turned twice, or wrongly.
+            ConfigError: if the router has no threshold or no calibration, or a value is out of range.
+            InfeasibleTarget: if the target cannot be promised.
+        """
+        named = self._parse(model)
+        given = options or Options()
+        if named != Options() and given != Options():
+            raise Refusal(
+                400,
+                f"model {model!r} and stepwise both turn the knob; use one.",
+                code="invalid_value",
+                param="model",
+            )
+        wanted = given if named == Options() else named
+        if wanted == Options():
+            return self._default(), True
+        return self._tuned(wanted), False
+
+    def _default(self) -> Router:
+        router = self.routers[self.default]
+        return router if self.online is None else tuned(router, self.online.threshold)
+
+    def _tuned(self, options: Options) -> Router:
+        name = options.router or self.default
+        if name not in self.routers:
+            known = ", ".join(self.routers)
+            raise Refusal(
+                404, f"there is no router {name!r} here, only {known}.", code="model_not_found", param="model"
+            )
+        router = self.routers[name]
+        if options.threshold is not None:
+            return tuned(router, options.threshold)
+        if options.budget is None and options.max_accuracy_loss is None:
+            return self._default() if name == self.default else router
+        return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
+
+    def _parse(self, model: str) -> Options:
+        name, _, setting = model.partition(":")
+        if name != NAME:
+            known = ", ".join(self.names)
+            raise Refusal(
+                404,
+                f"there is no model {model!r} here; use one of {known}, or {NAME}:budget=0.4.",
+                code="model_not_found",
+                param="model",
+            )
+        if "=" not in setting:
+            return Options(router=setting or None)
+        try:
+            return Options.model_validate({k: _number(k, v) for k, v in _pairs(setting)})
+        except ValidationError as error:
+            raise invalid(error.errors()) from error
+
+
+def _pairs(setting: str) -> list[tuple[str, str]]:
+    pairs = [tuple(part.partition("=")[::2]) for part in setting.split(",")]
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise Refusal(400, f"model: {setting!r} sets a value twice.", code="invalid_value", param="model")
+    return [(name.strip(), value.strip()) for name, value in pairs]
+
+
+def _number(name: str, value: str) -> float | str:
+    if name == "router":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise Refusal(
+            400, f"model: {name} must be a number, not {value!r}.", code="invalid_value", param="model"
+        ) from None
+
+
+def tuned(router: Router, threshold: float) -> Router:
+    """The router at another threshold.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    if isinstance(router, PolicyRouter | ThresholdRouter):
+        return replace(router, threshold=threshold)
+    raise ConfigError(f"threshold: the router {router.name!r} has none.")
+
+
+def record_of(router: Router) -> Record:
+    """What a router's calibration knows.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    if record is None:
+        raise ConfigError(
+            f"budget: the router {router.name!r} is not calibrated; turn its threshold instead."
+        )
+    return record
+
+
+@lru_cache(maxsize=1024)
+def promised(record: Record, budget: float | None, max_accuracy_loss: float | None) -> float:
+    """The threshold at which targets are promised; see `stepwise.calibration.calibrate`."""
+    return calibrate(record, budget=budget, max_accuracy_loss=max_accuracy_loss).threshold

@@ -1,0 +1,101 @@
+"""The page, and what it asks beyond OpenAI's endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+from pydantic import Field
+
+from stepwise.calibration import Record
+from stepwise.engine import MAX_QUESTION
+from stepwise.errors import ConfigError
+from stepwise.gateway.failures import Refusal
+from stepwise.gateway.keys import Keys
+from stepwise.gateway.knob import record_of
+from stepwise.gateway.schemas import Strict
+from stepwise.gateway.service import Gateway
+from stepwise.types import Estimate
+
+FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Estimator(Protocol):
+    """`stepwise.scope.Scope`, as far as the page needs it."""
+
+    def estimate(self, question: str, models: Sequence[str]) -> Sequence[Estimate]: ...
+
+
+class Question(Strict):
+    question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION)]
+
+
+def page_routes(
+    gateway: Gateway, keys: Keys, estimator: Estimator | None, examples: Sequence[str]
+) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(FOLDER / "index.html", headers=HEADERS)
+
+    @routes.get("/stepwise/server")
+    def server(request: Request) -> Mapping[str, Any]:
+        """What this server is: models, routers, and how cost and accuracy follow the threshold."""
+        keys.find(request.headers.get("authorization"))
+        knob, router = gateway.knob, gateway.knob.router("stepwise", None)[0]
+        return {
+            "models": gateway.engine.models,
+            "routers": list(knob.routers),
+            "default": {"router": knob.default, "threshold": getattr(router, "threshold", None)},
+            "budget": knob.online.target if knob.online else None,
+            "calibration": _curve(gateway),
+            "cost_unit": gateway.engine.cost.unit,
+            "estimates": estimator is not None,
+            "examples": list(examples),
+        }
+
+    @routes.get("/stepwise/recent")
+    async def recent(request: Request) -> Mapping[str, Any]:
+        """The caller's latest chains."""
+        return {"recent": gateway.recent(keys.find(request.headers.get("authorization")))}
+
+    @routes.post("/stepwise/estimate")
+    def estimate(request: Request, asked: Question) -> Mapping[str, Any]:
+        """What each model alone would make of a question, before anything is generated."""
+        keys.find(request.headers.get("authorization"))
+        if estimator is None:
+            raise Refusal(404, "this server has no estimator.", code="no_estimator")
+        told = estimator.estimate(asked.question, models=gateway.engine.models)
+        return {
+            "estimates": [
+                {"model": one.model, "p_correct": one.p_correct, "tokens": one.tokens, "cost": one.cost}
+                for one in told
+            ]
+        }
+
+    return routes
+
+
+def _curve(gateway: Gateway) -> Mapping[str, Any] | None:
+    try:
+        record: Record = record_of(gateway.knob.routers[gateway.knob.default])
+    except ConfigError:
+        return None
+    return {
+        "n": record.n,
+        "threshold": record.thresholds.tolist(),
+        "cost": record.cost_share.round(4).tolist(),
+        "accuracy": record.accuracy.round(4).tolist(),
+        "large_accuracy": float(record.large_correct.mean()),
+    }

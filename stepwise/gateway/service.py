@@ -1,0 +1,141 @@
+"""The gateway without HTTP: from a request to a job, and from a finished chain to the accounts."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from stepwise.calibration import OnlineThreshold
+from stepwise.engine import Engine
+from stepwise.errors import ConfigError
+from stepwise.gateway import answers
+from stepwise.gateway.admission import Admission, Limits
+from stepwise.gateway.choice import Choice, Finished
+from stepwise.gateway.failures import Refusal
+from stepwise.gateway.job import Job, Order, Outcome
+from stepwise.gateway.keys import Tenant
+from stepwise.gateway.knob import Knob
+from stepwise.gateway.log import log
+from stepwise.gateway.metrics import Metrics
+from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
+from stepwise.gateway.spending import Spending
+from stepwise.types import Router
+
+RECENT = 50
+
+
+class Gateway:
+    """Serves one engine.
+
+    Args:
+        engine: runs the chains.
+        routers: by name; the first is the default.
+        limits: what it takes on.
+        spending: accounts, and the default router's moving threshold.
+        conversation: take system messages and earlier turns into the question; else refuse them.
+        log_prompts: let questions and answers into the log and the list of recent requests.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        routers: Mapping[str, Router],
+        *,
+        limits: Limits,
+        spending: Spending,
+        conversation: bool,
+        log_prompts: bool,
+    ) -> None:
+        online: OnlineThreshold | None = spending.online
+        self.engine, self.spending = engine, spending
+        self.knob = Knob(engine.models, routers, online)
+        self.admission = Admission(limits)
+        self.metrics = Metrics()
+        self.metrics.watch_admission(self.admission)
+        self.metrics.watch_backends(engine.backends)
+        if online is not None:
+            self.metrics.watch_online(online)
+        self._recent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=RECENT)
+        self._conversation, self._log_prompts = conversation, log_prompts
+
+    def submit(self, asked: ChatRequest | CompletionRequest, tenant: Tenant) -> Job:
+        """Start a request's chains, or refuse before anything runs.
+
+        Raises:
+            Refusal: if a limit is reached, or a field cannot be honoured.
+            ConfigError: if a question or a target is unusable.
+            InfeasibleTarget: if the target cannot be promised.
+        """
+        router, default = self.knob.router(asked.model, asked.stepwise)
+        questions = self._questions(asked)
+        engines = self._engines(asked, len(questions))
+        prompts = [e.start(question).prompt_tokens for e, question in zip(engines, questions, strict=True)]
+        self.spending.check(tenant)
+        order = Order(tenant, asked.model, router, default, questions, prompts, engines, asked.stops)
+        return Job(order, self.admission, self.settle)
+
+    def _questions(self, asked: ChatRequest | CompletionRequest) -> list[str]:
+        try:
+            questions = asked.questions(conversation=self._conversation)
+        except ValueError as error:
+            raise Refusal(400, f"{error}.", code="invalid_value", param="messages") from error
+        if len(questions) * asked.n > MAX_CHAINS:
+            told = f"prompts x n must be at most {MAX_CHAINS}, not {len(questions) * asked.n}."
+            raise Refusal(400, told, code="too_many_chains", param="n")
+        return [question for question in questions for _ in range(asked.n)]
+
+    def _engines(self, asked: ChatRequest | CompletionRequest, count: int) -> list[Engine]:
+        """An engine a chain, each with a seed of its own: same request and seed, same answers."""
+        allowed = [value for value in (asked.limit, self.admission.limits.tokens) if value is not None]
+        limit = min(allowed, default=None)
+        seed = random.getrandbits(32) if asked.seed is None else asked.seed
+        return [
+            self.engine.sampling(
+                temperature=asked.temperature, top_p=asked.top_p, seed=seed + i, max_tokens=limit
+            )
+            for i in range(count)
+        ]
+
+    def first_text(self, job: Job) -> None:
+        """Note how long a job's first text took."""
+        self.metrics.first_seconds.observe(time.time() - job.order.created)
+
+    def settle(self, order: Order, choice: Choice, end: Finished, outcome: Outcome) -> None:
+        """Book a chain: metrics, the tenant's account, the moving threshold, the log."""
+        trace = end.trace
+        self.metrics.chain(trace, end.alone, order.router.name, outcome)
+        for before, done in pairwise(choice.steps):
+            self.metrics.step_seconds.labels(done.step.model).observe(done.time - before.time)
+        try:
+            self.spending.charge(order.tenant, trace.cost)
+            if order.default and outcome == "finished":
+                self.spending.learn(trace.cost, end.alone)
+        except ConfigError as error:  # a full disk must not take the answer away
+            log("state", error=str(error))
+        told = self._told(order, choice, end, outcome)
+        self._recent.append((order.tenant.name, told))
+        log("chain", tenant=order.tenant.name, **told)
+
+    def _told(self, order: Order, choice: Choice, end: Finished, outcome: Outcome) -> dict[str, Any]:
+        told = {
+            "id": f"{order.id}-{choice.index}",
+            "time": order.created,
+            "seconds": round(time.time() - order.created, 4),
+            "model": order.model,
+            "outcome": outcome,
+            "error": end.trace.error,
+            "writers": [step.model for step in end.trace.steps],
+            **answers.summary(order.router, end, self.engine.cost.unit),
+        }
+        if self._log_prompts:
+            return {**told, "question": order.questions[choice.index], "text": end.trace.text}
+        del told["answer"]
+        return told
+
+    def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """The tenant's latest chains, the newest first."""
+        return [told for name, told in reversed(self._recent) if name == tenant.name]
