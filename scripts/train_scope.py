@@ -37,7 +37,7 @@ from stepwise.scope.embed import open_embedder
 from stepwise.scope.features import Features
 from stepwise.scope.hindsight import Teacher
 from stepwise.scope.known import Known, gather
-from stepwise.scope.prompt import Example, ask, read, write
+from stepwise.scope.prompt import Example, ask, read, seed_of, write
 from stepwise.store import SqliteStore
 from stepwise.stored import StoredBackend
 
@@ -137,7 +137,8 @@ def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) ->
 
     async def one(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
         async with gate:
-            sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=cfg.seed + sample)
+            chance = seed_of(datum.prompt, sample, cfg.seed)
+            sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=chance)
             return (await backend.generate(backend.encode(datum.prompt), sampling)).text
 
     async def every() -> Samples:
