@@ -83,7 +83,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
 
     The examples in every prompt are training questions other than the one that it is about.
     """
-    anchors, store = AnchorSet.load(cfg.anchors), FingerprintStore(cfg.fingerprints)
+    anchors, store = AnchorSet.load(cfg.anchor_set), FingerprintStore(cfg.fingerprints)
     if not len(store):
         raise ConfigError(f"fingerprints: {cfg.fingerprints} is empty; run `python -m scripts.fingerprint`.")
     features = Features(open_embedder(cfg.embedder))
