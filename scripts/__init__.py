@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -19,9 +19,11 @@ from stepwise.errors import StepwiseError
 ROOT = Path(__file__).resolve().parent.parent
 console = Console()
 
-for place, argument in enumerate(sys.argv[:-1]):  # Hydra takes it as relative to this folder
-    if argument in ("--config-path", "-cp") and Path(sys.argv[place + 1]).is_dir():
-        sys.argv[place + 1] = str(Path(sys.argv[place + 1]).resolve())
+for place, argument in enumerate(sys.argv[:-1]):  # a run's folder, to repeat the run
+    folder = Path(sys.argv[place + 1]).resolve()
+    if argument in ("--config-path", "-cp") and (folder / "config.yaml").is_file():
+        sys.argv[place + 1 : place + 2] = [str(folder), "--config-name", "config"]
+        break
 
 for package in (envs, policies):
     if Path(str(package.__file__)).resolve().parent.parent != ROOT:
@@ -46,6 +48,16 @@ def guarded(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             sys.exit(_refused(error))
 
     return run
+
+
+def save_config(cfg: DictConfig, path: Path) -> None:
+    """Save the resolved configuration in a form that ``--config-path`` accepts."""
+    frame = {
+        "defaults": ["_self_", *({f"override hydra/{kind}_logging": "none"} for kind in ("job", "hydra"))],
+        "hydra": {"run": {"dir": "."}, "output_subdir": None},
+    }
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    OmegaConf.save(OmegaConf.merge(frame, resolved), path)
 
 
 def _refused(error: Exception) -> int:

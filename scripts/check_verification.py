@@ -91,7 +91,7 @@ def agreement(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Counts of a set, and every solution where we and the recorder differ."""
     same = lru_cache(maxsize=None)(equivalent)
-    found = {"set": name, "n": 0, "agree": 0, "only_we_say_right": 0, "only_they_say_right": 0}
+    counts = dict.fromkeys(("n", "agree", "only_we_say_right", "only_they_say_right"), 0)
     differing = []
 
     def judged(solution: Solution) -> tuple[Solution, str, bool]:
@@ -100,19 +100,18 @@ def agreement(
 
     with ThreadPoolExecutor(workers) as pool:
         for solution, answer, right in pool.map(judged, solutions):
-            found["n"] += 1
+            counts["n"] += 1
             if right == solution.recorded:
-                found["agree"] += 1
+                counts["agree"] += 1
                 continue
-            found["only_we_say_right" if right else "only_they_say_right"] += 1
+            counts["only_we_say_right" if right else "only_they_say_right"] += 1
             differing.append(
                 {
                     "id": solution.id, "gold": solution.gold, "answer": answer, "recorded": solution.recorded,
                     "ours": right, "end": solution.text[-300:],
                 }
             )  # fmt: skip
-    found["agreement"] = found["agree"] / found["n"] if found["n"] else None
-    return found, differing
+    return {"set": name, **counts, "agreement": counts["agree"] / max(counts["n"], 1)}, differing
 
 
 def _show(lines: list[dict[str, Any]]) -> None:

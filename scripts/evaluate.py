@@ -8,7 +8,7 @@
     python -m scripts.evaluate samples=4 temperature=0.6  # four chains a problem
     python -m scripts.evaluate --config-path outputs/evaluate output=outputs/again   # repeat a run
 
-A run that is killed continues where it stopped. Its folder holds what repeats it: ``evaluate.yaml`` is the
+A run that is killed continues where it stopped. Its folder holds what repeats it: ``config.yaml`` is the
 resolved configuration, ``summary.json`` names versions, models, data, machine and seeds.
 """
 
@@ -21,9 +21,9 @@ from typing import Any
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from scripts import console, guarded
+from scripts import console, guarded, save_config
 from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
             f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
         )
     output = provenance.writable(cfg.output)
-    repeatable(cfg, output / "evaluate.yaml")
+    save_config(cfg, output / "config.yaml")
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
@@ -79,16 +79,6 @@ def main(cfg: DictConfig) -> None:
     demo.show(summary, output, console)
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {line['difference']} {line['ci']}")
-
-
-def repeatable(cfg: DictConfig, path: Path) -> None:
-    """Save the resolved configuration in a form that ``--config-path`` accepts."""
-    frame = {
-        "defaults": ["_self_", *({f"override hydra/{kind}_logging": "none"} for kind in ("job", "hydra"))],
-        "hydra": {"run": {"dir": "."}, "output_subdir": None},
-    }
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    OmegaConf.save(OmegaConf.merge(frame, resolved), path)
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:

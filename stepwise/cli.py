@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_routing(solve)
     solve.set_defaults(run=_solve)
 
+    report = commands.add_parser("report", help="draw an evaluation's report again, or compare several runs")
+    report.add_argument("folders", nargs="+", metavar="DIR", help="folder of an evaluation")
+    report.add_argument(
+        "--output", default="outputs/report", help="folder for a comparison (default: %(default)s)"
+    )
+    report.set_defaults(run=_report)
     fingerprint.add_parser(commands)
     serve = commands.add_parser("serve", help="an OpenAI-compatible server over a pair, with a page")
     _add_routing(serve)
@@ -100,6 +106,21 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
     from stepwise import demo
 
     demo.run(options.output, n=options.n, backend=options.backend, console=console)
+
+
+def _report(options: argparse.Namespace, console: Console) -> None:
+    from stepwise import provenance
+    from stepwise.report import read_run, write_comparison, write_report
+
+    runs = {folder: read_run(folder) for folder in options.folders}
+    if len(runs) == 1:
+        ((folder, run),) = runs.items()
+        write_report(folder, *run)
+        page = f"{folder}/report.html"
+    else:
+        page = str(provenance.writable(options.output) / "comparison.html")
+        write_comparison({folder: summary for folder, (summary, _) in runs.items()}, page)
+    console.print(f"Open [bold]{escape(page)}[/bold].")
 
 
 def _solve(options: argparse.Namespace, console: Console) -> None:

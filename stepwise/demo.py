@@ -117,19 +117,7 @@ def compare(
 def write(folder: Path, summary: dict[str, Any], rows: Sequence[Row]) -> None:
     """Everything a reader wants from a finished run."""
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    report.save_frontier(summary, folder / "frontier.png")
-    report.write_page(summary, telling(rows), folder / "report.html")
-
-
-def telling(rows: Sequence[Row], count: int = 12) -> list[Row]:
-    """Traces worth reading: the learned router's, mixed between models, right and wrong."""
-    mixed = [row for row in rows if row["router"] == "ppo" and len({s["model"] for s in row["steps"]}) > 1]
-    wrong = [row for row in mixed if not row["correct"]][: count // 3]
-    one_each: dict[str, Row] = {}
-    for row in mixed:
-        if row["correct"]:
-            one_each.setdefault(row["problem"], row)
-    return [*list(one_each.values())[: count - len(wrong)], *wrong]
+    report.write_report(folder, summary, rows)
 
 
 def show(summary: dict[str, Any], folder: Path, console: Console) -> None:

@@ -63,6 +63,8 @@ def subset(
     Raises:
         ConfigError: if a label is unknown or nothing matches.
     """
+    if not problems:
+        raise ConfigError("dataset: this split is empty.")
     found = [problem for problem in problems if _matches(problem, where or {})]
     if not found:
         labels = sorted({f"{k}={v}" for problem in problems for k, v in problem.labels.items()})

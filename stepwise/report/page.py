@@ -1,7 +1,7 @@
-"""One HTML page for a run: the frontier, the numbers behind it, and chains of thought to read.
+"""One HTML page for a run: the frontier, the numbers behind it, and chains of thought to browse.
 
-Self-contained (styles and figure inline, no scripts). Everything that a model or a dataset wrote
-goes through Jinja's autoescaping; the figure is the only markup that is passed in.
+Self-contained: styles, figures and the browser's script are inline. What a model or a dataset wrote goes
+through Jinja's autoescaping, or into the page as JSON that the script shows as text.
 """
 
 from __future__ import annotations
@@ -11,9 +11,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepwise.report.plot import by_router, cost_percent, frontier_svg, metric
+from stepwise.report import browser
+from stepwise.report.plot import (
+    LEARNED,
+    MODELS,
+    by_router,
+    cost_percent,
+    frontier_svg,
+    metric,
+    nearest,
+    positions_svg,
+    reliability_svg,
+)
 
 KINDS = ("generated", "prefill", "cached", "discarded")
+COST_KINDS = ("generated", "prefill", "discarded", "probe")
+NEAR = 35  # percent of large-only cost, where routers are compared
 
 
 def write_page(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -21,34 +34,127 @@ def write_page(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pa
 
     Args:
         summary: the run's ``summary.json``.
-        rows: the chains to show, a handful of the run's ``rows.jsonl``; those of one problem are
-            shown together under its question.
+        rows: the run's ``rows.jsonl``; the page carries as many chains as it can hold.
         path: the HTML file to write.
     """
     Path(path).write_text(_render(summary, rows), encoding="utf-8")
 
 
-def _render(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def environment() -> Any:
+    """Jinja's, with the filters for numbers."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("stepwise.report", "."),
-        autoescape=True,
+        autoescape=lambda name: name is not None and name.endswith((".html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "amount": amount}
+    made.filters |= {"shown": shown, "amount": amount}
+    return made
+
+
+def _render(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     models = list(summary["models"])
-    return environment.get_template("template.html.j2").render(
-        summary=summary,
-        figure=frontier_svg(summary),
-        routers=[_router(summary, router, points) for router, points in by_router(summary).items()],
-        problems=_by_problem(rows),
-        colors={model: f"m{_color(i, len(models))}" for i, model in enumerate(models)},
-        kinds=KINDS,
-        percent=lambda cost: cost_percent(summary, cost),
+    groups = by_router(summary)
+    found = browser.traces(rows, models, summary["large_cost"])
+    return str(
+        environment()
+        .get_template("template.html.j2")
+        .render(
+            summary=summary,
+            tiles=_tiles(summary, groups),
+            figure=frontier_svg(summary),
+            routers=[_router(summary, router, points) for router, points in groups.items()],
+            errors=[point for point in summary["points"] if point.get("errors")],
+            positions=positions_svg(summary, NEAR),
+            labels=_labels(summary, groups),
+            near=NEAR,
+            costs=_costs(summary, groups),
+            cost_kinds=COST_KINDS,
+            reliability=reliability_svg(summary),
+            traces=found,
+            data=browser.as_json(found),
+            colors={model: f"m{browser.color(i, len(models))}" for i, model in enumerate(models)},
+            kinds=KINDS,
+        )
     )
+
+
+def _tiles(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The few numbers that a reader looks for first."""
+    tiles = [
+        {
+            "value": f"{100 * groups[model][0]['accuracy']:.1f}%",
+            "text": f"{model} alone, right",
+            "alarm": False,
+        }
+        for model in MODELS
+        if model in groups
+    ]
+    routers = [router for router in groups if router not in MODELS]
+    best = LEARNED if LEARNED in routers else next(iter(routers), None)
+    if best and (area := metric(summary, best, "apgr")) is not None:
+        tiles.append({"value": f"{area:.3f}", "text": f"APGR of {best}", "alarm": False})
+        if (at := metric(summary, best, "cpt95")) is not None:
+            text = f"of large's cost for 95% of the gap, {best}"
+            tiles.append({"value": f"{100 * at:.0f}%", "text": text, "alarm": False})
+    if summary.get("grading_cost"):
+        text = f"{summary['cost_unit']} of a grading model, not in any cost"
+        tiles.append({"value": amount(summary["grading_cost"]), "text": text, "alarm": False})
+    if failed := summary.get("errors", 0):
+        tiles.append({"value": str(failed), "text": "chains failed, counted as wrong", "alarm": True})
+    return tiles
+
+
+def _labels(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Accuracy and large's share by level, subject and so on, of every router near `NEAR`."""
+    chosen = {router: nearest(summary, points, NEAR) for router, points in groups.items()}
+    names = dict.fromkeys(name for point in chosen.values() for name in point.get("breakdown", {}))
+    found = []
+    for name in names:
+        of = {r: {line["value"]: line for line in p["breakdown"].get(name, [])} for r, p in chosen.items()}
+        values = {value: line["n"] for lines in of.values() for value, line in lines.items()}
+        if len(values) > 1:
+            lines = [
+                {"value": value, "n": n, "cells": [lines.get(value) for lines in of.values()]}
+                for value, n in values.items()
+            ]
+            found.append({"name": name, "routers": list(of), "lines": lines})
+    return found
+
+
+def _costs(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Every point's cost in parts; the widest bar is the dearest point's."""
+    dearest = max((point["cost"] for point in summary["points"]), default=0.0)
+    if not dearest or not any(point.get("spent") for point in summary["points"]):
+        return []
+    order = {kind: i for i, kind in enumerate(COST_KINDS)}
+    found = []
+    for router, points in groups.items():
+        lines = []
+        for point in points:
+            parts = [
+                {
+                    "model": model, "kind": kind, "percent": cost_percent(summary, value),
+                    "share": round(100 * value / point["cost"], 3) if point["cost"] else 0,
+                }
+                for model, kinds in sorted(
+                    point.get("spent", {}).items(), key=lambda item: _place(summary, item[0])
+                )
+                for kind, value in sorted(kinds.items(), key=lambda item: order[item[0]])
+            ]  # fmt: skip
+            width = round(100 * point["cost"] / dearest, 3)
+            percent = cost_percent(summary, point["cost"])
+            lines.append({**point, "parts": parts, "width": width, "percent": percent})
+        found.append({"name": router, "points": lines})
+    return found
+
+
+def _place(summary: Mapping[str, Any], model: str) -> int:
+    models = list(summary["models"])
+    return models.index(model) if model in models else len(models)
 
 
 def shown(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -65,11 +171,6 @@ def amount(value: float | None) -> str:
     mantissa, _, exponent = f"{value:.4g}".partition("e")
     raised = str(int(exponent or 0)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa} × 10{raised}" if exponent else mantissa
-
-
-def _color(place: int, models: int) -> int:
-    """Index of a model's colour: 0 is the cheapest, 4 the dearest, others in between."""
-    return round(4 * place / max(models - 1, 1))
 
 
 def _router(summary: Mapping[str, Any], name: str, points: list[dict[str, Any]]) -> dict[str, Any]:
@@ -110,11 +211,3 @@ def _point(summary: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, An
         "share": {model: 100 * used["completion"] / total if total else 0 for model, used in usage.items()},
         "tokens": tokens,
     }
-
-
-def _by_problem(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Rows grouped by problem, in order of first appearance."""
-    groups: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row["problem"], []).append(row)
-    return list(groups.values())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LEARNED = "ppo"  # the router that the figure is about
 MODELS = ("small", "large")  # the references: routers that never route
 COLUMNS = 2  # of a legend below the lines: the longest labels of three would not fit
+MIN_STEPS = 5  # at a position, for its share to be drawn
 INSIDE = 6  # the most routers whose legend fits between the lines
 
 INK, MUTED, GRID, PAPER = "#1d2129", "#6c727d", "#dfe2e7", "#fefefe"
@@ -105,9 +106,7 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
         )
         axes.set_xlim(left=0)
         axes.margins(y=0.09)
-        axes.grid(True)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
+        _finish(axes)
         if len(routers) > INSIDE:
             lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / COLUMNS)
             figure.set_figheight(4.2 + 0.17 * lines)
@@ -120,12 +119,91 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def save_frontier(summary: Mapping[str, Any], path: str | Path) -> None:
-    """Write the frontier as a PNG at 160 dots per inch."""
-    frontier_figure(summary).savefig(path, dpi=160, format="png")
+    """Write the frontier as a picture of the kind that the path ends in (png at 160 dots per inch, pdf)."""
+    kind = Path(path).suffix.removeprefix(".")
+    frontier_figure(summary).savefig(
+        path, dpi=160, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None
+    )
 
 
 def frontier_svg(summary: Mapping[str, Any]) -> str:
-    """The frontier as an ``<svg>`` element that takes its width and its greys from the page around it.
+    """The frontier as an ``<svg>`` element, see `_svg`."""
+    return _svg(frontier_figure(summary))
+
+
+def nearest(summary: Mapping[str, Any], points: list[dict[str, Any]], percent: float) -> dict[str, Any]:
+    """A router's point whose cost is nearest to a percentage of large-only's."""
+    return min(points, key=lambda point: abs(cost_percent(summary, point["cost"]) - percent))
+
+
+def positions_svg(summary: Mapping[str, Any], near: float) -> str:
+    """Share of the steps (%) that the largest model wrote, by position in the chain; '' if unknown."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    large = summary["models"][-1]
+    groups = {router: points for router, points in by_router(summary).items() if router not in MODELS}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.7, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for router, look in _looks(list(groups)).items():
+            counts = nearest(summary, groups[router], near).get("positions", {})
+            totals = [sum(column) for column in zip(*counts.values(), strict=True)] if counts else []
+            kept = [i for i, total in enumerate(totals) if total >= MIN_STEPS]
+            of = counts.get(large, [0] * len(totals))
+            axes.plot(
+                [i + 1 for i in kept], [100 * of[i] / totals[i] for i in kept], color=look.color,
+                marker=look.marker, linewidth=look.width, markersize=3 + look.width, markeredgecolor=PAPER,
+                markeredgewidth=0.6, zorder=look.order, label=router,
+            )  # fmt: skip
+        if not any(len(line.get_xdata()) for line in axes.lines):  # type: ignore[arg-type]
+            return ""
+        axes.set_xlabel("step of the chain")
+        axes.set_ylabel(f"written by {large} (%)")
+        axes.set_ylim(-3, 103)
+        _finish(axes)
+        figure.legend(loc="outside right upper", fontsize=7.5, handlelength=2)
+    return _svg(figure)
+
+
+def reliability_svg(summary: Mapping[str, Any]) -> str:
+    """How often chains are right (%) against their confidence (%), by model; '' where no model tells."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    found = {model: bins for model, bins in summary.get("reliability", {}).items() if bins}
+    if not found:
+        return ""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.7, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot([0, 100], [0, 100], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=2)
+        for (model, bins), color, marker in zip(found.items(), (COLORS[0], HERO.color), "so", strict=False):
+            x = [100 * one["confidence"] for one in bins]
+            low, high = zip(*([100 * end for end in one["accuracy_ci"]] for one in bins), strict=True)
+            axes.vlines(x, low, high, color=color, linewidth=1.2, alpha=0.45, zorder=4)
+            axes.plot(
+                x, [100 * one["accuracy"] for one in bins], color=color, marker=marker, linewidth=1.8,
+                markeredgecolor=PAPER, markeredgewidth=0.7, zorder=5, label=f"{model} alone",
+            )  # fmt: skip
+        lowest = min(100 * one["confidence"] for bins in found.values() for one in bins)
+        axes.set_xlim(min(lowest - 2, 98), 100.5)
+        axes.set_ylim(-3, 103)
+        axes.set_xlabel("confidence: geometric mean of token probabilities (%)")
+        axes.set_ylabel("chains right (%)")
+        _finish(axes)
+        axes.legend(loc="lower right")
+    return _svg(figure)
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+
+
+def _svg(figure: Figure) -> str:
+    """A figure as an ``<svg>`` element that takes its width and its greys from the page around it.
 
     The page's style sheet sets ``--ink``, ``--muted``, ``--grid`` and ``--paper``.
     """
@@ -133,15 +211,11 @@ def frontier_svg(summary: Mapping[str, Any]) -> str:
 
     drawn = StringIO()
     with rc_context(STYLE):
-        frontier_figure(summary).savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     svg = drawn.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"',
-        r"\1",
-        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1),
-        count=1,
-    )
+    for name in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {name}="[^"]*"', r"\1", svg, count=1)
     for name, color in {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER}.items():
         svg = svg.replace(color, f"var(--{name})")
     return svg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from scripts import evaluate, train
-from stepwise import load_pair
+from stepwise import Model, Pair, load_pair
 from stepwise.types import Look, Router
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -26,12 +27,47 @@ def test_programs_compose(name: str) -> None:
     assert OmegaConf.to_container(cfg, resolve=True)
 
 
-@pytest.mark.parametrize("group", ["pair", "dataset"])
-def test_pairs_and_datasets_can_be_built(group: str) -> None:
-    for file in (CONFIGS / group).glob("*.yaml"):
-        made = OmegaConf.load(file)
-        built = instantiate(made, limit=3) if group == "dataset" else instantiate(made)
-        assert built
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "pair").glob("*.yaml")))
+def test_pairs_can_be_built(name: str) -> None:
+    pair = instantiate(OmegaConf.load(CONFIGS / "pair" / f"{name}.yaml"))
+    assert isinstance(pair, Pair) and all(isinstance(model, Model) for model in pair.everyone)
+    assert all(model.size for model in pair.models if model.api == "completions")
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "dataset").glob("*.yaml")))
+def test_datasets_can_be_built(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From local copies in the shape that their publishers gave them."""
+    shapes: dict[str, dict[str, Any]] = {
+        "aime24": {"problem": "q", "answer": "7"},
+        "aime25": {"problem": "q", "answer": "7"},
+        "olympiadbench": {"question": "q", "final_answer": ["7"], "subfield": "Algebra"},
+        "omni_math_rule": {
+            "problem": "q",
+            "answer": "7",
+            "domain": ["Mathematics -> Algebra"],
+            "difficulty": 5.0,
+        },
+    }
+    shutil.copytree(CONFIGS.parent / "tests" / "data", tmp_path / "benchmarks")
+    for file, row in shapes.items():
+        (tmp_path / "benchmarks" / f"{file}.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.setenv("STEPWISE_DATA", str(tmp_path))
+    for split in ("test", "calibration"):
+        problems = instantiate(OmegaConf.load(CONFIGS / "dataset" / f"{name}.yaml"), limit=3, split=split)
+        assert problems and all(problem.answer for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["bon_cascade", "processbench"])
+def test_studies_compose(name: str) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("recorded", overrides=[f"experiment={name}"])
+    assert callable(instantiate(cfg.study)) and cfg.output == f"outputs/{name}"
+
+
+def test_a_grader_is_a_pair_of_one_model() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=["+pair@grader=grader"])
+    assert len(instantiate(cfg.grader).models) == 1
 
 
 @pytest.fixture

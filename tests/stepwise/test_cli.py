@@ -34,7 +34,10 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert summary["n"] == 12 and {p["router"] for p in summary["points"]} >= {"small", "large", "ppo"}
     rows = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert len(rows) == 12 * len(summary["points"])
-    assert (tmp_path / "report.html").exists() and (tmp_path / "frontier.png").exists()
+    for name in ("report.html", "frontier.png", "frontier.pdf", "points.csv", "table.tex"):
+        assert (tmp_path / name).exists()
+    (tmp_path / "report.html").unlink()
+    assert main(["report", str(tmp_path)]) == 0 and (tmp_path / "report.html").exists()
     assert "ppo" in capsys.readouterr().out
 
 
@@ -48,6 +51,7 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "0.001"], "budget 0.001 cannot be promised"),
+        (["report", "/no/such/run"], "/no/such/run holds no finished evaluation"),
         (["demo", "--output", "/dev/null/x"], "output: /dev/null/x cannot be written"),
     ],
 )

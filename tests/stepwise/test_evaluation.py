@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stepwise.cost import Tokens
-from stepwise.demo import telling, write
+from stepwise.backends.scripted import ScriptedBackend
+from stepwise.cost import Flops, Tokens
+from stepwise.demo import write
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import Contender, Row, evaluate, read_rows, summarise
-from stepwise.routers import Always, Confidence, Random, ThresholdRouter
+from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
+from stepwise.stepping import StepRule
+from stepwise.verify.grader import Grader
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(n % 3 + 1, n % 10, n // 10, 2) for n in range(40)]
@@ -122,7 +126,95 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
         run(tmp_path / "file" / "rows.jsonl", engine())
 
 
-def test_traces_worth_reading_are_mixed(tmp_path: Path) -> None:
-    rows = [{**row, "router": "ppo"} for row in run(tmp_path / "rows.jsonl", engine())]
-    chosen = telling(rows)
-    assert chosen and all(len({step["model"] for step in row["steps"]}) == 2 for row in chosen)
+def test_the_parts_of_a_cost_add_up_and_name_what_was_rejected(tmp_path: Path) -> None:
+    field = [*FIELD, Contender(ThresholdRouter(FirstTokenEntropy(), -1.0, "entropy"), -1.0)]
+    rows = engine().run(evaluate(engine(), PROBLEMS, field, tmp_path / "rows.jsonl"))
+    for row in rows:
+        parts = sum(value for kinds in row["spent"].values() for value in kinds.values())
+        assert parts == pytest.approx(row["cost"])
+    kinds = {router: set() for router in ("small", "confidence", "entropy")}
+    for row in rows:
+        if row["router"] in kinds:
+            kinds[row["router"]] |= {(model, kind) for model, of in row["spent"].items() for kind in of}
+    assert kinds["small"] == {("small", "generated"), ("small", "prefill")}
+    assert ("small", "discarded") in kinds["confidence"] and ("large", "prefill") in kinds["confidence"]
+    assert ("small", "probe") in kinds["entropy"] and ("small", "discarded") not in kinds["entropy"]
+
+
+def test_several_chains_a_problem_are_averaged_and_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3))
+    assert len(rows) == 5 * 2 * 3 and {row["sample"] for row in rows} == {0, 1, 2}
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:11]))
+    again = engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3))
+    assert stable(again) == stable(rows) and len(path.read_text().splitlines()) == 30
+    for row in rows:
+        row["correct"] = row["sample"] == 0
+    summary = summarise(rows, PROBLEMS[:5], models=("small", "large"), seed=0, about={})
+    assert summary["samples"] == 3
+    assert [point["accuracy"] for point in summary["points"]] == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_a_point_is_broken_down_by_position_and_label(tmp_path: Path) -> None:
+    problems = [replace(one, labels={"level": str(1 + i % 2)}) for i, one in enumerate(PROBLEMS)]
+    rows = engine().run(evaluate(engine(), problems, FIELD, tmp_path / "rows.jsonl"))
+    summary = summarise(rows, problems, models=("small", "large"), seed=0, about={})
+    for point in summary["points"]:
+        steps = sum(
+            len(row["steps"])
+            for row in rows
+            if (row["router"], row["threshold"]) == (point["router"], point["threshold"])
+        )
+        assert sum(sum(of) for of in point["positions"].values()) == steps
+        levels = point["breakdown"]["level"]
+        assert [level["value"] for level in levels] == ["1", "2"] and [level["n"] for level in levels] == [
+            20,
+            20,
+        ]
+        assert point["accuracy"] == pytest.approx(sum(level["accuracy"] for level in levels) / 2)
+    assert {level["large_share"] for level in summary["points"][1]["breakdown"]["level"]} == {1.0}
+    assert sum(one["n"] for one in summary["reliability"]["small"]) == len(problems)
+
+
+def grader(says: str) -> Grader:
+    """A model that gives every answer one verdict."""
+    backend = ScriptedBackend(lambda text: f"I compared them. Verdict: {says}", parameters=7)
+    return Grader(
+        Engine(
+            {"judge": backend}, prompt="{question}\n", rule=StepRule("\n\n", 64, 4), cost=Flops({"judge": 7})
+        )
+    )
+
+
+@pytest.mark.parametrize(("says", "correct"), [("yes", True), ("no", False), ("perhaps", False)])
+def test_answers_that_rules_cannot_compare_are_graded_by_a_model(
+    tmp_path: Path, says: str, correct: bool
+) -> None:
+    sentence = replace(PROBLEMS[0], answer="all of the numbers that were added together above")
+    plain = replace(PROBLEMS[1], answer="999999")
+    world, path = engine(), tmp_path / "rows.jsonl"
+    work = evaluate(world, [sentence, plain], FIELD[:2], path, grader=grader(says))
+    rows = {(row["problem"], row["router"]): row for row in world.run(work)}
+    graded = rows[sentence.id, "large"]
+    assert graded["correct"] is correct and graded["grading"]["cost"] > 0
+    assert graded["cost"] == pytest.approx(sum(step["cost"] for step in graded["steps"]))
+    assert "grading" not in rows[plain.id, "large"] and not rows[plain.id, "large"]["correct"]
+    assert (graded["grading"]["correct"] is None) == (says == "perhaps")
+    summary = summarise(list(rows.values()), [sentence, plain], models=("small", "large"), seed=0, about={})
+    assert summary["grading_cost"] == pytest.approx(2 * graded["grading"]["cost"], rel=0.2)
+
+
+def test_a_failed_chain_is_counted_and_reported(tmp_path: Path) -> None:
+    world = engine()
+
+    async def fail(_: str) -> None:
+        raise BackendError("the server is away")
+
+    world.backends["large"]._before = fail  # type: ignore[attr-defined]
+    summary = summarise(
+        run(tmp_path / "rows.jsonl", world), PROBLEMS, models=("small", "large"), seed=0, about={}
+    )
+    large = next(point for point in summary["points"] if point["router"] == "large")
+    assert large["errors"] == len(PROBLEMS) and large["accuracy"] == 0 and "away" in large["error"]
+    assert summary["errors"] > len(PROBLEMS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import csv
+import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from stepwise import report
+from stepwise.errors import ConfigError
 from stepwise.report.page import amount, shown
 from stepwise.report.plot import by_router, frontier_figure
 
@@ -138,7 +142,7 @@ def page(summary: dict[str, Any], rows: list[dict[str, Any]], folder: Path) -> s
 
 
 def test_exported_names() -> None:
-    assert report.__all__ == ["save_frontier", "write_page"]
+    assert report.__all__ == ["read_run", "save_frontier", "write_comparison", "write_page", "write_report"]
 
 
 def test_the_image_is_a_png_with_something_on_it(summary: dict[str, Any], tmp_path: Path) -> None:
@@ -172,16 +176,33 @@ def test_routers_are_ordered_and_their_points_rise_in_cost(summary: dict[str, An
     assert [point["cost"] for point in groups["ppo"]] == [0.4e9, 0.8e9]
 
 
-def test_every_row_is_on_the_page(summary: dict[str, Any], tmp_path: Path) -> None:
-    text = Text(page(summary, ROWS, tmp_path)).text
+def chains(html: str) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_every_row_is_in_the_page(summary: dict[str, Any], tmp_path: Path) -> None:
+    data = chains(page(summary, ROWS, tmp_path))
+    assert [problem["question"] for problem in data["problems"]] == ["question of p2", "question of p1"]
+    found = {(data["problems"][t["problem"]]["id"], t["router"]): t for t in data["traces"]}
     for one in ROWS:
-        assert one["question"] in text and one["gold"] in text
-        for part in one["steps"]:
-            assert part["text"].strip() in text
-    for expected in ("a draft", "the model is away", "stopped: error", "no answer", "✓ answer of ppo"):
-        assert expected in text
-    assert "score 0.200 < 0.500" in text and "score 0.900 ≥ 0.500" in text
-    assert text.count("question of p1") == 1
+        trace = found[one["problem"], one["router"]]
+        assert [step["text"] for step in trace["steps"]] == [step["text"] for step in one["steps"]]
+        assert (trace["error"], trace["answer"]) == (one["error"], one["answer"])
+    assert data["traces"][0]["error"] == "the model is away"  # failures come first
+    assert found["p1", "ppo"]["steps"][1]["draft"] == "a draft" and found["p1", "ppo"]["cost"] == 50
+
+
+def test_a_page_holds_what_it_can_and_says_so(summary: dict[str, Any], tmp_path: Path) -> None:
+    long = [step("x" * 20_000, "nano-small")]
+    rows = [row(f"p{i}", router, long) for router in ("small", "ppo") for i in range(200)]
+    data = chains(page(summary, rows, tmp_path))
+    assert data["of"] == 400 and 100 < len(data["traces"]) < 160
+    kept = {data["problems"][trace["problem"]]["id"] for trace in data["traces"]}
+    assert len(kept) <= len(data["traces"]) / 2 + 1  # all routers of a problem, then the next problem
 
 
 def test_the_tables_show_the_numbers(summary: dict[str, Any], tmp_path: Path) -> None:
@@ -203,14 +224,15 @@ def test_what_a_model_writes_stays_text(summary: dict[str, Any], tmp_path: Path)
     summary["points"].append(point(attack, 0.5, 0.5, 1e9) | {"tokens": {attack: TOKENS["nano-small"]}})
     html = page(summary, rows, tmp_path)
     parsed = Text(html)
-    assert "script" not in parsed.tags and "img" not in parsed.tags
+    assert parsed.tags.count("script") == 2 and "img" not in parsed.tags
     assert not {name for name in parsed.attributes if name.startswith("on")}
-    assert "&lt;script&gt;" in html and attack in parsed.text
+    assert "&lt;script&gt;" in html
+    assert chains(html)["traces"][0]["steps"][0]["text"] == attack
 
 
 def test_the_page_needs_nothing_from_outside(summary: dict[str, Any], tmp_path: Path) -> None:
     parsed = Text(page(summary, ROWS, tmp_path))
-    assert not {"link", "iframe", "img", "script"} & set(parsed.tags)
+    assert not {"link", "iframe", "img"} & set(parsed.tags)
     assert "src" not in parsed.attributes
 
 
@@ -244,3 +266,63 @@ def test_numbers_for_readers(value: float | None, text: str) -> None:
 )
 def test_costs_of_any_size(value: float | None, text: str) -> None:
     assert amount(value) == text
+
+
+DETAILS: dict[str, Any] = {
+    "spent": {"nano-small": {"generated": 1e8, "discarded": 5e7}, "nano-large": {"prefill": 6.5e8}},
+    "positions": {"nano-small": [8, 9, 10], "nano-large": [2, 1, 0]},
+    "breakdown": {
+        "level": [
+            {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9, "large_share": share}
+            for level, share in (("1", 0.1), ("2", 0.4))
+        ]
+    },
+    "errors": 0, "error": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def detailed(summary: dict[str, Any]) -> dict[str, Any]:
+    bins = [{"n": 5, "confidence": c, "accuracy": c / 2, "accuracy_ci": [0.1, 0.6]} for c in (0.5, 0.9)]
+    points = [point | DETAILS for point in summary["points"]]
+    points[1] |= {"errors": 3, "error": f"the server said {INJECTION}"}
+    return summary | {"points": points, "errors": 3, "reliability": {"small": bins, "large": []}}
+
+
+def test_the_page_says_where_cost_goes_and_what_failed(detailed: dict[str, Any], tmp_path: Path) -> None:
+    html = page(detailed, ROWS, tmp_path)
+    text = Text(html).text
+    for heading in ("Where the large model writes", "By level", "Where cost goes", "Confidence", "Failures"):
+        assert heading in text
+    assert 'title="nano-small discarded: 2.5%"' in html and 'title="nano-large prefill: 32.5%"' in html
+    assert "written by nano-large (%)" in text and "3chains failed" in text.replace("\n", "")
+    assert INJECTION in text and INJECTION not in html
+
+
+def test_a_folder_holds_tables_and_figures(detailed: dict[str, Any], tmp_path: Path) -> None:
+    report.write_report(tmp_path, detailed, ROWS)
+    assert (tmp_path / "frontier.pdf").read_bytes().startswith(b"%PDF")
+    with (tmp_path / "points.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(detailed["points"])
+    assert float(lines[0]["cost_of_large"]) == 0.2 and lines[0]["nano-large_prompt"] == "2000"
+    table = (tmp_path / "table.tex").read_text()
+    assert r"ppo & 90.0 [86.0, 94.0] & 40.0 & 0.810 [0.700, 0.900] & 20.0 & 30.0 & 40.0 \\" in table
+    assert table.count("&") % 6 == 0
+
+
+def test_runs_are_compared_and_a_run_is_read_again(detailed: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(detailed))
+        (tmp_path / name / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    summary, rows = report.read_run(tmp_path / "one")
+    assert summary == detailed and [row["problem"] for row in rows] == ["p1", "p1", "p2"]
+    report.write_comparison({"first": summary, "second": summary}, tmp_path / "both.html")
+    text = Text((tmp_path / "both.html").read_text()).text
+    assert text.count("first") == 5 and text.count("second") == 5 and "0.810" in text
+    with pytest.raises(ConfigError, match="holds no finished evaluation"):
+        report.read_run(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(ConfigError, match="'points' is missing"):
+        report.read_run(tmp_path)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwise.verify import symbolic
-from stepwise.verify import equivalent, extract_answer
+from stepwise.verify import compare, equivalent, extract_answer, symbolic
+from tests import fuzz
 
 EQUAL = [
     ("42", "42"),
@@ -76,6 +76,52 @@ EQUAL = [
     (r"The answer is $\boxed{\frac{1}{2}}$.", "0.5"),
     ("12 * 6 = 72\n#### 72", "72"),
     ("So the answer is 72.", "12 * 6 = 72\n#### 72"),
+    ("84 times", "84"),
+    ("-10°F", "-10"),
+    ("168,000 \\, \\text{\\$}", "168000"),
+    ("$25,000/year", "25000"),
+    ("x \\in [1,2)", "[1,2)"),
+    ("(A) 12", "A"),
+    ("B. 12 cm", "B"),
+    ("(x, y) = (3, 4)", "(3,4)"),
+    ("x=2, x=-2", "\\pm 2"),
+    ("x = 2 or x = -2", "2, -2"),
+    ("x=\\pm 2", "2,-2"),
+    ("√3", "\\sqrt{3}"),
+    ("2√3", "2\\sqrt{3}"),
+    ("π/2", "\\frac{\\pi}{2}"),
+    ("x²", "x^2"),
+    ("-∞", "-\\infty"),
+    ("½", "1/2"),
+    ("5×10^3", "5000"),
+    ("1\\,000", "1000"),
+    ("10\\%", "10"),
+    ("\\frac{1}{2}\\text{ hours}", "0.5"),
+    ("\\$10.00", "10"),
+    ("3:2", "3/2"),
+    ("3:2", "3:2"),
+    ("90^{\\circ}", "90"),
+    ("\\text{(B)}", "B"),
+    ("\\mathbb{R}", "(-\\infty,\\infty)"),
+    ("\\emptyset", "\\{\\}"),
+    ("{1, 2, 3}", "\\{1,2,3\\}"),
+    ("1 \\text{ and } 2", "1,2"),
+    ("1 and 2", "1,2"),
+    ("x^2+1", "1+x^2"),
+    ("f(x)=x^2", "x^2"),
+    ("\\left(\\frac{1}{2}, 3\\right)", "(0.5,3)"),
+    ("\\begin{pmatrix} -1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}-1\\\\2\\end{pmatrix}"),
+    ("\\sqrt[3]{8}", "2"),
+    ("2516_{8}", "2516_8"),
+    ("11:30", "11:30"),
+    ("y=2x+1", "y = 2x + 1"),
+    ("2x+1=y", "y=2x+1"),
+    ("[2,5]", "2\\le x\\le 5"),
+    ("\\infty", "+\\infty"),
+    ("0.5", "50\\%"),
+    ("1 000 000", "1000000"),
+    ("1,2,3", "3,2,1"),
+    ("(1,2),(3,4)", "(3,4),(1,2)"),
 ]
 UNEQUAL = [
     ("", "5"),
@@ -108,6 +154,31 @@ UNEQUAL = [
     ("x^2+2x+2", "(x+1)^2"),
     (r"\text{no solution}", "5"),
     ("I cannot solve this.", "5"),
+    ("3:2", "2:3"),
+    ("(1,2)", "[1,2]"),
+    ("1,2", "1,2,3"),
+    ("(A) 12", "B"),
+    ("11:30", "11:35"),
+    ("x=2", "-2"),
+    ("10", "100"),
+    ("1e3", "1e4"),
+    ("C", "c+1"),
+    ("a", "e"),
+    ("0", "\\emptyset"),
+    ("", "0"),
+    ("{}", "0"),
+    ("5.0001", "5"),
+    ("1/3", "0.3"),
+    ("A", "apple"),
+    ("12", "12, 13"),
+    ("\\{1\\}", "\\{1,2\\}"),
+    ("(3,4)", "7"),
+    ("x", "y"),
+    ("undefined", "0"),
+    ("None", "0"),
+    ("nan", "nan1"),
+    ("0/0", "0"),
+    ("inf", "0"),
 ]
 EXTRACTED = [
     (r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
@@ -131,6 +202,16 @@ EXTRACTED = [
     ("about 3/4", "3/4"),
     ("no number here", ""),
     ("", ""),
+    ("The solutions are $\\boxed{1}$ and $\\boxed{2}$.", "1, 2"),
+    ("\\boxed{1}, \\boxed{2}, \\boxed{3}", "1, 2, 3"),
+    ("\\boxed{1}\\n\\boxed{2}", "2"),
+    ('{"reasoning": "x", "answer": "\\\\frac{1}{2}"}', "\\frac{1}{2}"),
+    ('{"answer": 12}', "12"),
+    ("\\boxed{\\text{answer: 12}}", "\\text{12}"),
+    ("#### Step 4: sum\nSo 12 is it", "12"),
+    ("Therefore it is **Evelyn**.", "Evelyn"),
+    ("Thus \\(\\frac{2}{3}\\) of the pie.", "\\frac{2}{3}"),
+    ("The answer is that John made $114,200 that year.", "$114,200"),
 ]
 HARD = [
     "9^9^9^9",
@@ -195,7 +276,10 @@ def test_any_thread_can_ask() -> None:
 
 
 def test_workers_end_with_the_program() -> None:
-    program = "from stepwise.verify import equivalent, symbolic\nassert equivalent('x=1', '1')\nprint(symbolic._idle[0].pid)"
+    program = (
+        "from stepwise.verify import equivalent, symbolic\n"
+        "assert equivalent('x=1', '1')\nprint(symbolic._idle[0].pid)"
+    )
     pid = int(
         subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
     )
@@ -240,3 +324,26 @@ def test_a_decimal_equals_its_fraction(number: object) -> None:
 @given(st.text() | st.from_regex(r"(\\boxed\{|####|answer is |[{}$.,\d/%-])*", fullmatch=True))
 def test_extraction_never_raises(text: str) -> None:
     assert isinstance(extract_answer(text), str)
+
+
+@pytest.mark.slow
+def test_strange_predictions_neither_raise_nor_hang_nor_count_as_right() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        seconds = list(pool.map(fuzz.check, range(120)))
+    assert max(seconds) < symbolic.TIME_LIMIT_S * 2 + 10  # two share two cores, and a worker starts anew
+
+
+def test_hopeless_expressions_never_reach_a_worker() -> None:
+    for answer in ("9^9^9^9", "8!!!", "(x+1)^{123456}", r"\frac{1}{" * 40 + "2" + "}" * 40, "{" * 100):
+        assert compare._hopeless(answer)
+    for answer in (r"\frac{13\sqrt{17}}{19}", "2^{2004}", "x^2+y^2=1", "5!", r"\{1,2\}"):
+        assert not compare._hopeless(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "suffice"),
+    [("42", True), (r"\frac{1}{2}", True), ("(B)", True), ("x = 5", True), ("Evelyn", True),
+     ("all primes congruent to one modulo four", False), ("{" * 50, False)],
+)  # fmt: skip
+def test_rules_know_what_they_cannot_compare(answer: str, suffice: bool) -> None:
+    assert compare.rules_suffice(answer) is suffice
