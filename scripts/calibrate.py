@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from scripts import console, guarded
+from scripts.seeding import seed
 from stepwise import load_router, provenance
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
 from stepwise.demo import compare
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> None:
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.fingerprint} {cfg.backend}"
+    setting = f"{pair.fingerprint} {cfg.backend} {seed(engine, cfg)}".rstrip()
     rows = compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
     )

@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from scripts import console, guarded, save_config
+from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
 from stepwise.evaluation import Contender, digest, samples, summarise
@@ -53,11 +54,11 @@ def main(cfg: DictConfig) -> None:
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=store, **sampling)
     graders = instantiate(cfg.grader) if cfg.grader else None
     grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
-    sampled = f" {sampling}" if cfg.temperature else ""
+    sampled = f"{sampling}" if cfg.temperature else ""
+    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, seed(engine, cfg))))
     rows = demo.compare(
         engine, problems, field, output, console=console,
-        setting=f"{pair.fingerprint} {cfg.backend}{sampled}",
-        concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
+        setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
     )  # fmt: skip
     small, large = engine.models[0], engine.models[-1]
     about = {

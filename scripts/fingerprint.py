@@ -4,9 +4,9 @@
     python -m scripts.fingerprint pair=mine anchors=gsm8k models=[small]
     python -m scripts.fingerprint anchors.path=my_anchors.json
 
-The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step store,
-so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are as before is
-not asked again. ``stepwise fingerprint list`` shows the result.
+The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step
+store, so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are
+as before is not asked again. ``stepwise fingerprint list`` shows the result.
 """
 
 from __future__ import annotations
@@ -153,7 +153,10 @@ def summarise(model: str, traces: Sequence[Trace], price: Price, about: dict[str
         tokens=[used.completion + used.discarded for used in usage],
         prompt_tokens=[trace.prompt_tokens for trace in traces],
         price=price,
-        **about,
+        anchors=about["anchors"],
+        revision=about["revision"],
+        prompt=about["prompt"],
+        sampling=about["sampling"],
     )
 
 

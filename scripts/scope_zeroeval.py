@@ -2,10 +2,11 @@
 
     python -m scripts.evaluate experiment=scope_zeroeval
 
-Whole models are left out *and* questions are left out. Per split: 250 covering anchors; a quarter of the models is
-left out and known by its answers to the anchors alone; estimates for the left-out models are scored on the questions
-that are no anchors. Nobody's outcomes on those questions are used, and neither are labelled questions from elsewhere
-that equal a question of the set (by normalised text). Token counts of this data are estimates.
+Whole models are left out *and* questions are left out. Per split: 250 covering anchors; a quarter of the
+models is left out and known by its answers to the anchors alone; estimates for the left-out models are scored
+on the questions that are no anchors. Nobody's outcomes on those questions are used, and neither are labelled
+questions from elsewhere that equal a question of the set (by normalised text). Token counts of this data are
+estimates.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from scripts.scope_figures import draw
 from stepwise import metrics, provenance
 from stepwise.cost import Price
 from stepwise.errors import ConfigError
+from stepwise.evaluation import digest
 from stepwise.scope import AnchorSet, Auxiliary, Fingerprint, FingerprintStore, Scope, choose_anchors
 from stepwise.scope.decision import sweep
 from stepwise.scope.embed import Embedder, Sentences, open_embedder
@@ -45,7 +47,8 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Data:
-    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no answer)."""
+    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no
+    answer)."""
 
     name: str
     problems: Sequence[Problem]
@@ -59,8 +62,8 @@ class Data:
         return Fingerprint(
             model=self.models[row],
             anchor_ids=[self.problems[i].id for i in answered],
-            correct=self.correct[row, answered],
-            tokens=np.maximum(self.tokens[row, answered], 1.0),
+            correct=self.correct[row, answered].tolist(),
+            tokens=np.maximum(self.tokens[row, answered], 1.0).tolist(),
             price=self.prices[row],
             estimated=True,
         )
@@ -68,7 +71,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in interval."""
+    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in
+    interval."""
 
     p: Array
     y: Array
@@ -90,7 +94,7 @@ def study(cfg: DictConfig) -> None:
         data = load(cfg, name)
         helpers = [auxiliary(one, [p.question for p in data.problems]) for one in told.auxiliary]
         found = [
-            split(data, cfg, helpers, embedders, cfg.seed + i)
+            kept(output, data, cfg, helpers, embedders, cfg.seed + i)
             for i in track(range(cfg.splits), description=name, console=console)
         ]
         summary["sets"][name] = report(data, found, cfg)
@@ -131,6 +135,34 @@ def auxiliary(told: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
 
 
 Split = tuple[dict[str, Scored], dict[str, Any]]
+
+
+def kept(
+    output: Path,
+    data: Data,
+    cfg: DictConfig,
+    helpers: Sequence[Auxiliary],
+    embedders: Mapping[str, Embedder],
+    seed: int,
+) -> Split:
+    """`split`, read back where an earlier run under the same settings has made it."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: value for key, value in plain.items() if key not in ("output", "splits", "seed")}
+    file = output / "splits" / f"{data.name}-{seed}-{digest(settings)}.json"
+    if file.exists():
+        told = json.loads(file.read_text())
+        return {name: Scored(**_arrays(one)) for name, one in told["scored"].items()}, told["routed"]
+    scored, routed = split(data, cfg, helpers, embedders, seed)
+    plain = {name: {key: value.tolist() for key, value in vars(one).items()} for name, one in scored.items()}
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"scored": plain, "routed": routed}))
+    partial.replace(file)
+    return scored, routed
+
+
+def _arrays(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.array(values) for name, values in columns.items()}
 
 
 def split(
@@ -226,7 +258,7 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
     cheapest = np.where(right > 0, cost, np.inf).min(axis=0)
     return {
         "pool": names,
-        "models": {n: [float(c), float(a)] for n, c, a in zip(names, cost.mean(1), right.mean(1), strict=True)},
+        "models": dict(zip(names, np.column_stack([cost.mean(1), right.mean(1)]).tolist(), strict=True)),
         "curve": curve,
         "best_single": {"model": names[single], **best},
         "chosen_on_anchors": outcome(chosen.alpha),
@@ -247,7 +279,7 @@ def _widest_gap(costs: Sequence[float]) -> float:
 
 def report(data: Data, found: Sequence[Split], cfg: DictConfig) -> dict[str, Any]:
     """All numbers of one set, with 95% intervals (bootstrap over questions)."""
-    estimators = {
+    estimators: dict[str, dict[str, Any]] = {
         name: {
             "all": measured([one[name] for one, _ in found], cfg.seed, np.ones(len(data.models), bool)),
             "contested": measured([one[name] for one, _ in found], cfg.seed, contested(data, cfg)),
@@ -307,8 +339,8 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> dict[str, list[float]]:
-    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions serves
-    all splits, models and measures."""
+    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions
+    serves all splits, models and measures."""
     every = _joined(parts)
     keep = which[every.model]
     some = Scored(*(getattr(every, name)[keep] for name in Scored.__dataclass_fields__))
@@ -367,7 +399,7 @@ def _cell(values: Sequence[float]) -> str:
 
 def labelled(path: str, question: str, numbers: Sequence[str] = (), lengths: Sequence[str] = (),
              categories: Sequence[str] = (), only: Mapping[str, Any] | None = None) -> Auxiliary:  # fmt: skip
-    """Labelled questions of a JSON Lines file: the number in a field, ln of the length of a text, a category."""
+    """Labelled questions of a JSON Lines file: numbers, ln of the length of texts, categories."""
     rows = [row for row in read_rows(path) if all(row[k] == v for k, v in (only or {}).items())]
     kinds = {name: sorted({row[name] for row in rows}) for name in categories}
 
@@ -388,11 +420,11 @@ def _number(value: Any) -> float:
 
 def pass_rates(path: str, correct: str, question: str | None = None, key: str | None = None,
                questions: str | None = None) -> Auxiliary:  # fmt: skip
-    """Smoothed logit of how often recorded solutions are right, per question (of another file, joined by a key)."""
+    """Smoothed logit of how often recorded solutions are right, per question (of another file, by a key)."""
     texts = {row[key]: row["question"] for row in read_rows(questions)} if questions and key else {}
     outcomes: dict[str, list[float]] = {}
     for row in read_rows(path):
-        text = texts[row[key]] if key else row[question]
+        text = texts[row[key]] if key else row[question or "question"]
         outcomes.setdefault(text, []).append(float(row[correct]))
     rates = [np.log((sum(o) + 0.5) / (len(o) - sum(o) + 0.5)) for o in outcomes.values()]
     return Auxiliary(list(outcomes), np.array(rates)[:, None])

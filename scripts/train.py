@@ -27,10 +27,12 @@ from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, guarded
+from scripts.seeding import seed
 from stepwise import provenance
 from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
+from stepwise.features import ESTIMATES
 from stepwise.store import SqliteStore
 from stepwise.types import Problem
 
@@ -45,6 +47,7 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
+    _seeded(seed(engine, cfg), seen.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -64,6 +67,16 @@ def main(cfg: DictConfig) -> None:
     artifact.save(output / "policy")
     engine.run(engine.close())
     console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+
+
+def _seeded(by: str, features: Sequence[str]) -> None:
+    """Estimates are paid for if and only if the policy observes them."""
+    observed = bool(set(ESTIMATES) & set(features))
+    if observed != bool(by):
+        raise ConfigError(
+            "scope and policy.features: estimates are observed with scope=fingerprints and "
+            "'policy.features=[signals,estimates]', both or neither."
+        )
 
 
 def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]:
@@ -95,7 +108,9 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     policy.pop("total_steps")
     dataset: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     counts = (cfg.problems, cfg.validation_problems, cfg.reference_problems, cfg.checkpoint_every)
-    about = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
+    about: tuple[Any, ...] = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
+    if cfg.get("scope") is not None:
+        about = (*about, OmegaConf.to_container(cfg.scope, resolve=True))
     setting, file = digest(about), output / "setting"
     if file.exists() and file.read_text() != setting:
         raise ConfigError(

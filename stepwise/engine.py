@@ -36,6 +36,7 @@ from stepwise.run_on import Listener, RunOn
 from stepwise.stepping import StepRule
 from stepwise.types import (
     Decision,
+    Estimate,
     Finish,
     Look,
     Problem,
@@ -95,6 +96,8 @@ class Engine:
         stops: by model, strings that end its answer with the step that contains one.
         run_on: names of models that run on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
+        prior: what to expect of the models on a question (`stepwise.scope.routers.Prior`); asked while the
+            first look is under way, so that the estimate takes no time of its own where a draft is written.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Engine:
         stops: Mapping[str, Collection[str]] | None = None,
         run_on: Collection[str] = (),
         failover: bool = False,
+        prior: Callable[[str], tuple[Estimate, ...]] | None = None,
     ) -> None:
         if not backends:
             raise ConfigError("backends: an engine needs at least one model.")
@@ -122,6 +126,7 @@ class Engine:
         self.rule = rule
         self.cost = cost
         self.failover = failover
+        self.prior = prior
         self._prompts = dict.fromkeys(self.backends, prompt) | dict(prompts or {})
         for template in self._prompts.values():
             if "{question}" not in template:
@@ -226,6 +231,13 @@ class Engine:
             ConfigError: if it wants a verdict and the engine has no judge.
             BackendError: if a model cannot be run.
         """
+        if self.prior is None or trace.estimates:
+            return await self._seen(trace, look)
+        asked = asyncio.to_thread(self.prior, trace.problem.question)
+        trace, estimates = await asyncio.gather(self._seen(trace, look), asked)
+        return replace(trace, estimates=estimates)
+
+    async def _seen(self, trace: Trace, look: Look) -> Trace:
         if look == "before":
             return trace
         if trace.draft is None:

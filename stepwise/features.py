@@ -28,7 +28,7 @@ name or by group. ``signals`` are the default.
     question_0 .. 15 [-1, 1]  signed sums of words (feature hashing: Weinberger et al. 2009), length 1
 
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
-describe one token where a probe is. Estimates are 1/2 and 0 where nobody was asked. Everything comes from
+describe one token where a probe is. Estimates need an engine with a ``prior``. Everything else comes from
 measured usage, signals and the question.
 """
 
@@ -44,8 +44,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError
-from stepwise.types import Estimate, Trace
+from stepwise.errors import ConfigError, StepwiseError
+from stepwise.types import Trace
 
 FEATURES = (
     "draft_worst",
@@ -104,12 +104,16 @@ def observe(
         small: name of the cheapest model, the one that drafts.
         large: name of the dearest model.
         features: what to observe, in order.
+
+    Raises:
+        StepwiseError: if estimates are asked for and the trace has none.
     """
     values = _signals(trace, small, large)
     if features != FEATURES:
         found = dict(zip(FEATURES, values, strict=True))
-        found |= zip(ESTIMATES, _estimates(trace, small, large), strict=True)
         found |= zip(QUESTION, embedding(trace.problem.question), strict=True)
+        if not found.keys() >= set(features):
+            found |= zip(ESTIMATES, _estimates(trace, small, large), strict=True)
         values = tuple(found[name] for name in features)
     low, high = bounds(features)
     return np.minimum(np.maximum(np.array(values, dtype=np.float32), low), high)
@@ -141,9 +145,12 @@ def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
 
 def _estimates(trace: Trace, small: str, large: str) -> tuple[float, ...]:
     """What was expected of the two models [4]."""
-    nobody = Estimate("", 0.5, 0.0, None)
     told = {estimate.model: estimate for estimate in trace.estimates}
-    one, two = told.get(small, nobody), told.get(large, nobody)
+    if small not in told or large not in told:
+        raise StepwiseError(
+            "the policy observes SCOPE's estimates, and the trace has none; set engine.prior."
+        )
+    one, two = told[small], told[large]
     return one.p_correct, two.p_correct, one.tokens / 512, two.tokens / 512
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from stepwise.types import Router
 
 if TYPE_CHECKING:
     from stepwise.gateway import Keys
+    from stepwise.scope import Scope
 
 EXAMPLES = 8
 """Questions that the page offers."""
@@ -50,6 +52,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default="refuse",
         help="system messages, earlier turns",
     )
+    add(
+        "--anchors",
+        help="SCOPE's anchors.json, for the page's estimate before the start; with --fingerprints",
+    )
+    add("--fingerprints", help="SCOPE's store of what the models did on them")
     add("--log-prompts", action="store_true", help="let questions and answers into the log")
 
 
@@ -64,16 +71,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
     keys = Keys.load(options.keys, options.key_env)
     _refuse_to_expose(options.host, keys, insecure=options.insecure)
-    limits = Limits(options.concurrency, options.queue, options.max_body, options.max_tokens, options.timeout)
+    limits = Limits(
+        concurrency=options.concurrency, queue=options.queue, body=options.max_body,
+        tokens=options.max_tokens, seconds=options.timeout,
+    )  # fmt: skip
     pair = load_pair(options.pair)
     router, online = _router(options, pair)
+    estimator = _estimator(options, [model.name for model in pair.select()])
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
     names = [model.name for model in pair.models]
     pool = [names[0], options.router, names[-1]] if options.router in names else None
     engine = pair.engine(backend=options.backend, cost=options.cost, models=pool, failover=True)
     app = create_app(
-        engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
+        engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
         examples=_examples(pair), conversation=options.conversation == "include",
         log_prompts=options.log_prompts,
     )  # fmt: skip
@@ -96,6 +107,19 @@ def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThre
     if budget is None or loss is not None or record is None:
         return policy, None
     return policy, OnlineThreshold(record, budget, rate=RATE)
+
+
+def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
+    """SCOPE over the files that were given; asked once, so that what is missing is said now."""
+    if options.anchors is None and options.fingerprints is None:
+        return None
+    if options.anchors is None or options.fingerprints is None:
+        raise ConfigError("anchors and fingerprints: the estimate before the start needs both.")
+    from stepwise.scope.routers import open_scope
+
+    scope = open_scope(options.anchors, options.fingerprints)
+    scope.estimate("How much is 1 + 1?", models=models)
+    return scope
 
 
 def _examples(pair: Pair) -> list[str]:

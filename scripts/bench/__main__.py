@@ -33,9 +33,11 @@ def main() -> int:
         help="server of a model (small or large); vLLM in this process runs the others",
     )  # fmt: skip
     two.set_defaults(run=lambda o: engine.measure(o.problems, o.repeats, o.base_url))
-    one = benchmarks.add_parser("gateway", help="latency, a soak, clients that leave: over HTTP, on nano")
+    one = benchmarks.add_parser(
+        "gateway", help="latency, a soak, clients that leave, a backend that dies: over HTTP"
+    )
     one.add_argument("--streams", type=int, default=32)
-    one.add_argument("--problems", type=int, default=200)
+    one.add_argument("--problems", type=int, default=128)
     one.add_argument("--soak-streams", type=int, default=200)
     one.add_argument("--soak-seconds", type=float, default=120.0)
     one.add_argument("--backend", choices=BACKENDS, default="vllm")

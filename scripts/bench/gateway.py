@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from scripts import console
+from scripts.bench import outage
 from scripts.bench.load import Tally, load
 from stepwise import load_dataset, load_pair, load_router
 from stepwise.types import Problem, Step
@@ -28,46 +30,59 @@ WARM_UP = 30.0
 
 
 def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backend: str) -> dict[str, Any]:
-    """All phases; each gateway runs in a process of its own, its clients in this one."""
+    """All phases; each gateway but the last runs in a process of its own, its clients in this one."""
     problems = load_dataset("nano", split="test", limit=n)
-    expected, gaps = _in_process(problems, streams, backend)
     figures: dict[str, Any] = {"backend": backend, "streams": streams, "problems": n}
+
+    def add(phase: str, found: dict[str, Any]) -> None:
+        figures.update(found)
+        console.print(f"{phase}: {found}", soft_wrap=True)
+
+    expected, gaps, control = _in_process(problems, streams, soak_streams, backend)
+    add("in process", {"texts_that_differ_in_process": control})
     with _gateway(backend) as (url, process):
         asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))  # warm
-        calm = asyncio.run(load(url, problems, expected, model=MODEL, streams=1))
-        tally = asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))
-        figures |= _latency(gaps, tally) | {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)}
-        figures |= asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds))
-        figures |= asyncio.run(_leaving(url, problems, expected, streams))
+        calm = asyncio.run(load(url, problems[:16], expected, model=MODEL, streams=1))
+        add("one stream", {"added_ms_median_1_stream": 1e3 * statistics.median(calm.delays)})
+        add(
+            "latency",
+            _latency(gaps, asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))),
+        )
+        add("clients that leave", asyncio.run(_leaving(url, problems, expected, streams)))
+        add("soak", asyncio.run(_soak(url, process.pid, problems, expected, soak_streams, soak_seconds)))
+    add("outage", outage.measure(problems))
     return figures
 
 
 def _in_process(
-    problems: Sequence[Problem], streams: int, backend: str
-) -> tuple[dict[str, str], list[float]]:
-    """Texts by problem, and seconds between the steps of a chain, without the gateway."""
+    problems: Sequence[Problem], streams: int, many: int, backend: str
+) -> tuple[dict[str, str], list[float], int]:
+    """Without the gateway: texts by problem, seconds between the steps of a chain, and how many texts
+    come out differently when ``many`` chains share the batches, which is no fault of a gateway's."""
     engine = load_pair("nano").engine(backend=backend)
-    router, texts, gaps = load_router("nano-ppo", threshold=THRESHOLD), {}, []
+    router = load_router("nano-ppo", threshold=THRESHOLD)
 
-    async def solve(timed: bool) -> None:
-        waiting = iter(problems)
+    async def solve(streams: int) -> tuple[dict[str, str], list[float]]:
+        waiting, texts, gaps = iter(problems), dict[str, str](), list[float]()
 
         async def one() -> None:
             for problem in waiting:
                 chain, last = engine.solve(problem, router), None
                 async for event in chain.events():
-                    if timed and isinstance(event, Step):
+                    if isinstance(event, Step):
                         now = time.perf_counter()
                         gaps.extend([] if last is None else [now - last])
                         last = now
                 texts[problem.id] = chain.trace.text if chain.trace else ""
 
         await asyncio.gather(*(one() for _ in range(streams)))
+        return texts, gaps
 
-    for timed in (False, True):
-        engine.run(solve(timed))
+    engine.run(solve(streams))  # warm
+    texts, gaps = engine.run(solve(streams))
+    crowded, _ = engine.run(solve(many))
     engine.run(engine.close())
-    return texts, gaps
+    return texts, gaps, sum(crowded[name] != text for name, text in texts.items())
 
 
 def _latency(alone: Sequence[float], tally: Tally) -> dict[str, Any]:
@@ -88,16 +103,15 @@ async def _soak(
     url: str, pid: int, problems: Sequence[Problem], expected: dict[str, str], streams: int, seconds: float
 ) -> dict[str, Any]:
     """Many streams for minutes: nothing lost, nothing mixed up, memory flat."""
-    begun, memory = time.monotonic(), []
-
-    async def watch() -> None:
-        while True:
-            memory.append((time.monotonic() - begun, _resident(pid)))
-            await asyncio.sleep(1.0)
-
-    watching = asyncio.create_task(watch())
-    tally = await load(url, problems, expected, model=MODEL, streams=streams, seconds=seconds)
-    watching.cancel()
+    begun, memory, stopped = time.monotonic(), [], asyncio.Event()
+    loading = asyncio.create_task(
+        load(url, problems, expected, model=MODEL, streams=streams, stopped=stopped)
+    )
+    while time.monotonic() - begun < seconds:
+        memory.append((time.monotonic() - begun, _resident(pid)))
+        await asyncio.sleep(1.0)
+    stopped.set()
+    tally = await loading
     warm = next((mib for at, mib in memory if at >= min(WARM_UP, seconds / 4)), memory[-1][1])
     return {
         "soak_streams": streams,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,18 +44,19 @@ class Bodies:
             await refused.response()(scope, receive, send)
         except Refusal as refused:
             await refused.response()(scope, receive, send)
+        except ClientDisconnect:
+            return
         else:
             await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, request: Request) -> bytes:
         told = request.headers.get("content-length", "")
-        size, parts = int(told) if told.isdecimal() else 0, []
+        body = bytearray()
         async for part in request.stream():
-            parts.append(part)
-            size = max(size, sum(map(len, parts)))
-            if size > self._limit:
+            body += part
+            if max(len(body), int(told) if told.isdecimal() else 0) > self._limit:
                 raise Refusal(413, f"the body is larger than {self._limit} bytes.", code="body_too_large")
-        return b"".join(parts)
+        return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

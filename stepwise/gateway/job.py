@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from stepwise.chain import Chain
 from stepwise.engine import Engine
+from stepwise.gateway import breakers
 from stepwise.gateway.admission import Admission, Ticket
 from stepwise.gateway.choice import Choice, Finished, Piece, Stopped
 from stepwise.gateway.failures import backend_failure
@@ -120,7 +121,8 @@ class Job:
         try:
             trace = await _finished(chain, choice)
             if trace.stop == "error":
-                raise backend_failure(trace.error or "a model failed.", retryable=False)
+                later = breakers.any_open(engine.backends.values())
+                raise backend_failure(trace.error or "a model failed.", retryable=later)
             outcome = "finished"
         except asyncio.CancelledError:
             outcome = "cancelled"

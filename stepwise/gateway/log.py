@@ -20,7 +20,7 @@ class JsonLines(logging.Formatter):
     """Our own lines as they are; those of other loggers as JSON, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.name == logger.name:
+        if record.name == logger.name and not record.exc_info:
             return record.getMessage()
         told = {"time": round(record.created, 3), "event": record.name, "level": record.levelname}
         told["message"] = record.getMessage()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from stepwise.gateway import breakers
 from stepwise.gateway.answers import switches
 from stepwise.types import Trace, Usage
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from stepwise.gateway.admission import Admission
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-BREAKER = {"closed": 0, "half-open": 1, "open": 2}
-"""States of a circuit breaker as numbers."""
 
 
 class Metrics:
@@ -79,12 +78,11 @@ class Metrics:
 
     def watch_backends(self, backends: Mapping[str, Backend]) -> None:
         """The circuit breakers of the backends that have one."""
-        broken = {name: b for name, b in backends.items() if getattr(b, "breaker", None) is not None}
-        if not broken:
-            return
-        gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open", ["model"])
-        for name, backend in broken.items():
-            gauge.labels(name).set_function(partial(breaker_state, backend))
+        states = {name: backend for name, backend in backends.items() if breakers.state(backend)}
+        if states:
+            gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open", ["model"])
+            for name, backend in states.items():
+                gauge.labels(name).set_function(partial(_position, backend))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -99,7 +97,6 @@ class Metrics:
         return Histogram(f"stepwise_{name}", text, labels, registry=self.registry, buckets=SECONDS)
 
 
-def breaker_state(backend: Any) -> int:
-    """A backend's breaker as a number."""
-    state = getattr(backend.breaker, "state", backend.breaker)
-    return BREAKER.get(str(state), BREAKER["closed"])
+def _position(backend: Backend) -> int:
+    """A breaker's state as a number."""
+    return breakers.STATES.index(breakers.state(backend) or breakers.STATES[0])

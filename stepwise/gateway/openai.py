@@ -15,6 +15,7 @@ from stepwise.gateway.failures import refusal
 from stepwise.gateway.http import EventStream, event, unless_gone
 from stepwise.gateway.job import Job
 from stepwise.gateway.keys import Keys
+from stepwise.gateway.log import logger
 from stepwise.gateway.schemas import ChatRequest, CompletionRequest
 from stepwise.gateway.service import Gateway
 
@@ -86,4 +87,6 @@ async def _events(
     except Exception as error:
         refused = refusal(error)
         gateway.metrics.errors.labels(refused.code).inc()
+        if refused.code == "internal_error":
+            logger.error("a stream broke off", exc_info=error)
         yield event(refused.body())

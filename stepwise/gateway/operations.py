@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from stepwise import __version__
-from stepwise.gateway.metrics import BREAKER, breaker_state
+from stepwise.gateway import breakers
 from stepwise.gateway.service import Gateway
 
 
@@ -22,11 +22,11 @@ def operations_routes(gateway: Gateway) -> APIRouter:
 
     @routes.get("/ready")
     async def ready() -> Response:
-        """503 while every model's circuit breaker is open: no chain can run."""
+        """503 while every model's circuit breaker is open: no chain can run. Names each one's state."""
         models = {
-            name: "open" if _open(gateway.engine.backends[name]) else "ok" for name in gateway.engine.models
+            name: breakers.state(gateway.engine.backends[name]) or "closed" for name in gateway.engine.models
         }
-        able = "ok" in models.values()
+        able = set(models.values()) != {"open"}
         return JSONResponse({"ready": able, "models": models}, 200 if able else 503)
 
     @routes.get("/metrics")
@@ -34,7 +34,3 @@ def operations_routes(gateway: Gateway) -> APIRouter:
         return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
-
-
-def _open(backend: Any) -> bool:
-    return getattr(backend, "breaker", None) is not None and breaker_state(backend) == BREAKER["open"]

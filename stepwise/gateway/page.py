@@ -19,6 +19,7 @@ from stepwise.gateway.keys import Keys
 from stepwise.gateway.knob import record_of
 from stepwise.gateway.schemas import Strict
 from stepwise.gateway.service import Gateway
+from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
 HEADERS = {
@@ -29,23 +30,10 @@ HEADERS = {
 }
 
 
-class Forecast(Protocol):
-    """What a model would make of a question: P(correct), completion tokens, cost."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def p_correct(self) -> float: ...
-    @property
-    def tokens(self) -> float: ...
-    @property
-    def cost(self) -> float: ...
-
-
 class Estimator(Protocol):
     """`stepwise.scope.Scope`, as far as the page needs it."""
 
-    def estimate(self, question: str, models: Sequence[str]) -> Sequence[Forecast]: ...
+    def estimate(self, question: str, models: Sequence[str]) -> Sequence[Estimate]: ...
 
 
 class Question(Strict):

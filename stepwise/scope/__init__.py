@@ -1,7 +1,7 @@
 """SCOPE: predict, before a token is generated, what each model of a pool will make of a question.
 
 store = FingerprintStore("fingerprints.db")
-store.add(Fingerprint(model="m", anchor_ids=[...], correct=[...], tokens=[...], price=Price(input=.1, output=.4)))
+store.add(Fingerprint(model="m", anchor_ids=[...], correct=[...], tokens=[...], price=Price(...)))
 scope = Scope(anchors=AnchorSet([Problem(...), ...]), fingerprints=store, embedder="tfidf")
 scope.estimate(question, models=["m", "n"])
 scope.choose(question, models=["m", "n"], alpha=0.7)

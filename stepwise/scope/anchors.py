@@ -89,8 +89,8 @@ class AnchorSet:
             ) from error
         if anchors.digest != told.get("digest"):
             raise ConfigError(
-                f"anchors: {str(path)!r} was changed after it was written (digest {told.get('digest')}, content "
-                f"{anchors.digest}); choose anchors anew, or restore the file."
+                f"anchors: {str(path)!r} was changed after it was written (digest {told.get('digest')}, "
+                f"content {anchors.digest}); choose anchors anew, or restore the file."
             )
         return anchors
 
@@ -115,7 +115,8 @@ def choose_anchors(
         strata: a label per problem (difficulty, subject), where known.
 
     Raises:
-        ConfigError: if there are fewer distinct problems than places, or as many labels as problems are not given.
+        ConfigError: if there are fewer distinct problems than places, or as many labels as problems are not
+            given.
     """
     if strata is not None and len(strata) != len(problems):
         raise ConfigError(f"strata must have one label per problem: {len(problems)}, not {len(strata)}.")

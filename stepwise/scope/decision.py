@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -64,12 +65,12 @@ def _thrift(cost: Array) -> Array:
 def sweep(at: Callable[[float], T], cost: Callable[[T], float]) -> list[T]:
     """What alphas from 0 to 1 give, in their order.
 
-    Most questions change their model within a narrow range of alpha, which differs from pool to pool. From an even
-    grid of 21 on, the widest steps in cost are halved until there are 201 points.
+    Most questions change their model within a narrow range of alpha, which differs from pool to pool. From an
+    even grid of 21 on, the widest steps in cost are halved until there are 201 points.
     """
     found = {alpha: at(alpha) for alpha in np.linspace(0.0, 1.0, GRID).tolist()}
     ends = sorted(found)
-    gaps = [(-abs(cost(found[b]) - cost(found[a])), a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    gaps = [(-abs(cost(found[b]) - cost(found[a])), a, b) for a, b in pairwise(ends)]
     heapq.heapify(gaps)
     while gaps and len(found) < POINTS:
         gap, a, b = heapq.heappop(gaps)

@@ -1,8 +1,8 @@
 """Embeddings of questions: unit vectors whose dot product is their similarity.
 
-``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else is
-the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is small,
-``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
+``tfidf`` is made of words and pieces of words, learned from the anchors, and needs no download. Anything else
+is the name or the folder of a sentence-transformers model: ``sentence-transformers/all-MiniLM-L6-v2`` is
+small, ``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several may be joined.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Tfidf:
 
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
         parts = [part.transform(texts) for part in self._parts]
-        return sparse.csr_array(sparse.hstack(parts, format="csr")) * np.sqrt(0.5)  # each has length 1
+        return _side_by_side(parts)  # each has length 1
 
 
 class Sentences:
@@ -134,8 +134,12 @@ class Joined:
         return self
 
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
-        parts = [part.embed(texts) for part in self._parts]
-        return sparse.csr_array(sparse.hstack(parts)) * np.sqrt(1 / len(parts))
+        return _side_by_side([part.embed(texts) for part in self._parts])
+
+
+def _side_by_side(parts: Sequence[Any]) -> sparse.csr_array:
+    """Unit vectors as one unit vector."""
+    return sparse.csr_array(sparse.hstack(parts, format="csr") * np.sqrt(1 / len(parts)))
 
 
 def open_embedder(named: str | Embedder | Sequence[str | Embedder]) -> Embedder:

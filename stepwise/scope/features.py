@@ -1,8 +1,8 @@
 """What can be read off a question before anybody answers it.
 
-Three blocks: the embedding; counts (length, numbers, symbols); and, where other labelled questions are at hand
-(levels, lengths of solutions, pass rates of models that are not in the pool), what a ridge regression on the
-embedding learned from them. Questions that are anchors are never among those.
+Three blocks: the embedding; counts (length, numbers, symbols); and, where other labelled questions are at
+hand (levels, lengths of solutions, pass rates of models that are not in the pool), what a ridge regression on
+the embedding learned from them. Questions that are anchors are never among those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ STATISTICS_WEIGHT = 0.3
 COUNTED = tuple(
     re.compile(pattern)
     for pattern in (
-        r"\S+", r"\d+", r"\d", r"\\[a-zA-Z]+", r"[$]", r"[=<>]|\\[lg]eq?\b", r"[-+*/^]", r"[.?!](?:\s|$)", r",",
+        r"\S+", r"\d+", r"\d", r"\\[a-zA-Z]+", r"[$]", r"[=<>]|\\[lg]eq?\b", r"[-+*/^]",
+        r"[.?!](?:\s|$)", r",",
         r"\b(?:each|every|per|times|twice|half|third|percent)\b|%",
         r"\b(?:more|less|fewer|than|as many|remaining|left|rest|total|altogether)\b",
         r"\b(?:if|when|then|suppose|such that|for all|exactly|at least|at most)\b",
@@ -51,7 +52,8 @@ class Auxiliary:
         values = np.asarray(self.values, dtype=np.float64)
         if values.ndim != 2 or len(values) != len(self.questions) or not np.isfinite(values).all():
             raise ConfigError(
-                f"auxiliary values must be finite numbers [{len(self.questions)} questions, k], not {values.shape}."
+                f"auxiliary values must be finite numbers [{len(self.questions)} questions, k], "
+                f"not {values.shape}."
             )
         object.__setattr__(self, "values", values)
 
@@ -64,7 +66,8 @@ class Auxiliary:
 
 @dataclass(frozen=True)
 class Encoded:
-    """n questions as numbers: ``vectors`` [n, d] of length 1, ``dense`` [n, k] standardised on the anchors."""
+    """n questions as numbers: ``vectors`` [n, d] of length 1, ``dense`` [n, k] standardised on the
+    anchors."""
 
     questions: tuple[str, ...]
     vectors: sparse.csr_array
@@ -95,8 +98,7 @@ class Features:
         spread = dense.std(axis=0) + 1e-9
         weight = np.full(dense.shape[1], np.sqrt(STATISTICS_WEIGHT / counts))
         weight[counts:] = np.sqrt(1.0 / max(1, dense.shape[1] - counts))
-        self._scale = weight / spread
-        self._scale[dense.std(axis=0) == 0] = 0.0
+        self._scale = np.where(dense.std(axis=0) == 0, 0.0, weight / spread)
         return self.encode(anchors)
 
     def encode(self, questions: Sequence[str]) -> Encoded:

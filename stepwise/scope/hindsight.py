@@ -58,9 +58,9 @@ class ModelTeacher:
         self, question: str, model: str, examples: Sequence[Example], correct: bool, tokens: int
     ) -> str:
         request = (
-            f"{ask(question, model, examples)}\nWhat really happened: {performance(correct, tokens)}. Write the "
-            "analysis, two sentences at most, that leads there from the examples and the question. Do not say "
-            "that you know the outcome.\nAnalysis:"
+            f"{ask(question, model, examples)}\nWhat really happened: {performance(correct, tokens)}. Write "
+            "the analysis, two sentences at most, that leads there from the examples and the question. Do "
+            "not say that you know the outcome.\nAnalysis:"
         )
         prompt = self._backend.encode(self._template.replace("{prompt}", request))
         written = await self._backend.generate(prompt, Sampling(self._max, stop=("\n",)))

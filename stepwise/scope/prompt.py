@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 TASK = "Task: predict how a language model will do on a question before it answers."
 REQUIREMENTS = (
-    "Requirements: compare the question with the examples, then say if the answer will be correct and how many "
-    "tokens it takes."
+    "Requirements: compare the question with the examples, then say if the answer will be correct and how "
+    "many tokens it takes."
 )
 FORMAT = (
     "Output format:\nAnalysis: [your analysis]\nPredicted Performance: {len: [integer], correct: [yes/no]}"
@@ -55,8 +56,14 @@ def write(analysis: str, correct: bool, tokens: int) -> str:
     return f"Analysis: {analysis}\n{MARKER} {performance(correct, tokens)}"
 
 
+def seed_of(prompt: str, sample: int, seed: int) -> int:
+    """Of one sample; equal seeds for all prompts would let chance fall alike for all of them."""
+    digest = hashlib.blake2b(f"{seed} {sample} {prompt}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
 def read(text: str) -> Answer | None:
-    """The *last* ``Predicted Performance`` block; None if there is none, it is malformed, or it says 0 tokens."""
+    """The *last* ``Predicted Performance`` block; None if there is none or it is malformed."""
     before, marker, block = text.rpartition(MARKER)
     found = BLOCK.match(block.strip()) if marker else None
     if not found or int(found[1]) == 0:

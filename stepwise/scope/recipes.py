@@ -60,6 +60,5 @@ def recipe(
         raise ConfigError(
             f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}."
         ) from error
-    return choose_anchors(
-        problems, n, embedder=embedder, strata=strata, seed=seed, provenance={"file": Path(path).name, **(provenance or {})}
-    )  # fmt: skip
+    told = {"file": Path(path).name, **(provenance or {})}
+    return choose_anchors(problems, n, embedder=embedder, strata=strata, seed=seed, provenance=told)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.scope import Choice, Scope
 from stepwise.scope.store import FingerprintStore
@@ -28,7 +29,7 @@ class ScopeRouter:
         alpha: 0 looks at cost alone, 1 at correctness alone.
     """
 
-    scope: Scope = field(repr=False)
+    scope: Scope
     models: tuple[str, ...]
     alpha: float
     name: str = "scope"
@@ -74,8 +75,14 @@ class Seeded:
 class Prior:
     """What an engine asks once a question, so that routers can see the estimates in the trace."""
 
-    scope: Scope = field(repr=False)
+    scope: Scope
     models: tuple[str, ...]
 
     def __call__(self, question: str) -> tuple[Estimate, ...]:
         return tuple(self.scope.estimate(question, self.models))
+
+
+def seeded(policy: str, threshold: float, scope: Scope, models: Sequence[str], alpha: float) -> Seeded:
+    """A learned policy by name or folder, seeded; as configurations name it."""
+    inner = load_router(policy, threshold=threshold)
+    return Seeded(inner, ScopeRouter(scope, tuple(models), alpha))

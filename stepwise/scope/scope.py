@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,12 @@ class Scope:
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
 
+    def __repr__(self) -> str:
+        """Identifies what the estimates depend on, as frozen values do."""
+        content = repr([self.fingerprints.get(model) for model in self.fingerprints.models])
+        store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+        return f"Scope({self.anchors.digest}, {store}, {self._estimator.name}, {self.objective})"
+
     @property
     def known(self) -> Known:
         """The store's fingerprints on the anchors; estimators are fitted to it when it changes.
@@ -134,8 +141,8 @@ class Scope:
         return Choice(known.models[rows[best]], float(scores[best]), estimates)
 
     def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
-        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and scored
-        by what the chosen model really did there.
+        """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
+        scored by what the chosen model really did there.
 
         Raises:
             ConfigError: as `choose`.
@@ -166,8 +173,8 @@ class Scope:
         if not within:
             least = min(one.cost for one in settings)
             raise InfeasibleTarget(
-                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on the "
-                "anchors.",
+                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on "
+                "the anchors.",
                 best=least,
             )
         return max(within, key=lambda one: (one.value, -one.cost))
@@ -185,8 +192,8 @@ class Scope:
     def utilities(
         self, questions: Sequence[str], models: Sequence[str] | None = None
     ) -> Callable[[float], Array]:
-        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order of
-        ``models``.
+        """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order
+        of ``models``.
 
         Raises:
             ConfigError: as `choose`.

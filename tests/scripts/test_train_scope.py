@@ -26,9 +26,12 @@ def test_an_estimator_is_trained_and_goes_on_where_it_was_stopped(tmp_path: Path
     store.add(worlds.fingerprint("weak", anchors))
     store.close()
     command = [
-        sys.executable, "-m", "scripts.train_scope", f"output={tmp_path}/out", f"anchors={tmp_path}/anchors.json",
-        f"fingerprints={tmp_path}/f.db", "measure.cases=4", "measure.samples=1", "test_share=0.2", "k=1",
-        "base.model=stepwise/assets/nano/small", "base.max_tokens=8", "+base.sft.max_steps=2", "base.sft.save_steps=1",
+        sys.executable, "-m", "scripts.train_scope", f"output={tmp_path}/out",
+        f"anchor_set={tmp_path}/anchors.json", f"fingerprints={tmp_path}/f.db",
+        "measure.cases=4", "measure.samples=1",
+        "test_share=0.2", "k=1",
+        "base.model=stepwise/assets/nano/small", "base.max_tokens=8",
+        "+base.sft.max_steps=2", "base.sft.save_steps=1",
         "base.grpo.max_steps=1", "base.grpo.per_device_train_batch_size=4", "base.grpo.num_generations=2",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.tree import view
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, StepwiseError
 from stepwise.features import ESTIMATES, FEATURES, QUESTION, bounds, embedding, expand, observe
 from stepwise.types import Estimate, Problem, Trace
 
@@ -34,9 +34,10 @@ def test_unknown_and_repeated_features_are_refused(names: list[str], message: st
         expand(names)
 
 
-def test_estimates_are_read_by_model_and_known_not_to_be_there() -> None:
+def test_estimates_are_read_by_model_and_missed_where_they_are_not() -> None:
     trace = Trace(Problem("p", "How many?"))
-    assert observe(trace, "s", "l", ESTIMATES).tolist() == [0.5, 0.5, 0.0, 0.0]
+    with pytest.raises(StepwiseError, match="the trace has none; set engine.prior"):
+        observe(trace, "s", "l", ESTIMATES)
     told = (Estimate("m", 0.9, 9.0, None), Estimate("l", 0.75, 1024.0, 2.0), Estimate("s", 0.25, 128.0, 1.0))
     seen = observe(replace(trace, estimates=told), "s", "l", (*ESTIMATES, "position"))
     assert seen.tolist() == [0.25, 0.75, 0.25, 1.0, 0.0]

@@ -77,6 +77,8 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
         (["--key-env", "NOT_SET_AT_ALL"], "NOT_SET_AT_ALL must hold a key"),
         (["--budget", "0.01"], "budget 0.01 cannot be promised"),
         (["--router", "oracle"], "router must be one of nano-ppo"),
+        (["--anchors", "anchors.json"], "anchors and fingerprints: the estimate before the start needs both"),
+        (["--anchors", "anchors.json", "--fingerprints", "f.db"], "anchors.json"),
         (["--pair", "mega"], "pair must be one of nano"),
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
@@ -104,3 +106,12 @@ def test_a_port_that_is_taken_is_said_before_models_load(
         port = str(taken.getsockname()[1])
         assert main(["serve", "--port", port, "--state", str(tmp_path / "state.json")]) == 2
     assert "cannot be bound" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['fastapi'] = None; from stepwise.cli import main; sys.exit(main(['serve']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "stepwise: the gateway needs fastapi: pip install 'stepwise[gateway]'.\n"

@@ -80,7 +80,7 @@ function useDefault() {
   $("knob").value = routed.length && threshold != null ? routed.sort((a, b) => a[0] - b[0])[0][1] : Math.floor(stops.length / 2);
   $("default").setAttribute("aria-pressed", "true");
   const budget = server.budget == null ? "" : `, kept at ${percent(server.budget)} of large-only while traffic drifts`;
-  tell(`server’s default: ${server.default.router}${budget}`);
+  tell(`${server.default.router}${budget}`);
 }
 
 function turn() {

@@ -20,10 +20,10 @@ class PooledDifficulty:
 
     Step 1: the Rasch model (Rasch 1960), P(m right on j) = sigmoid(ability_m - difficulty_j), fitted to all
     fingerprints at once gives every anchor a difficulty. Step 2: kernel ridge regression predicts it from the
-    question; its penalty minimises the leave-one-out error, which has a closed form. Step 3: each model gets a
-    curve of its own over the *predicted* difficulty, P = sigmoid(a_m - s_m d), fitted on leave-one-out
-    predictions, so that it is as steep as the prediction is good. Slopes are drawn towards their common value.
-    A new model needs step 3 alone. Lengths go the same way: ln(tokens) = a_m + s_m l, with a predicted
+    question; its penalty minimises the leave-one-out error, which has a closed form. Step 3: each model gets
+    a curve of its own over the *predicted* difficulty, P = sigmoid(a_m - s_m d), fitted on leave-one-out
+    predictions, so that it is as steep as the prediction is good. Slopes are drawn towards their common
+    value. A new model needs step 3 alone. Lengths go the same way: ln(tokens) = a_m + s_m l, with a predicted
     length l in the place of the difficulty.
 
     Args:
@@ -90,7 +90,7 @@ class Regression:
                 self._weights = vectors @ (rotated / (values + noise))
 
     def at(self, near: Array) -> Array:
-        """Predictions [questions] from kernel values [questions, n], within the range of what was learned from."""
+        """Predictions [questions] from kernel values [questions, n], within the range of the targets."""
         return np.asarray(np.clip(near @ self._weights + self._mean, *self._range))
 
 
@@ -110,7 +110,7 @@ def rasch(value: Array, *, ability_variance: float = 4.0, difficulty_variance: f
             slope = sign * np.where(seen, filled - p, 0.0).sum(axis=axis) - theta / variance
             curvature = np.where(seen, p * (1 - p), 0.0).sum(axis=axis) + 1 / variance
             theta += np.clip(slope / curvature, -1.0, 1.0)
-    return difficulty - difficulty.mean()
+    return np.asarray(difficulty - difficulty.mean())
 
 
 def logistic(x: Array, value: Array, strength: float) -> Array:

@@ -15,7 +15,7 @@ from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmo
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
-from stepwise.scope.prompt import Answer, Example, ask, read
+from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class LanguageModel:
     """Reads the nearest anchors with their outcomes, writes an analysis and a prediction (arXiv 2601.22323).
 
     ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, drawn
-    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot be
-    read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is the
-    analysis of the first sample that agrees with the majority.
+    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot
+    be read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is
+    the analysis of the first sample that agrees with the majority.
 
     Args:
         backend: runs the estimator.
@@ -136,7 +136,7 @@ class LanguageModel:
 
     async def _ask(self, prompt: str, sample: int) -> Answer | None:
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
-        seeded = self._sampling.seed + sample
+        seeded = seed_of(prompt, sample, self._sampling.seed)
         sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
         written = await self._backend.generate(prefix, sampling)
         answer = read(written.text)

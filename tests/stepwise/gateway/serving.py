@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +16,22 @@ from fastapi import FastAPI
 from stepwise.engine import Engine
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
-from stepwise.types import Router
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope
+from stepwise.types import Problem, Router
 from tests.worlds import engine
 
 CONFIDENCE = ThresholdRouter(Confidence("min"), 0.5, "confidence")
+
+
+def scope(store: str = ":memory:") -> Scope:
+    """SCOPE that knows the adders: the small one gets half of its sums right, the large one all."""
+    sums = AnchorSet([Problem(f"s{i}", f"{i} {i + 1}", str(2 * i + 1)) for i in range(20)])
+    fingerprints = FingerprintStore(store)
+    for model in ("small", "large"):
+        right = [int(model == "large" or i % 2) for i in range(20)]
+        names = [problem.id for problem in sums.problems]
+        fingerprints.add(Fingerprint(model=model, anchor_ids=names, correct=right, tokens=[40] * 20))
+    return Scope(anchors=sums, fingerprints=fingerprints)
 
 
 def app_of(world: Engine | None = None, router: Router = CONFIDENCE, **options: Any) -> FastAPI:
@@ -37,13 +50,13 @@ def chat(question: str, model: str = "stepwise", **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The app on a free local port, in a thread with an event loop of its own."""
+def serving(app: FastAPI, run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run) -> Iterator[str]:
+    """The app on a free local port, in a thread and an event loop of its own; ``run`` may be an engine's."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     )
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=lambda: run(server.serve([listening])), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"  # connections wait in the backlog

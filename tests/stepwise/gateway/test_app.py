@@ -11,12 +11,13 @@ import httpx
 import pytest
 
 from stepwise import load_router
+from stepwise.backends.resilient import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.errors import BackendError
 from stepwise.gateway import Keys, Limits, Spending, Tenant
 from stepwise.gateway.keys import digest
 from stepwise.gateway.knob import record_of
-from tests.stepwise.gateway.serving import app_of, chat, client
+from tests.stepwise.gateway.serving import app_of, chat, client, scope
 from tests.worlds import engine
 
 CHAT = "/v1/chat/completions"
@@ -106,6 +107,23 @@ async def test_a_failure_before_the_first_byte_is_a_status() -> None:
     for body in (chat("1 7", "stepwise:large"), chat("1 7", "stepwise:large", stream=True)):
         answer = await refused(body, world=failing(BackendError("the large model is down.")))
         assert answer.status_code == 502 and answer.json()["error"]["message"] == "the large model is down."
+
+
+def opened() -> Breaker:
+    """A breaker that has seen too many failures."""
+    breaker = Breaker(failures=1, rest_s=60.0)
+    breaker.failed()
+    return breaker
+
+
+async def test_a_backend_that_is_left_alone_for_now_is_worth_another_try() -> None:
+    world = failing(BackendError("the large model is left alone for now."))
+    for backend in world.backends.values():
+        backend.breaker = opened()
+    answer = await refused(chat("7", "stepwise:large"), world=world)
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    async with client(app_of(world)) as http:
+        assert (await http.get("/ready")).status_code == 503
 
 
 async def test_a_failure_on_the_way_is_the_last_event() -> None:
@@ -229,7 +247,7 @@ async def test_the_threshold_learns_from_the_default_s_chains_alone() -> None:
 
 async def test_metrics_add_up() -> None:
     world = engine()
-    world.backends["large"].breaker = "open"  # type: ignore[attr-defined]
+    world.backends["large"].breaker = opened()  # type: ignore[attr-defined]
     async with client(app_of(world)) as http:
         answers = [(await http.post(CHAT, json=chat("1 7 2"))).json() for _ in range(3)]
         await http.post(CHAT, json=chat("1", "nothing"))
@@ -253,7 +271,7 @@ async def test_metrics_add_up() -> None:
     }
     assert value["stepwise_cached_share"] == pytest.approx(kinds["cached"] / kinds["prompt"])
     assert value['stepwise_breaker_state{model="large"}'] == 2
-    assert ready.status_code == 200 and ready.json()["models"] == {"small": "ok", "large": "open"}
+    assert ready.status_code == 200 and ready.json()["models"] == {"small": "closed", "large": "open"}
 
 
 async def test_two_gateways_in_a_process_do_not_mix() -> None:
@@ -261,3 +279,13 @@ async def test_two_gateways_in_a_process_do_not_mix() -> None:
         await one.post(CHAT, json=chat("1"))
         assert "stepwise_steps_total{" in (await one.get("/metrics")).text
         assert "stepwise_steps_total{" not in (await other.get("/metrics")).text
+
+
+async def test_an_estimate_before_the_start() -> None:
+    async with client(app_of(estimator=scope())) as http:
+        assert (await http.get("/stepwise/server")).json()["estimates"]
+        answer = await http.post("/stepwise/estimate", json={"question": "4 5"})
+        small, large = answer.json()["estimates"]
+        assert (small["model"], large["model"]) == ("small", "large")
+        assert 0.2 < small["p_correct"] < large["p_correct"] <= 1 and small["tokens"] == pytest.approx(40)
+    assert (await refused({"question": "1"}, "/stepwise/estimate")).json()["error"]["code"] == "no_estimator"

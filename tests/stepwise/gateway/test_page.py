@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from stepwise import load_router
 from stepwise.backends.scripted import ScriptedBackend
@@ -19,7 +20,7 @@ from stepwise.gateway import Keys, Tenant, create_app
 from stepwise.gateway.keys import digest
 from stepwise.routers import Always
 from stepwise.stepping import StepRule
-from tests.stepwise.gateway.serving import CONFIDENCE, app_of, serving
+from tests.stepwise.gateway.serving import CONFIDENCE, app_of, scope, serving
 from tests.worlds import SIZES, engine
 
 pytestmark = pytest.mark.browser
@@ -44,7 +45,12 @@ def page(browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))  # type: ignore[func-returns-value]
+
+    def refuse(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     yield page
     context.close()
     assert not wrong
@@ -78,7 +84,7 @@ def test_the_knob_and_what_if(page: Page) -> None:
     with serving(create_app(engine(), {"nano-ppo": policy}, examples=["1 7"])) as url:
         page.goto(url)
         knob, promise = page.locator("#knob"), page.locator("#promise")
-        expect(promise).to_have_text("server’s default: nano-ppo")
+        expect(promise).to_have_text("nano-ppo")
         knob.press("ArrowLeft")
         expect(promise).to_contain_text("of large-only")
         expect(page.locator("#default")).to_have_attribute("aria-pressed", "false")
@@ -122,6 +128,17 @@ def test_what_a_model_writes_is_text_and_never_markup(page: Page) -> None:
         expect(page.locator("#recent")).to_contain_text(MARKUP)
         expect(page.locator("img, svg, .text *, del *, #recent b, i[onclick], .answer *")).to_have_count(0)
         assert page.locator("script").count() == 1
+
+
+def test_what_to_expect_is_said_before_the_start(page: Page) -> None:
+    with serving(app_of(estimator=scope(), examples=["1 7"])) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("1 7")
+        page.locator("#run").click()
+        forecast = page.locator("#forecast")
+        expect(forecast).to_contain_text(re.compile(r"small: \d+% likely right, about 40 tokens"))
+        expect(forecast).to_contain_text(re.compile(r"large: \d+% likely right, about 40 tokens"))
+        expect(page.locator("#status")).to_contain_text("done")
 
 
 def test_an_answer_can_be_stopped(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -64,6 +65,18 @@ def test_a_client_that_goes_away_stops_the_generation(streaming: bool) -> None:
         assert 'stepwise_chains_total{outcome="cancelled",router="large"} 1.0' in metrics
         assert "stepwise_running_chains 0.0" in metrics
         assert 'stepwise_steps_total{model="large"} 1.0' in metrics, "what was done is on the account"
+
+
+def test_a_client_that_goes_away_with_half_its_body_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(app_of()) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        until = time.monotonic() + 10
+        while 'status="499"' not in (text := httpx.get(f"{url}/metrics").text):
+            assert time.monotonic() < until
+        assert 'stepwise_requests_total{endpoint="other",status="499"} 1.0' in text
+    assert "Traceback" not in caplog.text
 
 
 def _settled(url: str) -> str:
@@ -142,7 +155,7 @@ async def test_the_asynchronous_openai_client(url: str, trace: Trace) -> None:
         assert "".join([c.choices[0].delta.content or "" async for c in stream]) == trace.text
 
 
-def test_a_failure_in_a_stream_is_the_openai_client_s_exception() -> None:
+def test_a_failure_in_a_stream_is_the_openai_client_s_exception(caplog: pytest.LogCaptureFixture) -> None:
     world: Any = engine()
     held: list[int] = []
 
@@ -159,6 +172,7 @@ def test_a_failure_in_a_stream_is_the_openai_client_s_exception() -> None:
         assert next(iter(stream)).choices[0].delta.content == "0 + 1 = 1.\n"
         with pytest.raises(openai.APIError, match="the gateway failed"):
             list(stream)
+    assert "RuntimeError: inside" in caplog.text, "what happened is in the log"
 
 
 async def test_langchain(url: str, trace: Trace) -> None:

@@ -1,0 +1,17 @@
+"""SCOPE in front of an engine, where a configuration has a ``scope``."""
+
+from __future__ import annotations
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from stepwise.engine import Engine
+from stepwise.scope.routers import Prior
+
+
+def seed(engine: Engine, cfg: DictConfig) -> str:
+    """Let the engine ask for estimates; returns what identifies them, "" without any."""
+    if cfg.get("scope") is None:
+        return ""
+    engine.prior = Prior(instantiate(cfg.scope), engine.models)
+    return repr(engine.prior)

@@ -1,0 +1,22 @@
+"""Circuit breakers, of the backends that have one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepwise.backends import Backend
+
+STATES = ("closed", "half-open", "open")
+
+
+def state(backend: Backend) -> str | None:
+    """One of `STATES`, or None for a backend without a breaker."""
+    breaker = getattr(backend, "breaker", None)
+    return None if breaker is None else str(breaker.state)
+
+
+def any_open(backends: Iterable[Backend]) -> bool:
+    """Whether one of them is left alone for now, to be tried again later."""
+    return any(state(backend) == "open" for backend in backends)

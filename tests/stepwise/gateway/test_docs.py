@@ -1,0 +1,66 @@
+"""What docs/integration.md shows works as it stands there, and the dashboard asks for what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stepwise import load_pair, load_router
+from stepwise.backends.resilient import Breaker
+from stepwise.calibration import OnlineThreshold
+from stepwise.gateway import Spending, create_app
+from stepwise.gateway.knob import record_of
+from tests.stepwise.gateway.serving import app_of, chat, client, serving
+from tests.worlds import engine
+
+DOCS = Path(__file__).parents[3] / "docs"
+TOLD = (DOCS / "integration.md").read_text()
+SECTIONS = {part.split("\n")[0]: part for part in TOLD.split("\n## ")[1:]}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    world = load_pair("nano").engine()
+    with serving(create_app(world, {"nano-ppo": load_router("nano-ppo", budget=0.4)})) as url:
+        yield url
+    world.run(world.close())
+
+
+@pytest.mark.parametrize("section", ["The openai client", "LangChain", "As a library"])
+def test_the_examples_run(section: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.S)
+    assert blocks
+    for block in blocks:
+        exec(block.replace("http://127.0.0.1:8700", url), {})
+        assert "The answer is" in capsys.readouterr().out
+
+
+def test_every_code_that_is_listed_exists() -> None:
+    sources = "".join(path.read_text() for path in (DOCS.parent / "stepwise" / "gateway").glob("*.py"))
+    listed = re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| \d.*$", SECTIONS["What is honoured"], re.M)))
+    assert len(listed) > 10
+    for code in listed:
+        assert f'"{code}"' in sources, code
+
+
+async def test_the_dashboard_shows_what_is_measured() -> None:
+    policy = load_router("nano-ppo", budget=0.4)
+    world = engine()
+    world.backends["large"].breaker = Breaker(failures=3, rest_s=1.0)  # type: ignore[attr-defined]
+    spending = Spending(OnlineThreshold(record_of(policy), 0.4))
+    async with client(app_of(world, policy, spending=spending)) as http:
+        await http.post("/v1/chat/completions", json=chat("1 7"))
+        await http.post("/v1/chat/completions", json=chat("1", "nothing"))
+        measured = set(re.findall(r"^(stepwise_\w+)", (await http.get("/metrics")).text, re.M))
+    dashboard = json.loads((DOCS / "grafana.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for one in panel["targets"]
+        for name in re.findall(r"stepwise_\w+", one["expr"])
+    }
+    assert len(asked) > 12 and asked <= measured

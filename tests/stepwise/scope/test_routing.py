@@ -1,0 +1,123 @@
+"""SCOPE in front of an engine: as a router, as a seed, and in the policy's observation."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepwise.errors import ConfigError, StepwiseError
+from stepwise.features import ESTIMATES, FEATURES, observe
+from stepwise.routers import Always
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
+from stepwise.scope.decision import min_max, sweep, utility
+from stepwise.scope.routers import Prior, ScopeRouter, Seeded
+from stepwise.types import Estimate, Trace
+from tests import worlds
+
+DIGITS = (1, 2, 3, 4, 7, 8)
+SUMS = [f"{a} {b} {c}" for a in DIGITS for b in DIGITS for c in DIGITS]
+POOL = ("small", "large")
+
+
+@pytest.fixture
+def scope() -> Scope:
+    """The small adder fails where a number is 5 or more, as in `tests.worlds`."""
+    anchors = AnchorSet([Problem(text, text) for text in SUMS])
+    store = FingerprintStore(":memory:")
+    for model, cost in (("small", 1.0), ("large", 20.0)):
+        right = [float(model == "large" or max(map(int, text.split())) < 5) for text in SUMS]
+        price = Price(cost, cost)
+        store.add(
+            Fingerprint(model=model, anchor_ids=SUMS, correct=right, tokens=[40] * len(SUMS), price=price)
+        )
+    return Scope(anchors=anchors, fingerprints=store)
+
+
+def test_the_router_takes_the_model_that_it_expects_to_be_worth_it(scope: Scope) -> None:
+    engine = worlds.engine(hard=5)
+    router = ScopeRouter(scope, POOL, 0.6)
+    easy, hard = (engine.solve_sync(worlds.problem(*numbers), router) for numbers in ((1, 2, 3), (8, 9, 7)))
+    assert set(easy.share) == {"small"} and easy.correct
+    assert set(hard.share) == {"large"} and hard.correct
+
+
+def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
+    engine = worlds.engine(hard=5)
+    trace = engine.solve_sync(worlds.problem(8, 2, 3), Seeded(Always("small"), ScopeRouter(scope, POOL, 0.9)))
+    assert [step.model for step in trace.steps] == ["large", "small", "small", "small"]
+    assert trace.steps[0].decision and "seeded" in trace.steps[0].decision.reason
+
+
+def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) -> None:
+    """The estimate waits for the draft to have begun, which a serial engine would never reach."""
+    begun = threading.Event()
+    asked: list[str] = []
+    engine = worlds.engine(hard=5)
+    generate = engine.backends["small"].generate
+
+    async def announce(*arguments: object) -> object:
+        begun.set()
+        return await generate(*arguments)  # type: ignore[arg-type]
+
+    engine.backends["small"].generate = announce  # type: ignore[method-assign,assignment]
+
+    def prior(question: str) -> tuple[Estimate, ...]:
+        assert begun.wait(10)
+        asked.append(question)
+        return Prior(scope, POOL)(question)
+
+    engine.prior = prior
+
+    class Drafting(Always):
+        look = "after_draft"
+
+    trace = engine.solve_sync(worlds.problem(1, 2, 3), Drafting("small", look="after_draft"))
+    assert asked == ["1 2 3"] and [one.model for one in trace.estimates] == list(POOL)
+
+
+def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
+    trace = Trace(Problem("p", "q"))
+    known = replace(
+        trace, estimates=(Estimate("small", 0.3, 128.0, None), Estimate("large", 0.9, 99.0, None))
+    )
+    assert len(observe(trace, *POOL)) == len(FEATURES) and len(observe(known, *POOL)) == len(FEATURES)
+    assert observe(known, *POOL, ESTIMATES)[:3].tolist() == pytest.approx([0.3, 0.9, 0.25])
+    with pytest.raises(StepwiseError, match="the trace has none; set engine.prior"):
+        observe(trace, *POOL, ESTIMATES)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(1e-6, 10)), min_size=1, max_size=6),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_model_that_is_better_and_cheaper_is_never_passed_over(
+    pool: list[tuple[float, float]], alpha: float, w_base: float
+) -> None:
+    value, cost = np.array(pool).T[:, :, None]
+    best = np.array([[min(1.0, value.max() + 0.01)], [cost.min() / 2]])
+    value, cost = np.vstack([value, best[:1]]), np.vstack([cost, best[1:]])
+    scores = utility(value, cost, value, cost, alpha, w_base)[:, 0]
+    assert scores[-1] >= scores.max() - 1e-12
+
+
+def test_the_utility_by_hand() -> None:
+    """Two models, alpha 1/2: gamma 4, w = .2 * .75."""
+    value, cost = np.array([[0.2], [0.6]]), np.array([[1.0], [np.e**2]])
+    scores = utility(value, cost, value, cost, 0.5)
+    assert scores[:, 0] == pytest.approx([0.15 * 0.5 + 0.85 * (0.1 + 0.5), 0.15 * 0.5 + 0.85 * 0.3])
+    assert min_max(np.array([[3.0], [3.0]])).tolist() == [[0.5], [0.5]]
+    for name, given_ in (("alpha", (1.1, 0.2)), ("w_base", (0.5, -0.1))):
+        with pytest.raises(ConfigError, match=f"{name} must lie in"):
+            utility(value, cost, value, cost, *given_)
+
+
+def test_a_sweep_looks_where_the_cost_moves() -> None:
+    steep = sweep(lambda alpha: 1 / (1 + np.exp(-900 * (alpha - 0.7312))), lambda cost: cost)
+    assert len(steep) == 201 and max(np.diff(steep)) < 0.05
+    assert len(sweep(lambda alpha: 1.0, lambda cost: cost)) == 21
