@@ -20,8 +20,10 @@ class Tokenized:
     """
 
     def __init__(self, folder: Path) -> None:
+        # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
+        load = import_module("transformers").PreTrainedTokenizerFast.from_pretrained
         try:
-            self._tokenizer: Any = import_module("transformers").AutoTokenizer.from_pretrained(folder)
+            self._tokenizer: Any = load(folder)
         except (OSError, ValueError) as error:
             raise ConfigError(f"the tokenizer in {folder} could not be loaded: {error}") from error
         self._pieces: dict[int, str] = {}
