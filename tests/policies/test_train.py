@@ -177,7 +177,7 @@ def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Pa
 
 
 def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
-    names = ("draft_worst", "question_3", "small_right")
+    names = ("draft_worst", "question_3", "position")
     env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, view=view(names))
     pair: Any = World()
     artifact = train(

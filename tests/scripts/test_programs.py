@@ -56,7 +56,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
         (
             ["scripts.evaluate", "dataset.name=nanno", "output=/tmp"],
-            "dataset must be one of nano, nano-harder or",
+            "dataset must be one of nano, nano-harder, gsm8k",
         ),
         (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),
         (["scripts.evaluate", "output=/dev/null/x"], "output: /dev/null/x cannot be written"),
