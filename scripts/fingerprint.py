@@ -153,7 +153,10 @@ def summarise(model: str, traces: Sequence[Trace], price: Price, about: dict[str
         tokens=[used.completion + used.discarded for used in usage],
         prompt_tokens=[trace.prompt_tokens for trace in traces],
         price=price,
-        **about,
+        anchors=about["anchors"],
+        revision=about["revision"],
+        prompt=about["prompt"],
+        sampling=about["sampling"],
     )
 
 

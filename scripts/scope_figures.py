@@ -64,6 +64,7 @@ def _routing(axes: Any, splits: Any) -> None:
     oracle = np.mean([[routed["oracle"]["cost"], routed["oracle"]["accuracy"]] for routed in splits], axis=0)
     axes.plot(1000 * oracle[0], 100 * oracle[1], "*", color=INK, markersize=13, label="oracle")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("cost of a question (thousandths of a dollar, estimated tokens)")
     axes.set_ylabel("right (%)")
     axes.set_title("routing by the estimates", loc="left", fontsize=9.5)

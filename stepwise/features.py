@@ -116,7 +116,8 @@ def observe(
             found |= zip(ESTIMATES, _estimates(trace, small, large), strict=True)
         values = tuple(found[name] for name in features)
     low, high = bounds(features)
-    return np.minimum(np.maximum(np.array(values, dtype=np.float32), low), high)
+    clipped: NDArray[np.float32] = np.minimum(np.maximum(np.array(values, dtype=np.float32), low), high)
+    return clipped
 
 
 def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:

@@ -38,7 +38,8 @@ def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backen
         figures.update(found)
         console.print(f"{phase}: {found}", soft_wrap=True)
 
-    expected, gaps = _in_process(problems, streams, backend)
+    expected, gaps, control = _in_process(problems, streams, soak_streams, backend)
+    add("in process", {"texts_that_differ_in_process": control})
     with _gateway(backend) as (url, process):
         asyncio.run(load(url, problems, expected, model=MODEL, streams=streams))  # warm
         calm = asyncio.run(load(url, problems[:16], expected, model=MODEL, streams=1))
@@ -54,32 +55,34 @@ def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backen
 
 
 def _in_process(
-    problems: Sequence[Problem], streams: int, backend: str
-) -> tuple[dict[str, str], list[float]]:
-    """Texts by problem, and seconds between the steps of a chain, without the gateway."""
+    problems: Sequence[Problem], streams: int, many: int, backend: str
+) -> tuple[dict[str, str], list[float], int]:
+    """Without the gateway: texts by problem, seconds between the steps of a chain, and how many texts
+    come out differently when ``many`` chains share the batches, which is no fault of a gateway's."""
     engine = load_pair("nano").engine(backend=backend)
-    router, texts = load_router("nano-ppo", threshold=THRESHOLD), dict[str, str]()
-    gaps: list[float] = []
+    router = load_router("nano-ppo", threshold=THRESHOLD)
 
-    async def solve(timed: bool) -> None:
-        waiting = iter(problems)
+    async def solve(streams: int) -> tuple[dict[str, str], list[float]]:
+        waiting, texts, gaps = iter(problems), dict[str, str](), list[float]()
 
         async def one() -> None:
             for problem in waiting:
                 chain, last = engine.solve(problem, router), None
                 async for event in chain.events():
-                    if timed and isinstance(event, Step):
+                    if isinstance(event, Step):
                         now = time.perf_counter()
                         gaps.extend([] if last is None else [now - last])
                         last = now
                 texts[problem.id] = chain.trace.text if chain.trace else ""
 
         await asyncio.gather(*(one() for _ in range(streams)))
+        return texts, gaps
 
-    for timed in (False, True):
-        engine.run(solve(timed))
+    engine.run(solve(streams))  # warm
+    texts, gaps = engine.run(solve(streams))
+    crowded, _ = engine.run(solve(many))
     engine.run(engine.close())
-    return texts, gaps
+    return texts, gaps, sum(crowded[name] != text for name, text in texts.items())
 
 
 def _latency(alone: Sequence[float], tally: Tally) -> dict[str, Any]:

@@ -10,8 +10,9 @@ try:
     from stepwise.gateway.keys import Keys, Tenant
     from stepwise.gateway.spending import Spending
 except ModuleNotFoundError as error:
-    if error.name and error.name.split(".")[0] == "stepwise":
+    missing = (error.name or "").split(".")[0]
+    if missing == "stepwise":
         raise
-    raise ConfigError(f"the gateway needs {error.name}: pip install 'stepwise[gateway]'.") from error
+    raise ConfigError(f"the gateway needs {missing}: pip install 'stepwise[gateway]'.") from error
 
 __all__ = ["Keys", "Limits", "Spending", "Tenant", "create_app"]

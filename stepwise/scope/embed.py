@@ -64,7 +64,7 @@ class Tfidf:
 
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
         parts = [part.transform(texts) for part in self._parts]
-        return sparse.csr_array(sparse.hstack(parts, format="csr")) * np.sqrt(0.5)  # each has length 1
+        return _side_by_side(parts)  # each has length 1
 
 
 class Sentences:
@@ -134,8 +134,12 @@ class Joined:
         return self
 
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
-        parts = [part.embed(texts) for part in self._parts]
-        return sparse.csr_array(sparse.hstack(parts)) * np.sqrt(1 / len(parts))
+        return _side_by_side([part.embed(texts) for part in self._parts])
+
+
+def _side_by_side(parts: Sequence[Any]) -> sparse.csr_array:
+    """Unit vectors as one unit vector."""
+    return sparse.csr_array(sparse.hstack(parts, format="csr") * np.sqrt(1 / len(parts)))
 
 
 def open_embedder(named: str | Embedder | Sequence[str | Embedder]) -> Embedder:

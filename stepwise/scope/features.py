@@ -98,8 +98,7 @@ class Features:
         spread = dense.std(axis=0) + 1e-9
         weight = np.full(dense.shape[1], np.sqrt(STATISTICS_WEIGHT / counts))
         weight[counts:] = np.sqrt(1.0 / max(1, dense.shape[1] - counts))
-        self._scale = weight / spread
-        self._scale[dense.std(axis=0) == 0] = 0.0
+        self._scale = np.where(dense.std(axis=0) == 0, 0.0, weight / spread)
         return self.encode(anchors)
 
     def encode(self, questions: Sequence[str]) -> Encoded:

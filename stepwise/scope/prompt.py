@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def ask(question: str, model: str, examples: Sequence[Example]) -> str:
 def write(analysis: str, correct: bool, tokens: int) -> str:
     """An answer in the asked-for format."""
     return f"Analysis: {analysis}\n{MARKER} {performance(correct, tokens)}"
+
+
+def seed_of(prompt: str, sample: int, seed: int) -> int:
+    """Of one sample; equal seeds for all prompts would let chance fall alike for all of them."""
+    digest = hashlib.blake2b(f"{seed} {sample} {prompt}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
 
 
 def read(text: str) -> Answer | None:

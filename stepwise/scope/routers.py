@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.scope import Choice, Scope
 from stepwise.scope.store import FingerprintStore
@@ -79,3 +80,9 @@ class Prior:
 
     def __call__(self, question: str) -> tuple[Estimate, ...]:
         return tuple(self.scope.estimate(question, self.models))
+
+
+def seeded(policy: str, threshold: float, scope: Scope, models: Sequence[str], alpha: float) -> Seeded:
+    """A learned policy by name or folder, seeded; as configurations name it."""
+    inner = load_router(policy, threshold=threshold)
+    return Seeded(inner, ScopeRouter(scope, tuple(models), alpha))

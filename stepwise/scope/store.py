@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class FingerprintStore:
             seen: int = self._db.execute("PRAGMA data_version").fetchone()[0]
             return seen, self._db.total_changes
 
-    def __iter__(self) -> Iterable[Fingerprint]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Fingerprint]:
         return iter([self.get(model) for model in self.models])
 
     def __len__(self) -> int:

@@ -76,7 +76,15 @@ def equivalent(prediction: str, gold: str) -> bool:
         return _same_quantity(x, y)
     if _WORDS.fullmatch(a) or _WORDS.fullmatch(b):
         return False
-    return not (_hopeless(given) or _hopeless(wanted)) and symbolic(given, wanted)
+    if _infinite_and_finite(given, wanted) or _hopeless(given) or _hopeless(wanted):
+        return False
+    return symbolic(given, wanted)
+
+
+def _infinite_and_finite(a: str, b: str) -> bool:
+    """Infinity against a finite value, which numerical comparison can take for equal; ``x > 3`` has none."""
+    finite = [side for side in (a, b) if r"\infty" not in side]
+    return len(finite) == 1 and not re.search(r"[<>]|\\(?:le|ge|lt|gt|neq?|mathbb)", finite[0])
 
 
 def rules_suffice(answer: str) -> bool:

@@ -23,7 +23,6 @@ from stepwise import load_router
 from stepwise.features import FEATURES, observe
 from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.artifact import gain_and_cost
-from stepwise.types import Estimate
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 6)]
@@ -178,10 +177,8 @@ def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Pa
 
 
 def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
-    names = ("draft_worst", "question_3", "small_right")
-    world = engine()
-    world.prior = lambda question: tuple(Estimate(name, 0.5, 9.0, None) for name in ("small", "large"))
-    env = RoutingVectorEnv(world, PROBLEMS, 32, cost_scale=1e3, view=view(names))
+    names = ("draft_worst", "question_3", "position")
+    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, view=view(names))
     pair: Any = World()
     artifact = train(
         env, pair, {**POLICY, "total_steps": 2048}, output=tmp_path, seed=0, every=1,
@@ -190,7 +187,7 @@ def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
     artifact.save(tmp_path / "policy")
     router = load_router(str(tmp_path / "policy"), threshold=0.5)
     assert router.artifact.features == names and router.artifact.weights["w0"].shape[1] == 3
-    assert world.solve_sync(PROBLEMS[0], router).stop == "answered"
+    assert engine().solve_sync(PROBLEMS[0], router).stop == "answered"
 
 
 def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:

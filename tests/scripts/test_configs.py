@@ -13,7 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from scripts import evaluate, train
-from stepwise import Model, Pair, load_pair
+from stepwise import Model, Pair, load_dataset, load_pair
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price
 from stepwise.types import Look, Router
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -31,7 +32,7 @@ def test_programs_compose(name: str) -> None:
 def test_pairs_can_be_built(name: str) -> None:
     pair = instantiate(OmegaConf.load(CONFIGS / "pair" / f"{name}.yaml"))
     assert isinstance(pair, Pair) and all(isinstance(model, Model) for model in pair.everyone)
-    assert all(model.size for model in pair.models if model.api == "completions")
+    assert all(model.size for model in pair.models if model.base_url and model.api == "completions")
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "dataset").glob("*.yaml")))
@@ -80,6 +81,15 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (baselines / "steer.json").write_text(json.dumps(mixture))
     (baselines / "query.json").write_text(json.dumps({"bias": 0.0, "weights": {}}))
     (trim / "trim.zip").write_bytes(b"weights")
+    anchors = AnchorSet(load_dataset("nano", limit=4))
+    anchors.save(tmp_path / "outputs" / "fingerprint" / "anchors.json")
+    told: dict[str, Any] = {
+        "anchor_ids": list(anchors.place),
+        "correct": [1, 0, 1, 1],
+        "tokens": [90, 80, 99, 70],
+    }
+    store = FingerprintStore(tmp_path / "outputs" / "fingerprints.db")
+    store.add(*(Fingerprint(model=model, **told, price=Price(1.0, 1.0)) for model in ("small", "large")))
     monkeypatch.chdir(tmp_path)
 
 
@@ -99,14 +109,14 @@ def test_an_evaluation_has_every_router_at_every_setting() -> None:
     field = evaluate.contenders(cfg, load_pair("nano"))
     assert len({contender.key for contender in field}) == len(field)
     names = {contender.router.name for contender in field}
-    needs_fitting = {"prm", "specreason", "trim_agg", "steer", "query"}
+    needs_fitting = {"prm", "specreason", "trim_agg", "steer", "query", "scope", "seeded"}
     assert names == set(ROUTERS) - needs_fitting
 
 
 def test_the_experiment_adds_the_fitted_routers_and_the_other_seeds() -> None:
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose("evaluate", overrides=["experiment=nano_frontier"])
-    assert set(cfg.routers) == {*ROUTERS, "ppo_seed1", "ppo_seed2"}
+    assert set(cfg.routers) == {*ROUTERS, "ppo_seed1", "ppo_seed2"} - {"scope", "seeded"}
     assert cfg.routers.ppo_seed1.router.name.endswith("train_seed1/policy")
     assert cfg.routers.ppo.router.name == "nano-ppo"
     assert set(cfg.compare) <= set(cfg.routers) and cfg.pair.judge
@@ -114,3 +124,23 @@ def test_the_experiment_adds_the_fitted_routers_and_the_other_seeds() -> None:
 
 def test_prices_may_be_one_number_or_a_range() -> None:
     assert train._price(0.3) == 0.3 and train._price([0.1, 2]) == (0.1, 2.0)
+
+
+def test_a_policy_may_be_trained_with_estimates() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("train", overrides=["scope=fingerprints"])
+    assert cfg.scope.fingerprints == compose_plain("fingerprint").fingerprints
+    assert compose_plain("train").get("scope") is None
+
+
+def compose_plain(name: str) -> Any:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        return compose(name)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "anchors").glob("*.yaml")))
+def test_anchors_have_a_recipe(name: str) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("fingerprint", overrides=[f"anchors={name}"])
+    told: Any = OmegaConf.to_container(cfg.anchors.recipe, resolve=True)
+    assert told["provenance"]["dataset"] and cfg.anchors.path is None

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
         (
             ["scripts.evaluate", "dataset.name=nanno", "output=/tmp"],
-            "dataset must be one of nano, nano-harder or",
+            "dataset must be one of nano, nano-harder, gsm8k",
         ),
         (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),
         (["scripts.evaluate", "output=/dev/null/x"], "output: /dev/null/x cannot be written"),
@@ -67,3 +68,62 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     done = run(*(a.replace("output=/tmp", f"output={tmp_path}") for a in arguments))
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+FEW = ("~routers.random", "~routers.random_query", "~routers.large_first", "~routers.small_first",
+       "~routers.mean_confidence", "routers.confidence.values=[1]", "routers.entropy.values=[0.1]",
+       "routers.ppo.values=[0.5]")  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows in a fixed order, without their timing, signals rounded: batches differ in the last digits."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.2g}")
+        if isinstance(value, dict):
+            return {
+                key: rounded(one)
+                for key, one in value.items()
+                if key not in ("wall_s", "signals", "score", "reason")
+            }
+        return [rounded(one) for one in value] if isinstance(value, list) else value
+
+    found = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return sorted(map(rounded, found), key=lambda row: (row["router"], row["problem"]))
+
+
+@pytest.mark.slow
+def test_a_run_is_repeated_from_its_folder(tmp_path: Path) -> None:
+    first = run("scripts.evaluate", "n=12", f"output={tmp_path}/a", f"store={tmp_path}/a.db", *FEW)
+    assert first.returncode == 0, first.stderr
+    again = run(
+        "scripts.evaluate", "--config-path", f"{tmp_path}/a", f"output={tmp_path}/b", f"store={tmp_path}/b.db"
+    )
+    assert again.returncode == 0, again.stderr
+    assert rows(tmp_path / "a") == rows(tmp_path / "b") and len(rows(tmp_path / "a")) == 12 * 5
+    one, two = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab")
+    assert one["problems"] == two["problems"] and one["weights"] == two["weights"]
+
+
+@pytest.mark.slow
+def test_real_questions_take_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GSM8K and MATH500 through vLLM, the engine and the report, with models that cannot answer them."""
+    (tmp_path / "benchmarks").symlink_to(ROOT / "tests" / "data")
+    monkeypatch.setenv("STEPWISE_DATA", str(tmp_path))
+    done = run(
+        "scripts.evaluate", "-m", "dataset=gsm8k,math500", f"output={tmp_path}/${{dataset.name}}",
+        f"store={tmp_path}/steps.db", "n=4", "backend=vllm", f"hydra.sweep.dir={tmp_path}/sweep", *FEW,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("gsm8k", "math500"):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["dataset"] == name and summary["n"] == 4 and summary["errors"] == 0
+        assert all(point["cost"] > 0 for point in summary["points"])
+        assert (tmp_path / name / "report.html").stat().st_size > 50_000
+    assert summary["points"][0]["breakdown"]["level"]
+
+
+def test_several_greedy_chains_are_refused(tmp_path: Path) -> None:
+    refused = run("scripts.evaluate", "samples=3", f"output={tmp_path}")
+    assert refused.returncode == 2 and "samples: 3 chains a problem need temperature > 0" in refused.stderr

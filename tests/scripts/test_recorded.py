@@ -31,7 +31,8 @@ def data(tmp_path: Path) -> Path:
     chains = [
         {
             "problem_id": f"q{i}", "cand": cand, "correct": (i + cand) % 3 != 0, "est_tokens": 100,
-            "response": "first\n\nsecond\n\nthird", "prm": {"prm": [0.9, 0.1 if (i + cand) % 3 == 0 else 0.95]},
+            "response": "first\n\nsecond\n\nthird",
+            "prm": {"prm": [0.9, 0.1 if (i + cand) % 3 == 0 else 0.95]},
         }
         for i in range(20) for cand in range(3)
     ]  # fmt: skip
@@ -57,9 +58,9 @@ def test_a_cascade_pays_for_what_it_read_and_takes_the_stronger_answer(data: Pat
     summary = study(data, tmp_path / "out")
     points = {point["router"]: point for point in summary["points"]}
     assert points["large"]["accuracy"] == 1 and points["prm"]["accuracy"] == 1
-    assert points["small"]["accuracy"] == pytest.approx(26 / 40)
+    assert points["small"]["accuracy"] == pytest.approx(27 / 40)
     assert points["small"]["cost"] == 2 * 100 and points["large"]["cost"] == 2 * 100 * 50
-    escalated = 14 / 40
+    escalated = 13 / 40
     assert points["prm"]["cost"] == pytest.approx(2 * (100 + 2 * 100 + escalated * 100 * 50))
     assert summary["auc_wrong_chain"]["prm"] == 1
     assert (tmp_path / "out" / "report.html").exists()
@@ -80,7 +81,8 @@ def test_what_was_not_recorded_is_said(
     ("text", "false"),
     [
         ("so 3 * 4 = 12 and 12 + 1 = 13.", 0), ("so 3 * 4 = 13.", 1), ("$1,000 - $10 = $990", 0),
-        (r"\(7 \times 6 = 41\)", 1), ("10 / 3 = 3.33", 0), ("2 + 3 * 4 = 14", 0), ("5 - 2 = 3 * 1", 0), ("x + 2 = 5", 0),
+        (r"\(7 \times 6 = 41\)", 1), ("10 / 3 = 3.33", 0), ("2 + 3 * 4 = 14", 0),
+        ("5 - 2 = 3 * 1", 0), ("x + 2 = 5", 0),
     ],
 )  # fmt: skip
 def test_false_equations_are_counted(text: str, false: int) -> None:
@@ -105,7 +107,7 @@ def test_words_are_judged_by_models_that_never_saw_the_question() -> None:
         == 1
     )
     found = processbench.interval(scores, solutions, 0)
-    assert found["auc"] == found["low"] == found["high"] == 1
+    assert [found[name] for name in ("auc", "low", "high")] == pytest.approx([1, 1, 1])
 
 
 def test_agreement_counts_both_kinds_of_difference() -> None:

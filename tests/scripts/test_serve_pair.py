@@ -30,7 +30,7 @@ def test_every_local_model_gets_a_server_and_its_share_of_the_gpu() -> None:
 
 
 def test_what_does_not_fit_or_is_elsewhere_is_said() -> None:
-    with pytest.raises(ConfigError, match="gpu_gib: p needs about 15 GiB, more than 95% of 8"):
+    with pytest.raises(ConfigError, match="gpu_gib: p needs about 14 GiB, more than 95% of 8"):
         plan(Pair("p", (SMALL, LARGE), "{question}"), gpu_gib=8, cache_gib=2)
     with pytest.raises(ConfigError, match="no model with a base_url on localhost"):
         plan(Pair("p", (FAR,), "{question}"), gpu_gib=80, cache_gib=2)

@@ -27,7 +27,7 @@ def test_an_estimator_is_trained_and_goes_on_where_it_was_stopped(tmp_path: Path
     store.close()
     command = [
         sys.executable, "-m", "scripts.train_scope", f"output={tmp_path}/out",
-        f"anchors={tmp_path}/anchors.json", f"fingerprints={tmp_path}/f.db",
+        f"anchor_set={tmp_path}/anchors.json", f"fingerprints={tmp_path}/f.db",
         "measure.cases=4", "measure.samples=1",
         "test_share=0.2", "k=1",
         "base.model=stepwise/assets/nano/small", "base.max_tokens=8",

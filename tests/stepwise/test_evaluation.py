@@ -132,7 +132,7 @@ def test_the_parts_of_a_cost_add_up_and_name_what_was_rejected(tmp_path: Path) -
     for row in rows:
         parts = sum(value for kinds in row["spent"].values() for value in kinds.values())
         assert parts == pytest.approx(row["cost"])
-    kinds = {router: set() for router in ("small", "confidence", "entropy")}
+    kinds: dict[str, set[tuple[str, str]]] = {router: set() for router in ("small", "confidence", "entropy")}
     for row in rows:
         if row["router"] in kinds:
             kinds[row["router"]] |= {(model, kind) for model, of in row["spent"].items() for kind in of}

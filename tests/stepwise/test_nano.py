@@ -75,7 +75,7 @@ def test_the_same_seed_draws_the_same_problems() -> None:
 def test_bad_requests_are_named() -> None:
     with pytest.raises(ConfigError, match="split must be one of train"):
         load_dataset("nano", split="exam")
-    with pytest.raises(ConfigError, match="dataset must be one of nano, nano-harder or the path"):
+    with pytest.raises(ConfigError, match="dataset must be one of nano, nano-harder, gsm8k"):
         load_dataset("nanno")
     with pytest.raises(ConfigError, match="limit must be at least 1"):
         load_dataset("nano", limit=0)

@@ -273,7 +273,8 @@ DETAILS: dict[str, Any] = {
     "positions": {"nano-small": [8, 9, 10], "nano-large": [2, 1, 0]},
     "breakdown": {
         "level": [
-            {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9, "large_share": share}
+            {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9,
+             "large_share": share}
             for level, share in (("1", 0.1), ("2", 0.4))
         ]
     },
@@ -318,9 +319,9 @@ def test_runs_are_compared_and_a_run_is_read_again(detailed: dict[str, Any], tmp
         (tmp_path / name / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     summary, rows = report.read_run(tmp_path / "one")
     assert summary == detailed and [row["problem"] for row in rows] == ["p1", "p1", "p2"]
-    report.write_comparison({"first": summary, "second": summary}, tmp_path / "both.html")
+    report.write_comparison({"run-a": summary, "run-b": summary}, tmp_path / "both.html")
     text = Text((tmp_path / "both.html").read_text()).text
-    assert text.count("first") == 5 and text.count("second") == 5 and "0.810" in text
+    assert text.count("run-a") == 5 and text.count("run-b") == 5 and "0.810" in text
     with pytest.raises(ConfigError, match="holds no finished evaluation"):
         report.read_run(tmp_path)
     (tmp_path / "summary.json").write_text("{}")

@@ -106,3 +106,12 @@ def test_a_port_that_is_taken_is_said_before_models_load(
         port = str(taken.getsockname()[1])
         assert main(["serve", "--port", port, "--state", str(tmp_path / "state.json")]) == 2
     assert "cannot be bound" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['fastapi'] = None; from stepwise.cli import main; sys.exit(main(['serve']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "stepwise: the gateway needs fastapi: pip install 'stepwise[gateway]'.\n"

@@ -110,7 +110,7 @@ def rasch(value: Array, *, ability_variance: float = 4.0, difficulty_variance: f
             slope = sign * np.where(seen, filled - p, 0.0).sum(axis=axis) - theta / variance
             curvature = np.where(seen, p * (1 - p), 0.0).sum(axis=axis) + 1 / variance
             theta += np.clip(slope / curvature, -1.0, 1.0)
-    return difficulty - difficulty.mean()
+    return np.asarray(difficulty - difficulty.mean())
 
 
 def logistic(x: Array, value: Array, strength: float) -> Array:

@@ -15,7 +15,7 @@ from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmo
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
-from stepwise.scope.prompt import Answer, Example, ask, read
+from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class LanguageModel:
 
     async def _ask(self, prompt: str, sample: int) -> Answer | None:
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
-        seeded = self._sampling.seed + sample
+        seeded = seed_of(prompt, sample, self._sampling.seed)
         sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
         written = await self._backend.generate(prefix, sampling)
         answer = read(written.text)

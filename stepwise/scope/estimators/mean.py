@@ -35,13 +35,11 @@ class ModelMean:
     def _repeat(self, count: int, rows: Rows) -> Beliefs:
         low, high = self._quantiles[rows].T[:, :, None]
         logs = self._logs[rows]
-        found: list[Array] = [
-            sigmoid_of(self._value[rows]),
-            np.exp(logs),
-            np.exp(logs + low),
-            np.exp(logs + high),
-        ]
-        return Beliefs(*(np.repeat(one, count, axis=1) for one in found))
+        value, tokens, least, most = (
+            np.repeat(one, count, axis=1)
+            for one in (sigmoid_of(self._value[rows]), np.exp(logs), np.exp(logs + low), np.exp(logs + high))
+        )
+        return Beliefs(value, tokens, least, most)
 
 
 def sigmoid_of(p: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,14 +73,14 @@ def test_the_reward_is_gated_by_the_format(text: str, expected: float) -> None:
     assert reward(text, True, 400) == pytest.approx(expected, abs=0.011)
 
 
-def estimator(script: str | None = None, **settings: int) -> LanguageModel:
+def estimator(script: str | None = None, **settings: Any) -> LanguageModel:
     """A model that says what the majority of its examples did, or what a script says."""
 
     def answer(prompt: str) -> str:
         right = prompt.count("correct: yes}") > prompt.count("correct: no}")
         return script if script is not None else write("as the examples", right, 90)
 
-    return LanguageModel(ScriptedBackend(answer), **settings)  # type: ignore[arg-type]
+    return LanguageModel(ScriptedBackend(answer), **settings)
 
 
 def test_its_answers_become_estimates_with_their_explanation() -> None:
@@ -122,7 +124,11 @@ def test_an_anchor_is_never_its_own_example() -> None:
 
 
 def test_settings_are_checked() -> None:
-    for settings, message in (({"samples": 0}, "samples"), ({"k": -1}, "k must be at least 0")):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"samples": 0}, "samples"),
+        ({"k": -1}, "k must be at least 0"),
+    ]
+    for settings, message in wrong:
         with pytest.raises(ConfigError, match=message):
             estimator(**settings)
     with pytest.raises(ConfigError, match="template must contain"):
@@ -134,7 +140,5 @@ def test_teachers_explain_without_an_outcome_of_their_own() -> None:
     one, two = TemplateTeacher().explain(cases)
     assert one == "1 of 2 right. This one is as long and easy enough."
     assert two == "1 of 2 right. This one is longer and too hard."
-    teacher = ModelTeacher(
-        ScriptedBackend(lambda prompt: " Because {len: 100" in prompt and "x" or " It is hard.\nMore")
-    )
+    teacher = ModelTeacher(ScriptedBackend(lambda prompt: " It is hard.\nMore"))
     assert teacher.explain(cases) == ["It is hard.", "It is hard."]

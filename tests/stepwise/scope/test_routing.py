@@ -54,7 +54,7 @@ def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
 
 
 def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) -> None:
-    """The estimate waits for the draft's generation to have begun, which a serial engine would never reach."""
+    """The estimate waits for the draft to have begun, which a serial engine would never reach."""
     begun = threading.Event()
     asked: list[str] = []
     engine = worlds.engine(hard=5)

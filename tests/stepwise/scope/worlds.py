@@ -12,7 +12,7 @@ PRICE = {"weak": 0.1, "middling": 0.5, "strong": 2.0}
 
 def problems(count: int, seed: int = 0) -> list[Problem]:
     random = np.random.default_rng(seed)
-    found = {}
+    found: dict[str, Problem] = {}
     while len(found) < count:
         numbers = random.integers(10, 99, int(random.integers(2, 14)))
         question = "What is " + " plus ".join(map(str, numbers)) + "?"
