@@ -104,7 +104,7 @@ class Tree:
         if node is None:
             node = await self._seen(self.engine.start(problem))
             if node.trace.stop != "error":
-                self._roots[problem] = node
+                node = self._roots.setdefault(problem, node)  # another episode may have been quicker
         return node
 
     async def child(self, node: Node, action: int) -> Node:
@@ -119,7 +119,7 @@ class Tree:
                 trace = failed(node.trace, error)
             child = await self._seen(trace)
             if child.trace.stop != "error":
-                node.children[action] = child
+                child = node.children.setdefault(action, child)
         return child
 
     async def _seen(self, trace: Trace) -> Node:
