@@ -18,11 +18,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from stepwise import signals
@@ -47,18 +45,12 @@ from stepwise.types import (
     Verdict,
     add_usage,
 )
-from stepwise.view import View, ids_of
+from stepwise.view import Views
+from stepwise.work import as_they_finish, run
 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
 """Characters. Longer questions are refused before anything is tokenised."""
-
-
-@lru_cache
-def _shared_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="stepwise", daemon=True).start()
-    return loop
 
 
 def check_question(question: str) -> None:
@@ -127,11 +119,12 @@ class Engine:
         self.cost = cost
         self.failover = failover
         self.prior = prior
-        self._prompts = dict.fromkeys(self.backends, prompt) | dict(prompts or {})
-        for template in self._prompts.values():
-            if "{question}" not in template:
-                raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
-        self._think_ends = dict(think_ends or {})
+        self._views = Views(
+            self.backends,
+            prompts=dict.fromkeys(self.backends, prompt) | dict(prompts or {}),
+            think_ends=think_ends or {},
+            judge=judge.name if judge else "",
+        )
         self._stops = dict(stops or {})
         self._running_on = frozenset(run_on)
         for name in self._running_on:
@@ -179,7 +172,7 @@ class Engine:
         check_question(problem.question)
         trace = Trace(problem)
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        size = len(self._view(trace, self.models[0]).prefix)
+        size = len(self._views.of(trace, self.models[0]).prefix)
         if size > room:
             raise ConfigError(
                 f"question is too long: {size} tokens, where the models' context leaves room for "
@@ -221,7 +214,7 @@ class Engine:
         if stop is not None and live is not None:
             step, live = self._charge(step, model, await live.stop()), None
         step = replace(step, decision=decision)
-        views = {name: self._after(view, name, step) for name, view in trace.views.items()}
+        views = self._views.after(trace, step)
         return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
 
     async def look(self, trace: Trace, look: Look) -> Trace:
@@ -309,36 +302,12 @@ class Engine:
             except StepwiseError as error:
                 return Trace(problem, stop="error", error=str(error))
 
-        if concurrency < 1:
-            raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
-        waiting = iter(problems)
-        running: set[asyncio.Task[Trace]] = set()
-        try:
-            while True:
-                while len(running) < concurrency and (problem := next(waiting, None)) is not None:
-                    running.add(asyncio.create_task(one(problem)))
-                if not running:
-                    return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        async for trace in as_they_finish(one, problems, concurrency):
+            yield trace
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end from synchronous code, also in notebooks.
-
-        All engines of a process share one event loop in a thread of its own. An interrupt cancels
-        the work.
-        """
-        future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        """Run a coroutine to its end from synchronous code, on the event loop that all engines share."""
+        return run(work)
 
     def solve_sync(self, problem: Problem | str, router: Router) -> Trace:
         """`solve` for synchronous code."""
@@ -354,12 +323,15 @@ class Engine:
 
     def cost_alone(self, trace: Trace, model: str) -> float:
         """What the same text would have cost if ``model`` had written it all, in one go."""
-        prompt, whole = self._view(Trace(trace.problem), model).prefix, self._view(trace, model).prefix
+        prompt, whole = (
+            self._views.of(Trace(trace.problem), model).prefix,
+            self._views.of(trace, model).prefix,
+        )
         return self.cost({model: Usage(prompt=len(prompt), completion=len(whole) - len(prompt))})
 
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
-        return tuple(self._view(Trace(trace.problem), self.models[0]).prefix)
+        return tuple(self._views.of(Trace(trace.problem), self.models[0]).prefix)
 
     # Writing one step
 
@@ -372,7 +344,7 @@ class Engine:
         listen: Listener | None = None,
     ) -> tuple[Step, RunOn | None]:
         """Let a model continue the chain and the ``begun`` tokens of its next step; and what runs on."""
-        view = self._view(trace, model)
+        view = self._views.of(trace, model)
         prefix = view.prefix.extend(begun) if begun else view.prefix
         live: RunOn | None = trace.live
         overrun: dict[str, Usage] = {}
@@ -442,18 +414,18 @@ class Engine:
         judge = self.judge
         if judge is None:
             raise ConfigError("the router asks for a judge's verdict, and this pair has no judge.")
-        view = self._view(trace, judge.name)
+        view = self._views.of(trace, judge.name)
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
-        prefix = view.prefix.extend((*self._ids(draft, judge.name), *suffix))
+        prefix = view.prefix.extend((*self._views.ids(draft, judge.name), *suffix))
         try:
             completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
         except BackendError as error:
             error.model = judge.name
             raise
         seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
-        usage = {judge.name: replace(completion.usage, cached=seen).rejected()}
+        usage = replace(completion.usage, cached=seen).rejected()
         return replace(
-            self._charge(draft, judge.name, usage[judge.name]),
+            self._charge(draft, judge.name, usage),
             verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
         )
 
@@ -468,33 +440,6 @@ class Engine:
     def _charge(self, step: Step, model: str, usage: Usage) -> Step:
         more = {model: usage}
         return replace(step, usage=add_usage(step.usage, more), cost=step.cost + self.cost(more))
-
-    # The chain as each model sees it
-
-    def _view(self, trace: Trace, model: str) -> View:
-        """The model's view of the chain, kept with the trace and built anew where it is missing."""
-        view: View | None = trace.views.get(model)
-        if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
-            prompt = self._prompts[model].replace("{question}", trace.problem.question)
-            view = View(Prefix(self.backends[model].encode(prompt)))
-            for step in trace.steps:
-                view = self._after(view, model, step)
-            trace.views[model] = view
-        return view
-
-    def _after(self, view: View, model: str, step: Step) -> View:
-        ids = self._ids(step, model)
-        if self.judge is not None and model == self.judge.name:
-            return view.judged(step, ids, self._ids(step.draft, model) if step.draft else ())
-        return view.after(step, model, ids)
-
-    def _ids(self, step: Step, reader: str) -> tuple[int, ...]:
-        """A step in the tokens of the model that reads it."""
-        mark, own = self._think_ends.get(step.model, ""), self._think_ends.get(reader, "")
-        if mark != own and mark:
-            step = replace(step, text=step.text.replace(mark, own), token_ids=())
-            return self.backends[reader].encode(step.text, first=False)
-        return ids_of(step, self.backends[step.model], self.backends[reader])
 
     def _seed(self, model: str, prefix: Prefix) -> int:
         if self._sampling.temperature == 0.0:

@@ -7,12 +7,13 @@ them and reads the others' step by step in tokens of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stepwise.backends.base import Backend
+from stepwise.errors import ConfigError
 from stepwise.prefix import Prefix
-from stepwise.types import Step, common_prefix
+from stepwise.types import Step, Trace, common_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,61 @@ class View:
         return View(self.prefix.extend(ids), seen, step)
 
 
-def ids_of(step: Step, writer: Backend, reader: Backend) -> tuple[int, ...]:
-    """A step in the reader's tokens."""
-    if writer.tokenizer == reader.tokenizer:
-        return step.token_ids
-    return reader.encode(step.text, first=False)
+class Views:
+    """A chain as each model of a pool sees it. Views are kept with the trace and grow with it.
+
+    Args:
+        backends: by model name.
+        prompts: by model name, templates with ``{question}``.
+        think_ends: for models that think first, the text that ends their thinking.
+        judge: name of the model that gives verdicts, "" for none.
+
+    Raises:
+        ConfigError: if a template has no place for the question.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        *,
+        prompts: Mapping[str, str],
+        think_ends: Mapping[str, str],
+        judge: str,
+    ) -> None:
+        for template in prompts.values():
+            if "{question}" not in template:
+                raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
+        self._backends = backends
+        self._prompts = prompts
+        self._think_ends = think_ends
+        self._judge = judge
+
+    def of(self, trace: Trace, model: str) -> View:
+        """The model's view of the chain, built anew where the trace does not have it."""
+        view: View | None = trace.views.get(model)
+        if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
+            prompt = self._prompts[model].replace("{question}", trace.problem.question)
+            view = View(Prefix(self._backends[model].encode(prompt)))
+            for step in trace.steps:
+                view = self._after(view, model, step)
+            trace.views[model] = view
+        return view
+
+    def after(self, trace: Trace, step: Step) -> dict[str, View]:
+        """The views of a trace with ``step`` appended."""
+        return {name: self._after(view, name, step) for name, view in trace.views.items()}
+
+    def ids(self, step: Step, reader: str) -> tuple[int, ...]:
+        """A step in the tokens of the model that reads it."""
+        mark, own = self._think_ends.get(step.model, ""), self._think_ends.get(reader, "")
+        marked = bool(mark) and mark != own
+        if not marked and self._backends[step.model].tokenizer == self._backends[reader].tokenizer:
+            return step.token_ids
+        text = step.text.replace(mark, own) if marked else step.text
+        return self._backends[reader].encode(text, first=False)
+
+    def _after(self, view: View, model: str, step: Step) -> View:
+        ids = self.ids(step, model)
+        if model == self._judge:
+            return view.judged(step, ids, self.ids(step.draft, model) if step.draft else ())
+        return view.after(step, model, ids)

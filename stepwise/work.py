@@ -1,0 +1,66 @@
+"""Running work: from synchronous code, and side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from stepwise.errors import ConfigError
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code, also in notebooks.
+
+    All of a process share one event loop in a thread of its own. An interrupt cancels the work.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def as_they_finish(
+    work: Callable[[S], Coroutine[Any, Any, T]], items: Iterable[S], concurrency: int
+) -> AsyncIterator[T]:
+    """Results of ``work`` on every item, at most ``concurrency`` of them in flight.
+
+    Items are drawn as there is room. Leaving the iterator early cancels what is in flight.
+
+    Raises:
+        ConfigError: if ``concurrency`` is less than 1.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
+    waiting = iter(items)
+    running: set[asyncio.Task[T]] = set()
+    more = True
+    try:
+        while more or running:
+            while more and len(running) < concurrency:
+                try:
+                    running.add(asyncio.create_task(work(next(waiting))))
+                except StopIteration:
+                    more = False
+            if running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@lru_cache
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="stepwise", daemon=True).start()
+    return loop
