@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from rich.table import Table
-from sklearn.metrics import roc_auc_score
 
 from scripts import console
 from scripts.scope_figures import draw
+from scripts.scope_measures import Array, Scored, measured, reliability
 from stepwise import metrics, provenance
 from stepwise.cost import Price
 from stepwise.errors import ConfigError
@@ -40,9 +40,6 @@ from stepwise.scope.estimators.base import sigmoid
 from stepwise.scope.estimators.difficulty import logistic, rasch
 from stepwise.scope.recipes import read_rows
 from stepwise.types import Problem
-
-Array = NDArray[np.float64]
-BINS = 10
 
 
 @dataclass(frozen=True)
@@ -67,19 +64,6 @@ class Data:
             price=self.prices[row],
             estimated=True,
         )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Predictions in one flat table: probability, outcome, question, model, split, |token error|, in
-    interval."""
-
-    p: Array
-    y: Array
-    question: NDArray[np.intp]
-    model: NDArray[np.intp]
-    error: Array
-    covered: Array
 
 
 def study(cfg: DictConfig) -> None:
@@ -321,63 +305,6 @@ def _over_splits(values: Sequence[float | None], seed: int) -> list[float] | Non
     return [float(array.mean()), *metrics.interval(array, seed=seed)]
 
 
-Measure = Callable[[Scored, Array], float]
-
-
-def _weighted(values: Callable[[Scored], Array]) -> Measure:
-    return lambda scored, weight: float(np.average(values(scored), weights=weight))
-
-
-MEASURES: Mapping[str, Measure] = {
-    "accuracy": _weighted(lambda s: ((s.p > 0.5) == (s.y > 0.5)).astype(float)),
-    "auc": lambda s, weight: float(roc_auc_score(s.y, s.p, sample_weight=weight)),
-    "brier": _weighted(lambda s: (s.p - s.y) ** 2),
-    "calibration_error": lambda s, weight: _calibration_error(s, weight),
-    "token_mae": _weighted(lambda s: s.error),
-    "interval_coverage": _weighted(lambda s: s.covered),
-}
-
-
-def measured(parts: Sequence[Scored], seed: int, which: NDArray[np.bool_]) -> dict[str, list[float]]:
-    """Each measure as [value, low, high] over the predictions for some models. One resample of the questions
-    serves all splits, models and measures."""
-    every = _joined(parts)
-    keep = which[every.model]
-    some = Scored(*(getattr(every, name)[keep] for name in Scored.__dataclass_fields__))
-    count = int(every.question.max()) + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), 200).astype(float)
-    out = {}
-    for name, measure in MEASURES.items():
-        value = measure(some, np.ones(len(some.p)))
-        low, high = np.percentile([measure(some, draw[some.question]) for draw in draws], [2.5, 97.5])
-        out[name] = [value, float(low), float(high)]
-    return out
-
-
-def _joined(parts: Sequence[Scored]) -> Scored:
-    return Scored(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in Scored.__dataclass_fields__)
-    )
-
-
-def _calibration_error(scored: Scored, weight: Array) -> float:
-    """Mean gap between prediction and outcome over 10 bins of equal width, weighted by their size."""
-    place = np.minimum((scored.p * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(place, weight * (scored.p - scored.y), minlength=BINS)
-    return float(np.abs(gaps).sum() / weight.sum())
-
-
-def reliability(parts: Sequence[Scored]) -> list[list[float]]:
-    """Per bin that is not empty: [mean prediction, share that was right, number of predictions]."""
-    every = _joined(parts)
-    place = np.minimum((every.p * BINS).astype(int), BINS - 1)
-    return [
-        [float(every.p[place == b].mean()), float(every.y[place == b].mean()), int((place == b).sum())]
-        for b in range(BINS)
-        if (place == b).any()
-    ]
-
-
 def show(name: str, found: Mapping[str, Any]) -> None:
     table = Table(
         "estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name
@@ -395,36 +322,3 @@ def show(name: str, found: Mapping[str, Any]) -> None:
 
 def _cell(values: Sequence[float]) -> str:
     return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
-
-
-def labelled(path: str, question: str, numbers: Sequence[str] = (), lengths: Sequence[str] = (),
-             categories: Sequence[str] = (), only: Mapping[str, Any] | None = None) -> Auxiliary:  # fmt: skip
-    """Labelled questions of a JSON Lines file: numbers, ln of the length of texts, categories."""
-    rows = [row for row in read_rows(path) if all(row[k] == v for k, v in (only or {}).items())]
-    kinds = {name: sorted({row[name] for row in rows}) for name in categories}
-
-    def values(row: Mapping[str, Any]) -> Iterator[float]:
-        yield from (_number(row[name]) for name in numbers)
-        yield from (float(np.log(len(row[name]) + 20)) for name in lengths)
-        for name in categories:
-            yield from (float(row[name] == kind) for kind in kinds[name])
-
-    usable = [row for row in rows if all(np.isfinite(list(values(row))))]
-    return Auxiliary([row[question] for row in usable], np.array([list(values(row)) for row in usable]))
-
-
-def _number(value: Any) -> float:
-    digits = "".join(c for c in str(value) if c.isdigit() or c == ".")
-    return float(digits) if digits else float("nan")
-
-
-def pass_rates(path: str, correct: str, question: str | None = None, key: str | None = None,
-               questions: str | None = None) -> Auxiliary:  # fmt: skip
-    """Smoothed logit of how often recorded solutions are right, per question (of another file, by a key)."""
-    texts = {row[key]: row["question"] for row in read_rows(questions)} if questions and key else {}
-    outcomes: dict[str, list[float]] = {}
-    for row in read_rows(path):
-        text = texts[row[key]] if key else row[question or "question"]
-        outcomes.setdefault(text, []).append(float(row[correct]))
-    rates = [np.log((sum(o) + 0.5) / (len(o) - sum(o) + 0.5)) for o in outcomes.values()]
-    return Auxiliary(list(outcomes), np.array(rates)[:, None])
