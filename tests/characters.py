@@ -5,14 +5,14 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
 VOCABULARY = ["<end>", *string.printable]
-"""Token ids are places in it, here and in `tests.faulty_server`, which should start without transformers."""
+"""Token ids are places in it, also for `tests.faulty_server`, which starts without transformers."""
 
 
 def save_tokenizer(folder: Path) -> Path:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     ids = {character: i for i, character in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

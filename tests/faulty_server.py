@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import string
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from typing import Any
 from aiohttp import web
 
 from stepwise.backends.base import Completion, Sampling
+from tests.characters import VOCABULARY
 from tests.worlds import adder
 
-VOCABULARY = ["<end>", *string.printable]
 RANDOM_FAULTS = ("refuse", "429", "500", "cut", "garbage", "empty")
 
 

@@ -7,6 +7,7 @@ that is at least ``hard``, and its draft's log-probability says so.
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from stepwise.backends.scripted import ScriptedBackend
@@ -53,6 +54,19 @@ def checker() -> ScriptedBackend:
         return "-" if found and int(found[1]) + int(found[2]) != int(found[3]) else "+"
 
     return ScriptedBackend(script, parameters=SIZES["large"])
+
+
+class Crowd:
+    """Counts the generations that a scripted backend has in flight."""
+
+    def __init__(self) -> None:
+        self.running = self.peak = 0
+
+    async def __call__(self, _: str) -> None:
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
 
 
 def engine(

@@ -20,7 +20,7 @@ from stepwise.prefix import Prefix
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
 from stepwise.stepping import StepRule
 from stepwise.types import Decision, Look, Router, Step, Trace, Usage
-from tests.worlds import SIZES, adder, engine, problem
+from tests.worlds import SIZES, Crowd, adder, engine, problem
 
 numbers = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 routers: list[Router] = [
@@ -279,21 +279,13 @@ def test_a_rejected_draft_is_charged_as_discarded() -> None:
 
 
 async def test_solve_many_yields_every_problem_and_bounds_what_is_in_flight() -> None:
-    running, peak = 0, 0
-
-    async def before(_: str) -> None:
-        nonlocal running, peak
-        running += 1
-        peak = max(peak, running)
-        await asyncio.sleep(0)
-        running -= 1
-
-    backend = ScriptedBackend(lambda _: "The answer is 1.", before=before)
+    crowd = Crowd()
+    backend = ScriptedBackend(lambda _: "The answer is 1.", before=crowd)
     world = Engine({"m": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
     problems = [replace(problem(1), id=str(i)) for i in range(40)]
     seen = [trace.problem.id async for trace in world.solve_many(problems, Always("m"), concurrency=7)]
     assert sorted(seen, key=int) == [str(i) for i in range(40)]
-    assert 1 < peak <= 7
+    assert 1 < crowd.peak <= 7
 
 
 async def test_results_come_as_they_finish_not_in_order() -> None:

@@ -31,7 +31,7 @@ from stepwise.stepping import StepRule
 from stepwise.types import Problem, Router, Trace
 from tests.characters import save_tokenizer
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS
-from tests.worlds import adder, problem
+from tests.worlds import Crowd, adder, problem
 from tests.worlds import engine as world
 
 QUICK = Patience(deadline_s=20.0, call_s=1.0, first_wait_s=0.02, max_wait_s=0.2)
@@ -286,21 +286,13 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("run_on", [False, True])
 async def test_no_more_calls_are_in_flight_than_a_model_may_have(run_on: bool) -> None:
-    running = peak = 0
-
-    async def before(_: str) -> None:
-        nonlocal running, peak
-        running += 1
-        peak = max(peak, running)
-        await asyncio.sleep(0)
-        running -= 1
-
-    limited = resilient(ScriptedBackend(lambda _: "The answer is 1.", before=before), "m", concurrency=3)
+    crowd = Crowd()
+    limited = resilient(ScriptedBackend(lambda _: "The answer is 1.", before=crowd), "m", concurrency=3)
     names = ("m",) if run_on else ()
     engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), run_on=names)
     problems = [replace(problem(1), id=str(i)) for i in range(20)]
     traces = await solve_all(engine, problems, 20, Always("m"))
-    assert len(traces) == 20 and 1 < peak <= 3
+    assert len(traces) == 20 and 1 < crowd.peak <= 3
     with pytest.raises(ConfigError, match="concurrency must be at least 1, not 0"):
         resilient(adder(), "m", concurrency=0)
 
