@@ -60,7 +60,9 @@ class Prefix(Sequence[int]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[int]: ...
     def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        return self._ids[: self._length][index]
+        if isinstance(index, slice):
+            return self._ids[slice(*index.indices(self._length))]
+        return self._ids[range(self._length)[index]]
 
     def __repr__(self) -> str:
         return f"Prefix({list(self)})"

@@ -52,7 +52,7 @@ class StepRule:
         """Why the chain ends with ``step``, which follows the steps ``before`` it, or None."""
         if step.finish == "end":
             return "answered"
-        if step.finish == "length" or self.room([*before, step]) <= 0:
+        if step.finish == "length" or (self.max_tokens is not None and self.room([*before, step]) <= 0):
             return "max_tokens"
         if len(before) + 1 >= self.max_steps:
             return "max_steps"

@@ -18,6 +18,7 @@ from typing import Protocol
 from stepwise.backends.base import Completion, Sampling
 from stepwise.errors import ConfigError
 from stepwise.prefix import Prefix
+from stepwise.sqlite import connect
 from stepwise.types import Signals, Usage
 
 
@@ -51,13 +52,11 @@ class SqliteStore:
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()
         try:
-            if str(path) != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS steps (key BLOB PRIMARY KEY, value TEXT) WITHOUT ROWID"
+            self._db = connect(
+                path,
+                "PRAGMA journal_mode=WAL",
+                "PRAGMA synchronous=NORMAL",
+                "CREATE TABLE IF NOT EXISTS steps (key BLOB PRIMARY KEY, value TEXT) WITHOUT ROWID",
             )
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"store {str(path)!r} cannot be opened for writing: {error}") from error

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from stepwise.errors import ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 
@@ -41,6 +42,21 @@ class Completion:
     usage: Usage
     signals: Signals
     finish: Finish
+
+
+def room(prefix: Sequence[int], context: int) -> int:
+    """How many tokens a context still holds after ``prefix``.
+
+    Raises:
+        ContextOverflow: if there are none.
+    """
+    left = context - len(prefix)
+    if left < 1:
+        raise ContextOverflow(
+            f"the chain has {len(prefix)} tokens, the model's context is {context}; "
+            "shorten the question or use a model with a longer context."
+        )
+    return left
 
 
 class Backend(Protocol):

@@ -19,7 +19,7 @@ from typing import Any
 
 from stepwise import signals
 from stepwise.backends.base import Completion, Sampling
-from stepwise.backends.http import Endpoint
+from stepwise.backends.http import Endpoint, cached_tokens
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
@@ -85,7 +85,7 @@ class ChatBackend:
         try:
             choice, usage, name = answer["choices"][0], answer["usage"], str(answer["model"])
             text = choice["message"]["content"] or ""
-            counts = Usage(usage["prompt_tokens"], _cached(usage), usage["completion_tokens"])
+            counts = Usage(usage["prompt_tokens"], cached_tokens(usage), usage["completion_tokens"])
             measured = _signals(choice) if self._logprobs else Signals(length=counts.completion)
             text, finish = self._end(text, choice, sampling, bool(steps))
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -148,7 +148,3 @@ def _signals(choice: Any) -> Signals:
     if any(math.isnan(value) for value in chosen) or any(len(row) < 2 for row in top):
         raise ValueError("log-probabilities are missing")
     return signals.measure(chosen, top)
-
-
-def _cached(usage: Any) -> int:
-    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)

@@ -17,10 +17,11 @@ from typing import Any
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Chunk, Completion, Sampling
-from stepwise.backends.http import Endpoint
+from stepwise.backends.base import Chunk, Completion, Sampling, room
+from stepwise.backends.http import Endpoint, cached_tokens
 from stepwise.backends.tokenized import Tokenized
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.errors import BackendError, ConfigError
+from stepwise.run_on import OVERLAP
 from stepwise.types import Finish, Usage
 
 
@@ -65,13 +66,13 @@ class CompletionsBackend(Tokenized):
             choice, usage = answer["choices"][0], answer["usage"]
             generated, finish = tuple(choice["token_ids"]), _finish(choice)
             measured = signals.measure(*_logprobs(choice, len(generated)))
-            counts = Usage(usage["prompt_tokens"], _cached(usage), usage["completion_tokens"])
+            counts = Usage(usage["prompt_tokens"], cached_tokens(usage), usage["completion_tokens"])
             name = answer["model"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise self.garbage(answer, error) from error
         self.check(name, len(generated))
         ids = generated[:-1] if finish == "end" else generated
-        return Completion(self.text(prefix[-8:], ids), ids, counts, measured, finish or "length")
+        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, finish or "length")
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> CompletionsGeneration:
         body = self._body(prefix, sampling)
@@ -81,16 +82,10 @@ class CompletionsBackend(Tokenized):
         await self.endpoint.close()
 
     def _body(self, prefix: Sequence[int], sampling: Sampling) -> dict[str, Any]:
-        room = self.context - len(prefix)
-        if room < 1:
-            raise ContextOverflow(
-                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
         body: dict[str, Any] = {
             "model": self.model,
             "prompt": list(prefix),
-            "max_tokens": min(sampling.max_tokens, room),
+            "max_tokens": min(sampling.max_tokens, room(prefix, self.context)),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "stop": list(sampling.stop),
@@ -167,7 +162,3 @@ def _logprobs(choice: Any, tokens: int) -> tuple[list[float], list[list[float]]]
     if not len(chosen) == len(top) == tokens or any(math.isnan(value) for value in chosen):
         raise ValueError("log-probabilities are missing")
     return chosen, top
-
-
-def _cached(usage: Any) -> int:
-    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)

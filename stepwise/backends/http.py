@@ -119,6 +119,11 @@ class Endpoint:
         return BackendError(f"{self.base_url} {what}", retryable=True)
 
 
+def cached_tokens(usage: Any) -> int:
+    """Of a ``usage`` object: prompt tokens that the server found in its cache, 0 where it does not tell."""
+    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+
+
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raise what a status that is not a success means."""
     status = response.status

@@ -19,12 +19,12 @@ import torch
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.base import Completion, Sampling, room
 from stepwise.backends.batch_cache import BatchCache
 from stepwise.backends.prefix_cache import PrefixCache
 from stepwise.backends.row import Row, RowGeneration
 from stepwise.backends.tokenized import Tokenized
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.errors import BackendError, ConfigError
 from stepwise.types import Finish, Usage
 
 
@@ -96,11 +96,7 @@ class TransformersBackend(Tokenized):
     def _submit(self, row: Row) -> Row:
         if self._closed:
             raise BackendError("the backend is closed.")
-        if row.start >= self.context:
-            raise ContextOverflow(
-                f"the chain has {row.start} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
+        room(row.ids, self.context)
         self._inbox.put(row)
         return row
 

@@ -22,10 +22,10 @@ from weakref import WeakSet
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.base import Completion, Sampling, room
 from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm_request import VllmGeneration, finish_of, logprobs, outcome, request
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.errors import BackendError, ConfigError
 from stepwise.run_on import OVERLAP
 from stepwise.types import Usage
 
@@ -94,8 +94,8 @@ class VllmBackend(Tokenized):
         self._generations: WeakSet[VllmGeneration] = WeakSet()
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        room = self._room(prefix)
-        call = asyncio.create_task(request(self._started(), list(prefix), sampling, room))
+        left = room(prefix, self.context)
+        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -105,19 +105,10 @@ class VllmBackend(Tokenized):
         return self._completion(prefix, outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
-        room = self._room(prefix)
-        generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), room)
+        left = room(prefix, self.context)
+        generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), left)
         self._generations.add(generation)
         return generation
-
-    def _room(self, prefix: Sequence[int]) -> int:
-        room = self.context - len(prefix)
-        if room < 1:
-            raise ContextOverflow(
-                f"the chain has {len(prefix)} tokens, the model's context is {self.context}; "
-                "shorten the question or use a model with a longer context."
-            )
-        return room
 
     async def close(self) -> None:
         """Stop what is in flight and end the engine's processes. Closing twice is harmless."""

@@ -8,7 +8,6 @@ small, ``Qwen/Qwen3-Embedding-0.6B`` is what the released SCOPE uses. Several ma
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from stepwise.errors import ConfigError
+from stepwise.sqlite import connect
 
 WORDS = r"\\?[a-zA-Z]+|\d+|[^\sa-zA-Z\d]"
 """Words, LaTeX commands, numbers and single symbols."""
@@ -94,8 +94,7 @@ class Sentences:
                 "sentence-transformers model, go online once, or use 'tfidf'."
             ) from error
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(cache, check_same_thread=False, isolation_level=None)
-        self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB)")
+        self._db = connect(cache, "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB)")
 
     def fit(self, texts: Sequence[str]) -> Self:
         return self

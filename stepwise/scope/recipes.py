@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stepwise.data.records import read_lines
 from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.types import Problem
@@ -20,11 +19,9 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: if it cannot be read.
     """
-    opener = gzip.open if str(path).endswith(".gz") else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
+        return [record.row for record in read_lines(Path(path))]
+    except ConfigError as error:
         raise ConfigError(f"data: {str(path)!r} cannot be read as JSON Lines: {error}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from stepwise.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.scope.fingerprint import Fingerprint
+from stepwise.sqlite import connect
 
 
 class FingerprintStore:
@@ -28,10 +29,8 @@ class FingerprintStore:
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()
         try:
-            if str(path) != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
-            self._db.execute("CREATE TABLE IF NOT EXISTS fingerprints (model TEXT PRIMARY KEY, value TEXT)")
+            table = "CREATE TABLE IF NOT EXISTS fingerprints (model TEXT PRIMARY KEY, value TEXT)"
+            self._db = connect(path, table)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"fingerprints: {str(path)!r} cannot be opened as a store: {error}") from error
 
