@@ -108,11 +108,17 @@ def failure(error: Exception) -> BackendError:
 
 
 def logprobs(flat: Any, tokens: int) -> tuple[list[float], list[list[float]]]:
-    """Log-probabilities of the generated tokens, and of the likeliest ones in falling order: vLLM
-    lists for each position first the token that was chosen and then the likeliest."""
-    spans = list(zip(flat.start_indices, flat.end_indices, strict=True))[:tokens]
-    rows = [flat.logprobs[start:end] for start, end in spans]
-    return [row[0] for row in rows], [row[1:] for row in rows]
+    """Log-probabilities of the generated tokens, and of the likeliest ones in falling order.
+
+    vLLM lists for each position first the token that was chosen and then the likeliest, among which the
+    chosen one comes again, except where it has merged the outputs of several steps of the engine.
+    """
+    chosen, top = [], []
+    for start, end in list(zip(flat.start_indices, flat.end_indices, strict=True))[:tokens]:
+        found = dict(zip(flat.token_ids[start:end], flat.logprobs[start:end], strict=True))
+        chosen.append(flat.logprobs[start])
+        top.append(sorted(found.values(), reverse=True)[: signals.TOP])
+    return chosen, top
 
 
 def finish_of(written: Any) -> Finish:

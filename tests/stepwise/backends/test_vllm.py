@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Completion, Sampling
+from stepwise.backends.base import Chunk, Completion, Sampling
 from stepwise.backends.vllm import BLOCK, VllmBackend
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
@@ -198,6 +198,28 @@ def test_what_a_generation_wrote_is_known_when_it_is_stopped(world: World) -> No
     told, made = world.run(stop_early())
     assert told >= made >= 20
     assert world.backend._engine.get_num_unfinished_requests() == 0
+
+
+def test_what_piled_up_between_two_reads_has_the_same_probabilities(world: World) -> None:
+    prefix = world.backend.encode(PROMPTS[1])
+
+    async def read_late() -> tuple[Chunk, Chunk]:
+        generation = world.backend.begin(prefix, Sampling(max_tokens=40))
+        first = await generation.read()
+        (state,) = world.backend._engine.output_processor.request_states.values()
+        while state.detokenizer.num_output_tokens() < 20:
+            await asyncio.sleep(0.001)
+        late = await generation.read()
+        await generation.stop()
+        return first, late
+
+    first, late = world.run(read_late())
+    assert len(late.token_ids) > 10
+    whole = world.write((*prefix, *first.token_ids), max_tokens=len(late.token_ids))
+    assert whole.token_ids == late.token_ids
+    measured = signals.measure(late.logprobs, late.top)
+    assert asdict(measured) == pytest.approx(asdict(whole.signals), abs=1e-4)
+    assert all(len(row) == signals.TOP for row in late.top)
 
 
 def test_a_repeated_prefix_is_cached(world: World) -> None:
