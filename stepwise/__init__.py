@@ -20,7 +20,8 @@ from stepwise.errors import (
     StepwiseError,
     VerificationError,
 )
-from stepwise.pair import Model, Pair, load_pair
+from stepwise.pair import Model, Pair
+from stepwise.pairs import load_pair
 from stepwise.routers import load_router
 from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
 

@@ -51,8 +51,8 @@ class Chain:
     def __await__(self) -> Generator[Any, None, Trace]:
         return self.finish().__await__()
 
-    async def finish(self, listen: Callable[[Event], None] | None = None) -> Trace:
-        """Grow the chain to its end, and tell a listener what happens on the way.
+    async def finish(self, listen: Callable[[Event], None] | None = None, *, deltas: bool = True) -> Trace:
+        """Grow the chain to its end, and tell a listener what happens on the way: steps, or also deltas.
 
         Raises:
             ConfigError: if the question is empty or too long.
@@ -61,17 +61,17 @@ class Chain:
         try:
             while trace.stop is None:
                 known = len(trace.steps)
-                trace = self.trace = await self._engine.step(trace, self._router, listen)
+                trace = self.trace = await self._engine.step(trace, self._router, listen if deltas else None)
                 if listen is not None and len(trace.steps) > known:
                     listen(trace.steps[-1])
             return trace
         finally:
             self.trace = await self._engine.abandon(trace)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self, *, deltas: bool = True) -> AsyncIterator[Event]:
         """What happens, as it happens: `Delta` and `Step`."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        work = asyncio.create_task(self.finish(queue.put_nowait))
+        work = asyncio.create_task(self.finish(queue.put_nowait, deltas=deltas))
         work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:
@@ -82,6 +82,6 @@ class Chain:
             await asyncio.wait({work})
 
     async def __aiter__(self) -> AsyncIterator[Step]:
-        async for event in self.events():
+        async for event in self.events(deltas=False):
             if isinstance(event, Step):
                 yield event

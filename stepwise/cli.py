@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from stepwise import __version__, load_pair, load_router
+from stepwise import __version__, load_pair
 from stepwise import serve as serve_command
 from stepwise.backends import BACKENDS
 from stepwise.cost import CostModel
 from stepwise.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.pair import COSTS
-from stepwise.routers import Always
+from stepwise.routers.named import RULES, named_router
 from stepwise.scope import command as fingerprint
-from stepwise.types import Router, Trace
+from stepwise.types import Trace
 
 COLOURS = ("green", "magenta", "cyan", "yellow")
 
@@ -81,9 +81,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_routing(command: argparse.ArgumentParser) -> None:
     """Which models, and who routes them."""
-    command.add_argument("--pair", default="nano", help="models that share the chain (default: nano)")
+    command.add_argument("--pair", default="nano", help="'nano', or a YAML file of models (default: nano)")
     command.add_argument(
-        "--router", default="nano-ppo", help="'nano-ppo', a policy folder, or a model's name"
+        "--router",
+        default="nano-ppo",
+        help=f"'nano-ppo', a policy folder, a rule ({', '.join(RULES)}) with a threshold, or a model's name",
     )
     knob = command.add_mutually_exclusive_group()
     knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
@@ -127,15 +129,9 @@ def _solve(options: argparse.Namespace, console: Console) -> None:
     check_question(options.question)
     pair = load_pair(options.pair)
     names = [model.name for model in pair.models]
-    router: Router
-    if options.router in names:
-        router = Always(options.router)
-    else:
-        loss, threshold = options.max_accuracy_loss, options.threshold
-        budget = 0.4 if options.budget is loss is threshold is None else options.budget
-        policy = load_router(options.router, budget=budget, max_accuracy_loss=loss, threshold=threshold)
-        policy.check(pair)
-        router = policy
+    loss, threshold = options.max_accuracy_loss, options.threshold
+    budget = serve_command.DEFAULT_BUDGET if options.budget is loss is threshold is None else options.budget
+    router = named_router(options.router, pair, budget=budget, max_accuracy_loss=loss, threshold=threshold)
     pool = [names[0], options.router, names[-1]] if options.router in names else None
     engine = pair.engine(backend=options.backend, cost=options.cost, models=pool)
     trace = engine.solve_sync(options.question, router)

@@ -351,11 +351,11 @@ class Engine:
         if live is not None and not live.continues(model, len(prefix)):
             overrun, live = {live.model: await live.stop()}, None
         try:
-            if live is None and model not in self._running_on:
+            if live is None and model not in self._running_on and not self._readable(model, listen):
                 sampling = replace(self._sampling, max_tokens=tokens, seed=self._seed(model, prefix))
                 completion = await self.backends[model].generate(prefix, sampling)
             else:
-                live = live or self._run_on(model, prefix)
+                live = live or self._begin(model, prefix, tokens)
                 completion = await self._next(live, tokens, listen)
         except BackendError as error:
             error.model = model
@@ -364,17 +364,25 @@ class Engine:
             raise
         seen = len(prefix) - 1 if begun else view.seen
         usage = {model: replace(completion.usage, cached=min(seen, completion.usage.cached))}
+        if live is not None and model not in self._running_on:
+            usage, live = add_usage(usage, {model: await live.stop()}), None
         step = Step(
             completion.text, completion.token_ids, model, add_usage(overrun, usage), completion.signals,
             self.cost(overrun) + self.cost(usage), self._ended(model, completion),
         )  # fmt: skip
         return step, live
 
-    def _run_on(self, model: str, prefix: Prefix) -> RunOn:
-        """A generation that is bounded only by the longest chain there may be."""
-        backend = cast(StreamingBackend, self.backends[model])
-        longest = self.rule.max_step_tokens * self.rule.max_steps
-        sampling = replace(self._sampling, max_tokens=longest, seed=self._seed(model, prefix))
+    def _readable(self, model: str, listen: Listener | None) -> bool:
+        """Whether somebody listens, and can be told while the model writes."""
+        return listen is not None and isinstance(self.backends[model], StreamingBackend)
+
+    def _begin(self, model: str, prefix: Prefix, tokens: int) -> RunOn:
+        """A generation to read: of one step, or bounded only by the longest chain there may be."""
+        backend, seed = cast(StreamingBackend, self.backends[model]), self._seed(model, prefix)
+        sampling = replace(self._sampling, max_tokens=tokens, seed=seed)
+        if model in self._running_on:
+            longest = self.rule.max_step_tokens * self.rule.max_steps
+            sampling = replace(sampling, max_tokens=longest, stop=())
         return RunOn(model, backend, prefix, sampling, self.rule.separator)
 
     def _ended(self, model: str, completion: Completion) -> Finish:

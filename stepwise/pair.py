@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 from stepwise.backends import BACKENDS, checkpoint, open_backend
@@ -290,30 +289,3 @@ def connect(model: Model, patience: Patience | None = None) -> Backend:
             revision=identity,
         )  # fmt: skip
     return resilient(opened, model.name, patience=patience, concurrency=model.concurrency)
-
-
-def _nano() -> Pair:
-    folder = Path(str(files("stepwise") / "assets" / "nano"))
-    names = ("small", "middle", "large")
-    return Pair("nano", tuple(Model(name, str(folder / name)) for name in names), prompt="{question}\n")
-
-
-PAIRS = {"nano": _nano}
-
-
-def load_pair(name: str, judge: str | None = None) -> Pair:
-    """A pair that ships with stepwise.
-
-    Args:
-        name: "nano".
-        judge: checkpoint of a process reward model for it (see `scripts.train_prm`).
-
-    Raises:
-        ConfigError: if there is none of that name.
-    """
-    if name not in PAIRS:
-        raise ConfigError(
-            f"pair must be one of {', '.join(PAIRS)}, not {name!r}; "
-            "for models of your own build a stepwise.Pair (see configs/pair)."
-        )
-    return replace(PAIRS[name](), judge=Model("judge", judge) if judge else None)

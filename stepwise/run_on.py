@@ -31,7 +31,7 @@ class RunOn:
         model: its name.
         backend: runs it.
         prefix: what it continues.
-        sampling: ``max_tokens`` bounds all steps together.
+        sampling: ``max_tokens`` bounds all steps together; with a stop string it ends with the first.
         separator: text that ends a step.
     """
 
@@ -42,7 +42,7 @@ class RunOn:
         self.position = len(prefix)
         self._backend = backend
         self._separator = separator
-        self._generation: Generation = backend.begin(prefix, replace(sampling, stop=()))
+        self._generation: Generation = backend.begin(prefix, sampling)
         self._unpaid_prompt = True
         self._before = prefix.tail(OVERLAP)
         self._ids: list[int] = []
@@ -64,6 +64,7 @@ class RunOn:
             BackendError: if the model cannot be run.
         """
         sent = 0
+        mark = "" if listen else self._separator[-1]
         while True:
             cut = self._cut(limit)
             if listen is not None:
@@ -72,7 +73,7 @@ class RunOn:
                 sent = max(sent, len(text))
             if cut is not None:
                 return self._take(*cut)
-            chunk = await self._generation.read()
+            chunk = await self._generation.read(mark, limit - len(self._ids))
             self._ids.extend(chunk.token_ids)
             self._logprobs.extend(chunk.logprobs)
             self._top.extend(chunk.top)

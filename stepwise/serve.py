@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stepwise import load_dataset, load_pair, load_router
+from stepwise import load_dataset, load_pair
 from stepwise.calibration import OnlineThreshold
 from stepwise.errors import ConfigError
 from stepwise.pair import Pair
-from stepwise.routers import Always
+from stepwise.routers import PolicyRouter
+from stepwise.routers.named import named_router
 from stepwise.types import Router
 
 if TYPE_CHECKING:
@@ -97,16 +98,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:
     """The default router and, where a budget alone is given, what keeps its spend on target."""
-    if options.router in [model.name for model in pair.models]:
-        return Always(options.router), None
     loss, threshold = options.max_accuracy_loss, options.threshold
     budget = DEFAULT_BUDGET if options.budget is loss is threshold is None else options.budget
-    policy = load_router(options.router, budget=budget, max_accuracy_loss=loss, threshold=threshold)
-    policy.check(pair)
-    record = policy.artifact.record
+    router = named_router(options.router, pair, budget=budget, max_accuracy_loss=loss, threshold=threshold)
+    record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if budget is None or loss is not None or record is None:
-        return policy, None
-    return policy, OnlineThreshold(record, budget, rate=RATE)
+        return router, None
+    return router, OnlineThreshold(record, budget, rate=RATE)
 
 
 def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:

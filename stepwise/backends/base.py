@@ -121,8 +121,12 @@ class Generation(Protocol):
 
     prompt: Usage
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         """Wait for what is new. Not to be called again after a chunk with a ``finish``.
+
+        Args:
+            mark, limit: the reader has no use for less than a token with ``mark`` in its text, or
+                ``limit`` tokens; a backend that gains nothing by waiting may hand over less.
 
         Raises:
             BackendError: if the model cannot be run.
@@ -139,7 +143,7 @@ class StreamingBackend(Backend, Protocol):
     """A backend whose generations can be read while they go on."""
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> Generation:
-        """Start continuing ``prefix``; stop strings are ignored.
+        """Start continuing ``prefix``, as `generate` would.
 
         Raises:
             ContextOverflow: if the prefix leaves no room for a token.

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from stepwise import signals
@@ -118,10 +120,10 @@ class CompletionsGeneration:
     def __init__(self, backend: CompletionsBackend, prompt: int, body: dict[str, Any]) -> None:
         self.prompt = Usage(prompt=prompt)
         self._backend = backend
-        self._body = body | {"stop": [], "stream": True}
+        self._body = body | {"stream": True, "stream_options": {"include_usage": True}}
         self._events: AsyncIterator[Any] | None = None
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         if self._events is None:
             self._events = self._backend.endpoint.stream("/completions", self._body)
         async for event in self._events:
@@ -134,8 +136,18 @@ class CompletionsGeneration:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise self._backend.garbage(event, error) from error
             self._backend.check(name, len(ids) or bool(finish))
+            if finish is not None:
+                await self._count(self._events)
             return chunk
         raise BackendError(f"{self._backend.endpoint.base_url} ended a stream too early.", retryable=True)
+
+    async def _count(self, events: AsyncIterator[Any]) -> None:
+        """The server counts after the last token. Without that, or cut off there, nothing was cached."""
+        with suppress(BackendError):
+            async for event in events:
+                if usage := event.get("usage"):
+                    self.prompt = replace(self.prompt, cached=cached_tokens(usage))
+                    return
 
     async def stop(self) -> int:
         events, self._events = self._events, None

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 import tenacity
@@ -204,12 +205,12 @@ class ResilientGeneration:
     def prompt(self) -> Usage:
         return self._spent + (self._current.prompt if self._current else Usage())
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         if not self._slot:
             await self._owner.slots.acquire()
             self._slot = True
         try:
-            chunk = await self._owner.attempt(self._once)
+            chunk = await self._owner.attempt(partial(self._once, mark, limit))
         except BaseException:
             self._release()
             raise
@@ -224,12 +225,12 @@ class ResilientGeneration:
         self._release()
         return unread
 
-    async def _once(self) -> Chunk:
+    async def _once(self, mark: str, limit: int) -> Chunk:
         if self._current is None:
             left = self._sampling.max_tokens - self._read
             self._current = self._owner.backend.begin(self._prefix, replace(self._sampling, max_tokens=left))
         try:
-            return await self._current.read()
+            return await self._current.read(mark, limit)
         except BackendError:
             broken, self._current = self._current, None
             await broken.stop()

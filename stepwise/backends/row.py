@@ -45,7 +45,7 @@ class RowGeneration:
     def prompt(self) -> Usage:
         return Usage(prompt=self._row.start, cached=self._row.cached)
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         row = self._row
         if not self._begun:
             self._begin()

@@ -105,12 +105,12 @@ class ScriptedGeneration:
         self.prompt = Usage()
         self._backend = backend
         self._prefix = tuple(prefix)
-        self._sampling = replace(sampling, stop=())
+        self._sampling = sampling
         self._chunk = chunk
         self._whole: Completion | None = None
         self._read = 0
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         if self._whole is None:
             self._whole = await self._backend.generate(self._prefix, self._sampling)
             call = self._backend.calls.pop()

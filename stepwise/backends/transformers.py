@@ -12,7 +12,6 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -90,8 +89,7 @@ class TransformersBackend(Tokenized):
             raise
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
-        row = Row(list(prefix), len(prefix), replace(sampling, stop=()))
-        return RowGeneration(row, self._submit)
+        return RowGeneration(Row(list(prefix), len(prefix), sampling), self._submit)
 
     def _submit(self, row: Row) -> Row:
         if self._closed:

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from weakref import WeakSet
@@ -24,7 +23,8 @@ from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Completion, Sampling, room
 from stepwise.backends.tokenized import Tokenized
-from stepwise.backends.vllm_request import VllmGeneration, finish_of, logprobs, outcome, request
+from stepwise.backends.vllm_record import Record, keep_records
+from stepwise.backends.vllm_request import VllmGeneration, finish_of, outcome, request
 from stepwise.errors import BackendError, ConfigError
 from stepwise.run_on import OVERLAP
 from stepwise.types import Usage
@@ -102,11 +102,11 @@ class VllmBackend(Tokenized):
             await asyncio.wait({call})
         finally:
             call.cancel()
-        return self._completion(prefix, outcome(call))
+        return self._completion(prefix, *outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
         left = room(prefix, self.context)
-        generation = VllmGeneration(self._started(), list(prefix), replace(sampling, stop=()), left)
+        generation = VllmGeneration(self._started(), list(prefix), sampling, left, self.piece)
         self._generations.add(generation)
         return generation
 
@@ -135,16 +135,15 @@ class VllmBackend(Tokenized):
                 raise BackendError(self._refusal) from error
         return self._engine
 
-    def _completion(self, prefix: Sequence[int], output: Any) -> Completion:
-        written = output.outputs[0]
-        finish = finish_of(written)
-        generated = tuple(written.token_ids)
+    def _completion(self, prefix: Sequence[int], record: Record, output: Any) -> Completion:
+        finish = finish_of(output.outputs[0])
+        generated, chosen, top = record.take()
         ids = generated[:-1] if finish == "end" else generated
         return Completion(
             text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
-            usage=Usage(len(prefix), output.num_cached_tokens or 0, len(generated)),
-            signals=signals.measure(*logprobs(written.logprobs, len(generated))),
+            usage=Usage(len(prefix), record.cached, len(generated)),
+            signals=signals.measure(chosen, top),
             finish=finish,
         )
 
@@ -170,21 +169,5 @@ def _start(arguments: dict[str, Any]) -> Any:
     local = {"enforce_eager": True, "block_size": BLOCK} if on_cpu else {}
     settings = import_module("vllm.engine.arg_utils").AsyncEngineArgs(**arguments, **local)
     engine = import_module("vllm.v1.engine.async_llm").AsyncLLM.from_engine_args(settings)
-    _skip_token_texts(engine.output_processor)
+    keep_records(engine.output_processor)
     return engine
-
-
-def _skip_token_texts(processor: Any) -> None:
-    """Keep vLLM from decoding the text of every alternative of every token.
-
-    It does so in Python, 21 texts a token, which nobody reads here: with 128 requests in flight a
-    small model on a CPU spent seven eighths of its time on it. There is no setting for it, so each
-    request loses the tokenizer of its log-probabilities; text and stop strings keep theirs.
-    """
-    add = processor.add_request
-
-    def add_request(request: Any, *rest: Any) -> None:
-        add(request, *rest)
-        processor.request_states[request.request_id].logprobs_processor.tokenizer = None
-
-    processor.add_request = add_request

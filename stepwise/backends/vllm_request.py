@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -15,20 +16,17 @@ from stepwise.types import Finish, Usage
 
 
 async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
-    """One request; cancelling it frees its place in the engine."""
+    """One request to its end: the queue with its record, and vLLM's output; cancelling it frees its place."""
     name = uuid4().hex
     try:
-        parameters = _parameters(sampling, room, "FINAL_ONLY")
-        async for output in engine.generate({"prompt_token_ids": prefix}, parameters, name):
-            if output.finished:
-                return output
+        queue = await engine.add_request(name, {"prompt_token_ids": prefix}, _parameters(sampling, room))
+        return queue.record, await queue.get()
     except asyncio.CancelledError:
         await engine.abort(name)
         raise
-    raise BackendError("vLLM ended a request without an answer.", retryable=True)
 
 
-def _parameters(sampling: Sampling, room: int, kind: str) -> Any:
+def _parameters(sampling: Sampling, room: int) -> Any:
     """vLLM's sampling parameters. Log-probabilities are the model's own, before temperature and top-p.
     Without stop strings nobody needs the text that vLLM would decode."""
     vllm = import_module("vllm.sampling_params")
@@ -41,52 +39,61 @@ def _parameters(sampling: Sampling, room: int, kind: str) -> Any:
         include_stop_str_in_output=True,
         detokenize=bool(sampling.stop),
         logprobs=signals.TOP,
-        flat_logprobs=True,
-        output_kind=vllm.RequestOutputKind[kind],
+        output_kind=vllm.RequestOutputKind.FINAL_ONLY,
     )
 
 
 class VllmGeneration:
-    """A request whose tokens are read as they come. What piles up between two reads comes as one chunk."""
+    """A request whose tokens are read as they come. What piles up between two reads comes as one chunk.
 
-    def __init__(self, engine: Any, prefix: list[int], sampling: Sampling, room: int) -> None:
+    Args:
+        piece: the text of a token.
+    """
+
+    def __init__(
+        self, engine: Any, prefix: list[int], sampling: Sampling, room: int, piece: Callable[[int], str]
+    ) -> None:
         self.prompt = Usage(prompt=len(prefix))
         self._engine = engine
-        self._prefix = prefix
-        self._sampling = sampling
-        self._room = room
+        self._prompt = {"prompt_token_ids": prefix}
+        self._parameters = _parameters(sampling, room)
+        self._piece = piece
         self._name = uuid4().hex
-        self._outputs: Any = None
+        self._queue: Any = None
 
-    async def read(self) -> Chunk:
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         try:
-            if self._outputs is None:
-                parameters = _parameters(self._sampling, self._room, "DELTA")
-                prompt = {"prompt_token_ids": self._prefix}
-                self._outputs = await self._engine.add_request(self._name, prompt, parameters)
-            output = self._outputs.get_nowait() or await self._outputs.get()
+            if self._queue is None:
+                self._queue = await self._engine.add_request(self._name, self._prompt, self._parameters)
+            await self._enough(mark, limit)
+            last = self._queue.get_nowait()
         except Exception as error:
             raise failure(error) from error
-        written = output.outputs[0]
-        self.prompt = replace(self.prompt, cached=output.num_cached_tokens or 0)
-        finish = finish_of(written) if output.finished else None
-        ids = tuple(written.token_ids)
-        return Chunk(ids, *logprobs(written.logprobs, len(ids)), finish)
+        record = self._queue.record
+        self.prompt = replace(self.prompt, cached=record.cached)
+        ids, chosen, top = record.take()
+        return Chunk(ids, chosen, top, finish_of(last.outputs[0]) if last else None)
 
     async def stop(self) -> int:
-        """The engine's last word on an aborted request carries the tokens that were not read."""
-        outputs, self._outputs = self._outputs, None
+        queue, self._queue = self._queue, None
         try:
             await self._engine.abort(self._name)
-            last = outputs.get_nowait() if outputs else None
         except Exception:  # the engine is dead, and so is the request
             return 0
-        return len(last.outputs[0].token_ids) if last else 0
+        return len(queue.record.token_ids) if queue else 0
 
     def fail(self, error: BackendError) -> None:
         """Let whoever reads know that nothing more will come."""
-        if self._outputs is not None:
-            self._outputs.put(error)
+        if self._queue is not None:
+            self._queue.put(error)
+
+    async def _enough(self, mark: str, limit: int) -> None:
+        """Wait until there is enough to read, the request has ended, or the engine has died."""
+        queue, piece = self._queue, self._piece
+        there = queue.record.expect(lambda token: mark in piece(token), limit)
+        if not there and queue.output is None:
+            queue.ready.clear()
+            await queue.ready.wait()
 
 
 def outcome(call: asyncio.Task[Any]) -> Any:
@@ -105,20 +112,6 @@ def failure(error: Exception) -> BackendError:
         return error
     alive = isinstance(error, import_module("vllm.v1.engine.exceptions").EngineGenerateError)
     return BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive)
-
-
-def logprobs(flat: Any, tokens: int) -> tuple[list[float], list[list[float]]]:
-    """Log-probabilities of the generated tokens, and of the likeliest ones in falling order.
-
-    vLLM lists for each position first the token that was chosen and then the likeliest, among which the
-    chosen one comes again, except where it has merged the outputs of several steps of the engine.
-    """
-    chosen, top = [], []
-    for start, end in list(zip(flat.start_indices, flat.end_indices, strict=True))[:tokens]:
-        found = dict(zip(flat.token_ids[start:end], flat.logprobs[start:end], strict=True))
-        chosen.append(flat.logprobs[start])
-        top.append(sorted(found.values(), reverse=True)[: signals.TOP])
-    return chosen, top
 
 
 def finish_of(written: Any) -> Finish:

@@ -29,6 +29,7 @@ class Order:
         engines: one a chain: they share the models and differ in their sampling.
         default: whether the router is the server's default.
         prompts: length of each question's prompt in tokens.
+        stream: whether text is wanted as it is generated.
     """
 
     tenant: Tenant
@@ -39,6 +40,7 @@ class Order:
     prompts: Sequence[int]
     engines: Sequence[Engine]
     stops: Sequence[str]
+    stream: bool
     id: str = field(default_factory=lambda: uuid4().hex)
     created: float = field(default_factory=time.time)
 
@@ -119,7 +121,7 @@ class Job:
         chain = engine.solve(problem, order.router)
         outcome: Outcome = "failed"
         try:
-            trace = await _finished(chain, choice)
+            trace = await _finished(chain, choice, deltas=order.stream)
             if trace.stop == "error":
                 later = breakers.any_open(engine.backends.values())
                 raise backend_failure(trace.error or "a model failed.", retryable=later)
@@ -134,9 +136,9 @@ class Job:
         choice.finish(end)
 
 
-async def _finished(chain: Chain, choice: Choice) -> Trace:
+async def _finished(chain: Chain, choice: Choice, *, deltas: bool) -> Trace:
     try:
-        return await chain.finish(choice.hear)
+        return await chain.finish(choice.hear, deltas=deltas)
     except Stopped:
         if chain.trace is None:
             raise

@@ -75,7 +75,9 @@ class Gateway:
         engines = self._engines(asked, len(questions))
         prompts = [e.start(question).prompt_tokens for e, question in zip(engines, questions, strict=True)]
         self.spending.check(tenant)
-        order = Order(tenant, asked.model, router, default, questions, prompts, engines, asked.stops)
+        order = Order(
+            tenant, asked.model, router, default, questions, prompts, engines, asked.stops, asked.stream
+        )
         return Job(order, self.admission, self.settle)
 
     def _questions(self, asked: ChatRequest | CompletionRequest) -> list[str]:

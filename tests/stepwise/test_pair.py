@@ -57,7 +57,7 @@ def test_a_store_that_is_given_is_used() -> None:
 
 
 def test_unknown_names_are_refused_before_anything_loads() -> None:
-    with pytest.raises(ConfigError, match="pair must be one of nano, not 'mega'"):
+    with pytest.raises(ConfigError, match="pair must be nano or the path of a YAML file .*, not 'mega'"):
         load_pair("mega")
     pair = load_pair("nano")
     with pytest.raises(ConfigError, match="backend must be one of transformers, vllm"):

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stepwise import load_dataset
+from stepwise import load_dataset, load_pair
 from stepwise.cli import main
 
 PROBLEMS = load_dataset("nano", limit=24)
@@ -66,6 +66,26 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
     assert kept["spent"]["anyone"] == pytest.approx(sum(line["cost"] for line in chains))
 
 
+def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path) -> None:
+    small, _, large = load_pair("nano").models
+    models = [{"name": "tiny", "path": small.path}, {"name": "big", "path": large.path}]
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps({"name": "mine", "prompt": "{question}\n", "models": models}))
+    rule = ("--pair", str(file), "--router", "confidence", "--threshold", "0.01")
+    with serve(*rule, "--state", str(tmp_path / "state.json")) as (url, _):
+        whole = ask(url, PROBLEMS[0].question).json()["choices"][0]
+        body = {"model": "stepwise", "prompt": PROBLEMS[0].question, "stream": True}
+        lines = httpx.post(f"{url}/v1/completions", json=body, timeout=60).text.splitlines()
+        refused = httpx.post(f"{url}/v1/completions", json={**body, "model": "stepwise:budget=0.3"})
+    chunks = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    assert "".join(chunk["text"] for chunk in chunks) == whole["text"]
+    writers = [step["model"] for step in whole["stepwise"]["steps"]]
+    assert set(writers) == {"tiny", "big"}
+    pieces = [chunk for chunk in chunks if chunk["text"] and chunk["stepwise"]["model"] == "big"]
+    assert len(pieces) > 3 * writers.count("big")
+    assert refused.status_code == 400 and "not calibrated" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -79,7 +99,7 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
         (["--router", "oracle"], "router must be one of nano-ppo"),
         (["--anchors", "anchors.json"], "anchors and fingerprints: the estimate before the start needs both"),
         (["--anchors", "anchors.json", "--fingerprints", "f.db"], "anchors.json"),
-        (["--pair", "mega"], "pair must be one of nano"),
+        (["--pair", "mega"], "pair must be nano or the path"),
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
         (["--timeout", "0"], "seconds must be more than 0"),

@@ -19,6 +19,7 @@ from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Chunk, Completion, Sampling
 from stepwise.backends.vllm import BLOCK, VllmBackend
+from stepwise.chain import Delta, Event
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
@@ -229,13 +230,44 @@ def test_a_repeated_prefix_is_cached(world: World) -> None:
     assert second.usage.cached == (len(prefix) - 1) // BLOCK * BLOCK > 0
 
 
-def test_alternatives_are_not_decoded(world: World) -> None:
+def test_a_reader_is_woken_by_what_it_waits_for(world: World) -> None:
+    prefix = world.backend.encode(PROMPTS[1])
+    whole = world.write(prefix, max_tokens=60)
+    mark = world.backend.piece(whole.token_ids[25])
+    first = next(i for i, token in enumerate(whole.token_ids) if mark in world.backend.piece(token))
+
+    async def read(mark: str, limit: int) -> tuple[int, ...]:
+        generation = world.backend.begin(prefix, Sampling(max_tokens=60))
+        chunk = await generation.read(mark, limit)
+        await generation.stop()
+        return chunk.token_ids
+
+    assert len(world.run(read(mark, 1000))) > first
+    assert len(world.run(read("no token has this", 12))) >= 12
+    assert world.run(read("no token has this", 1000)) == whole.token_ids
+
+
+def test_vllm_does_not_unpack_probabilities_itself(world: World) -> None:
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
-    update = LogprobsProcessor.update_from_output
-    with patch.object(LogprobsProcessor, "update_from_output", autospec=True, side_effect=update) as spy:
-        world.write(world.backend.encode("x"), max_tokens=5)
-    assert {call.args[0].tokenizer for call in spy.call_args_list} == {None}
+    with patch.object(LogprobsProcessor, "update_from_output", side_effect=AssertionError):
+        assert world.write(world.backend.encode("x"), max_tokens=5).signals.length
+
+
+@pytest.mark.parametrize("run_on", [False, True])
+def test_who_listens_hears_a_step_as_it_is_written(world: World, run_on: bool) -> None:
+    engine = Engine(
+        {"m": world.backend}, prompt="{question}", rule=StepRule("A", 60, 3), cost=Tokens(),
+        run_on=("m",) if run_on else (),
+    )  # fmt: skip
+    alone: Trace = world.run(engine.solve(PROMPTS[1], Always("m")).finish())
+    heard: list[Event] = []
+    trace: Trace = world.run(engine.solve(PROMPTS[1], Always("m")).finish(heard.append))
+    deltas = [event.text for event in heard if isinstance(event, Delta)]
+    assert len(deltas) > 2 * len(trace.steps) and "".join(deltas) == trace.text
+    assert [step.token_ids for step in trace.steps] == [step.token_ids for step in alone.steps]
+    if not run_on:
+        assert trace.cost == alone.cost and trace.usage["m"].discarded == 0
 
 
 def test_cancelling_stops_the_request_and_the_engine_serves_on(world: World) -> None:

@@ -19,6 +19,7 @@ import pytest
 from stepwise import load_dataset, load_pair
 from stepwise.backends.base import Sampling
 from stepwise.backends.probe import examine
+from stepwise.chain import Delta, Event
 from stepwise.engine import Engine
 from stepwise.pair import Model, Pair, connect
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
@@ -145,6 +146,18 @@ async def test_a_run_is_charged_what_the_server_counted(
     after = [server.counter(name) for name in names]
     counted = [b - a for a, b in zip(before, after, strict=True)]
     assert [total.prompt, total.completion + total.discarded] == counted
+
+
+async def test_listening_is_charged_what_the_server_counted(server: Server, engine: Engine) -> None:
+    names = ("prompt_tokens_total", "generation_tokens_total", "prefix_cache_hits_total")
+    before = [server.counter(name) for name in names]
+    heard: list[Event] = []
+    trace = await engine.solve(PROBLEMS[0], Always("small")).finish(heard.append)
+    counted = [server.counter(name) - b for name, b in zip(names, before, strict=True)]
+    used = trace.usage["small"]
+    assert [used.prompt, used.completion] == counted[:2] and 0 < used.cached <= counted[2]
+    deltas = [event.text for event in heard if isinstance(event, Delta)]
+    assert "".join(deltas) == trace.text and len(deltas) > len(trace.steps)
 
 
 async def test_cached_tokens_are_the_servers(server: Server) -> None:

@@ -94,8 +94,10 @@ async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: 
     assert {k: end[k] for k in told if k != "steps"} == {k: told[k] for k in told if k != "steps"}
 
 
-async def test_a_step_whose_writer_is_decided_arrives_in_pieces() -> None:
-    chunks = [c["choices"][0] for c in await stream(chat("1 7", "stepwise:large"), world=run_on_engine())]
+@pytest.mark.parametrize("running_on", [False, True])
+async def test_a_step_whose_writer_is_decided_arrives_in_pieces(running_on: bool) -> None:
+    world = run_on_engine if running_on else engine
+    chunks = [c["choices"][0] for c in await stream(chat("1 7", "stepwise:large"), world=world())]
     first = next(i for i, chunk in enumerate(chunks) if "step" in chunk["stepwise"])
     pieces = [chunk["delta"].get("content", "") for chunk in chunks[: first + 1]]
     assert first > 1 and "".join(pieces) == "0 + 1 = 1.\n" and all(pieces[:first])

@@ -55,7 +55,7 @@ def test_a_client_that_goes_away_stops_the_generation(streaming: bool) -> None:
             body = chat("1 7 2", "stepwise:large", stream=streaming)
             if streaming:
                 with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-                    assert "0 + 1 = 1." in next(answer.iter_lines())
+                    assert '"content":"0 +' in next(answer.iter_lines())
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     http.post("/v1/chat/completions", json=body)
@@ -169,7 +169,7 @@ def test_a_failure_in_a_stream_is_the_openai_client_s_exception(caplog: pytest.L
         stream = client.chat.completions.create(
             model="stepwise:large", messages=[{"role": "user", "content": "1 7 2"}], stream=True
         )
-        assert next(iter(stream)).choices[0].delta.content == "0 + 1 = 1.\n"
+        assert next(iter(stream)).choices[0].delta.content == "0 +"
         with pytest.raises(openai.APIError, match="the gateway failed"):
             list(stream)
     assert "RuntimeError: inside" in caplog.text, "what happened is in the log"

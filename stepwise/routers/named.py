@@ -1,0 +1,41 @@
+"""From a name on the command line to a router."""
+
+from __future__ import annotations
+
+from stepwise.errors import ConfigError
+from stepwise.pair import Pair
+from stepwise.routers.artifact import load_router
+from stepwise.routers.fixed import Always
+from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
+from stepwise.types import Router
+
+RULES: dict[str, Scorer] = {"confidence": Confidence(), "entropy": FirstTokenEntropy()}
+"""Rules that route any pair without training. Their thresholds are in nats, and nothing promises what they
+cost: see ``configs/router`` for the range to try, and `scripts.train` for a policy that can promise."""
+
+
+def named_router(
+    name: str,
+    pair: Pair,
+    *,
+    budget: float | None = None,
+    max_accuracy_loss: float | None = None,
+    threshold: float | None = None,
+) -> Router:
+    """A model's name, a rule of `RULES`, or a policy that was trained on the pair.
+
+    Raises:
+        ConfigError: if there is no such router, it cannot route the pair, or its knob is another.
+        InfeasibleTarget: if no threshold can be promised to meet the targets.
+    """
+    names = [model.name for model in pair.models]
+    if name in names:
+        return Always(name)
+    if name not in RULES:
+        policy = load_router(name, budget=budget, max_accuracy_loss=max_accuracy_loss, threshold=threshold)
+        policy.check(pair)
+        return policy
+    if threshold is None:
+        raise ConfigError(f"router {name!r} is a rule without calibration: turn its threshold (in nats).")
+    loaded = pair.select()
+    return ThresholdRouter(RULES[name], threshold, name, small=loaded[0].name, large=loaded[-1].name)
