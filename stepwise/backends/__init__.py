@@ -15,7 +15,7 @@ def open_backend(kind: str, path: str, *, share: int = 1) -> Backend:
     if kind == "vllm":
         from stepwise.backends.vllm import VllmBackend
 
-        return VllmBackend(path)
+        return VllmBackend(path, threads=max(1, ((os.cpu_count() or 1) - 1) // share))
     from stepwise.backends.transformers import TransformersBackend
 
     return TransformersBackend(path, threads=max(1, (os.cpu_count() or 1) // share))

@@ -325,7 +325,13 @@ def test_a_second_engine_runs_beside_the_first_until_it_is_closed(world: World) 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dtype", "int4"), ("memory_gib", 0.0), ("max_concurrency", 0), ("context", CONTEXT + 1)],
+    [
+        ("dtype", "int4"),
+        ("memory_gib", 0.0),
+        ("max_concurrency", 0),
+        ("threads", 0),
+        ("context", CONTEXT + 1),
+    ],
 )
 def test_an_argument_out_of_range_is_refused_by_name(world: World, field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=field):
