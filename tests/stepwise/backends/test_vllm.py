@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Iterator
 from dataclasses import asdict, dataclass
@@ -108,6 +109,13 @@ def test_greedy_tokens_are_those_of_transformers(world: World, prompt: str) -> N
     assert len(set(done.token_ids)) > 15
     assert done.usage.prompt == len(prefix)
     assert done.usage.completion == len(done.token_ids) + (done.finish == "end")
+
+
+def test_a_model_on_a_cpu_has_one_process_and_leaves_the_environment_as_it_was(world: World) -> None:
+    world.write(world.backend.encode("x"), max_tokens=1)
+    settings = world.backend._engine.vllm_config.parallel_config
+    assert settings.distributed_executor_backend == "uni"
+    assert not {"VLLM_ENABLE_V1_MULTIPROCESSING", "OMP_NUM_THREADS"} & set(os.environ)
 
 
 def test_many_requests_at_once_give_the_tokens_of_each_alone(world: World) -> None:
