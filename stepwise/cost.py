@@ -6,6 +6,7 @@ the other model's steps after a switch), kept tokens, and tokens that were throw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,12 @@ class Price:
     input: float
     output: float
     cached_input: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cached_input"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"price: {name} must be a number of dollars, at least 0, not {value}.")
 
 
 class CostModel(Protocol):

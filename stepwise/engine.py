@@ -70,6 +70,17 @@ def failed(trace: Trace, error: BackendError) -> Trace:
     return replace(trace, stop="context" if isinstance(error, ContextOverflow) else "error", error=str(error))
 
 
+def _teller(listen: Callable[[Event], None], model: str, said: list[str]) -> Listener:
+    """Tells a listener what ``model`` writes, and keeps what was told in ``said``."""
+
+    def tell(text: str) -> None:
+        if text:
+            said.append(text)
+            listen(Delta(text, model))
+
+    return tell
+
+
 class Engine:
     """Grows chains of thought with a pool of models.
 
@@ -243,14 +254,14 @@ class Engine:
         self, trace: Trace, router: Router, listen: Callable[[Event], None] | None = None
     ) -> Trace:
         """Ask the router and advance. A model that fails marks the trace; it does not raise."""
+        said: list[str] = []
         try:
             trace = await self.look(trace, router.look)
             decision = router.decide(trace)
-            model = decision.model
-            hear = (lambda text: listen(Delta(text, model)) if text else None) if listen else None
-            return await self.advance(trace, model, decision, hear)
+            hear = _teller(listen, decision.model, said) if listen else None
+            return await self.advance(trace, decision.model, decision, hear)
         except BackendError as error:
-            return await self._without(trace, error)
+            return await self._without(trace, error, said="".join(said))
 
     async def abandon(self, trace: Trace) -> Trace:
         """Stop what runs on behind a chain that will not be continued, and charge it."""
@@ -263,12 +274,14 @@ class Engine:
         cost = trace.extra_cost + self.cost(more)
         return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
 
-    async def _without(self, trace: Trace, error: BackendError) -> Trace:
-        """A step without the model that failed, by the next one that can be run, if the engine may."""
+    async def _without(self, trace: Trace, error: BackendError, *, said: str) -> Trace:
+        """A step without the model that failed, by the next one that can be run, if the engine may.
+        What was ``said`` of it to a listener cannot be taken back: then the chain has failed."""
         trace = await self.abandon(trace)
         if error.usage != Usage():
             trace = self._extra(trace, error.model, error.usage)
-        others = [name for name in self.models if name != error.model] if self.failover else []
+        may = self.failover and not said
+        others = [name for name in self.models if name != error.model] if may else []
         for model in others:
             reason = f"{error.model} cannot be run ({error}); {model} takes over"
             try:

@@ -73,6 +73,16 @@ class Model:
         for wrong, sentence in (
             (self.api not in APIS, f"api must be one of {', '.join(APIS)}, not {self.api!r}."),
             (not self.path and not self.base_url, "it needs a path or a base_url."),
+            (not self.name, "name must not be empty."),
+            ("" in self.stop, "stop must not contain an empty string."),
+            (
+                self.context is not None and self.context < 2,
+                f"context must be at least 2, not {self.context}.",
+            ),
+            (
+                self.parameters is not None and self.parameters < 1,
+                f"parameters must be at least 1, not {self.parameters}.",
+            ),
             (self.concurrency < 1, f"concurrency must be at least 1, not {self.concurrency}."),
             (
                 bool(self.prompt) and "{question}" not in self.prompt,

@@ -27,7 +27,7 @@ PARTS: dict[str, type] = {"models": Model, "judge": Model, "price": Price}
 NANO = ("small", "middle", "large")
 
 
-def load_pair(name: str, judge: str | None = None) -> Pair:
+def load_pair(name: str | Path, judge: str | None = None) -> Pair:
     """A pair that ships with stepwise, or one of your own.
 
     Args:
@@ -37,14 +37,14 @@ def load_pair(name: str, judge: str | None = None) -> Pair:
     Raises:
         ConfigError: if there is none of that name, or the file is unusable.
     """
-    if name == "nano":
+    if str(name) == "nano":
         folder = Path(str(files("stepwise") / "assets" / "nano"))
         pair = Pair("nano", tuple(Model(one, str(folder / one)) for one in NANO), prompt="{question}\n")
-    elif name.endswith((".yaml", ".yml")):
+    elif Path(name).suffix in (".yaml", ".yml"):
         pair = read_pair(name)
     else:
         raise ConfigError(
-            f"pair must be nano or the path of a YAML file (see configs/pair), not {name!r}; "
+            f"pair must be nano or the path of a YAML file (see configs/pair), not {str(name)!r}; "
             "in Python you may also build a stepwise.Pair."
         )
     return replace(pair, judge=Model("judge", judge)) if judge else pair
@@ -58,8 +58,12 @@ def read_pair(path: str | Path) -> Pair:
     """
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"pair: {path} could not be read: {str(error).splitlines()[0]}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"pair: {path} could not be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"pair: {path} is no YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(given, Mapping) and str(given.get("_target_", "")).endswith("load_pair"):
+        return load_pair(str(given.get("name")), given.get("judge"))
     return _build(Pair, given, str(path))
 
 
@@ -92,7 +96,8 @@ def _value(name: str, value: Any, hint: Any, where: str) -> Any:
     else:
         fits = isinstance(value, (*allowed, int) if float in allowed else allowed)
     if not fits:
-        expected = " or ".join(
+        listed = "a list of " if get_origin(hint) is tuple else ""
+        expected = listed + " or ".join(
             "nothing" if one is NoneType else one.__name__ for one in allowed if one is not ...
         )
         raise ConfigError(f"{where}: {name} must be {expected}, not {value!r}.")

@@ -82,10 +82,10 @@ class RunOn:
     async def stop(self) -> Usage:
         """End the generation: the tokens that no step has taken, as discarded. Always the same answer."""
         if self._overrun is None:
-            self._overrun = Usage()
-            unread = await self._generation.stop()
             prompt = self._generation.prompt if self._unpaid_prompt else Usage()
-            self._overrun = replace(prompt, discarded=len(self._ids) + unread)
+            self._overrun = replace(prompt, discarded=len(self._ids))  # in case the rest is cancelled
+            unread = await self._generation.stop()
+            self._overrun += Usage(discarded=unread)
         return self._overrun
 
     def _cut(self, limit: int) -> tuple[int, Finish] | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from stepwise.backends.base import Backend, Completion, Sampling
+from stepwise.backends.cores import cores
 
 BACKENDS = ("transformers", "vllm")
 __all__ = ["BACKENDS", "Backend", "Completion", "Sampling", "open_backend"]
@@ -15,7 +14,7 @@ def open_backend(kind: str, path: str, *, share: int = 1) -> Backend:
     if kind == "vllm":
         from stepwise.backends.vllm import VllmBackend
 
-        return VllmBackend(path, threads=max(1, ((os.cpu_count() or 1) - 1) // share))
+        return VllmBackend(path, threads=max(1, (cores() - 1) // share))
     from stepwise.backends.transformers import TransformersBackend
 
-    return TransformersBackend(path, threads=max(1, (os.cpu_count() or 1) // share))
+    return TransformersBackend(path, threads=max(1, cores() // share))

@@ -142,12 +142,12 @@ class CompletionsGeneration:
         raise BackendError(f"{self._backend.endpoint.base_url} ended a stream too early.", retryable=True)
 
     async def _count(self, events: AsyncIterator[Any]) -> None:
-        """The server counts after the last token. Without that, or cut off there, nothing was cached."""
+        """The server counts after the last token. Without that, or cut off there, nothing was cached.
+        A stream that is read to its end leaves the connection to the next call."""
         with suppress(BackendError):
             async for event in events:
                 if usage := event.get("usage"):
                     self.prompt = replace(self.prompt, cached=cached_tokens(usage))
-                    return
 
     async def stop(self) -> int:
         events, self._events = self._events, None

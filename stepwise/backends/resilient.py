@@ -197,6 +197,7 @@ class ResilientGeneration:
         self._prefix = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
         self._sampling = sampling
         self._spent = Usage()
+        self._answered = False
         self._read = 0
         self._current: Generation | None = None
         self._slot = False
@@ -221,20 +222,25 @@ class ResilientGeneration:
         return chunk
 
     async def stop(self) -> int:
-        unread = await self._current.stop() if self._current else 0
-        self._release()
-        return unread
+        try:
+            return await self._current.stop() if self._current else 0
+        finally:
+            self._release()
 
     async def _once(self, mark: str, limit: int) -> Chunk:
         if self._current is None:
             left = self._sampling.max_tokens - self._read
             self._current = self._owner.backend.begin(self._prefix, replace(self._sampling, max_tokens=left))
+            self._answered = False
         try:
-            return await self._current.read(mark, limit)
+            chunk = await self._current.read(mark, limit)
+            self._answered = True
+            return chunk
         except BackendError:
             broken, self._current = self._current, None
             await broken.stop()
-            self._spent += broken.prompt
+            if self._answered:  # what was refused was not computed
+                self._spent += broken.prompt
             raise
 
     def _release(self) -> None:

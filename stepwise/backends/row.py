@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from stepwise.backends.base import Chunk, Completion, Sampling
-from stepwise.types import Usage
+from stepwise.types import Finish, Usage
 
 
 @dataclass(eq=False)
@@ -25,6 +25,8 @@ class Row:
     chosen: list[float] = field(default_factory=list)
     top: list[list[float]] = field(default_factory=list)
     tail: str = ""
+    finish: Finish | None = None
+    """Known before the last token's ``top``, so that whoever reads along never takes an end for a token."""
     generator: torch.Generator | None = None
     abandoned: bool = False
     wake: Callable[[], None] | None = None
@@ -43,7 +45,7 @@ class RowGeneration:
 
     @property
     def prompt(self) -> Usage:
-        return Usage(prompt=self._row.start, cached=self._row.cached)
+        return Usage(prompt=self._row.start, cached=self._row.cached) if self._begun else Usage()
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         row = self._row
@@ -52,8 +54,10 @@ class RowGeneration:
         while len(row.top) == self._read and not row.done.done():
             await self._news.wait()
             self._news.clear()
-        finish = row.done.result().finish if row.done.done() else None
+        if row.done.done():
+            row.done.result()  # raises what broke it
         new = slice(self._read, len(row.top))
+        finish = row.finish if new.stop == len(row.chosen) else None
         self._read = new.stop
         ids = tuple(row.ids[row.start + new.start : row.start + new.stop])
         return Chunk(ids, row.chosen[new], row.top[new], finish)
@@ -73,7 +77,7 @@ class RowGeneration:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._news.set)
 
-        self._begun = True
         self._row.wake = wake
         self._row.done.add_done_callback(wake)
         self._submit(self._row)
+        self._begun = True

@@ -191,10 +191,10 @@ class TransformersBackend(Tokenized):
         for row, token, logprob, best in zip(rows, choice.tolist(), chosen, top, strict=True):
             row.ids.append(token)
             row.chosen.append(logprob)
+            row.finish = self._finish(row, token)
             row.top.append(best if not row.top else best[:2])
-            finish = self._finish(row, token)
-            if finish or row.abandoned:
-                self._leave(row, finish or "length")
+            if row.finish or row.abandoned:
+                self._leave(row, row.finish or "length")
             elif row.wake:
                 row.wake()
 

@@ -15,14 +15,17 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from multiprocessing import active_children
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 from stepwise import signals
 from stepwise.backends import checkpoint
 from stepwise.backends.base import Completion, Sampling, room
+from stepwise.backends.cores import cores
 from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm_record import Record, keep_records
 from stepwise.backends.vllm_request import VllmGeneration, finish_of, outcome, request
@@ -43,6 +46,10 @@ and two models that do so take the cores from each other: routed chains took 1.5
 setting vLLM accepts an executor in the scheduler's process, which has no core bound to it."""
 
 
+NICENESS = 5
+"""Of a model's process on a CPU."""
+
+
 class VllmBackend(Tokenized):
     """Runs one checkpoint with vLLM.
 
@@ -56,7 +63,8 @@ class VllmBackend(Tokenized):
         memory_gib: memory for keys and values, in GiB.
         max_concurrency: requests that are decoded together; more wait their turn.
         threads: of the computation on a CPU; by default all but one, which is left to this process. If
-            ``VLLM_CPU_OMP_THREADS_BIND`` is set, vLLM binds threads to cores as it says instead.
+            ``VLLM_CPU_OMP_THREADS_BIND`` is set, vLLM binds threads to cores as it says instead
+            (better on machines with several sockets).
 
     Raises:
         ConfigError: if vLLM or a whole checkpoint is missing, or an argument is out of range.
@@ -99,7 +107,7 @@ class VllmBackend(Tokenized):
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
-        self._threads = threads or max(1, (os.cpu_count() or 1) - 1)
+        self._threads = threads or max(1, cores() - 1)
         self._engine: Any = None
         self._refusal = ""
         self._calls: set[asyncio.Task[Any]] = set()
@@ -154,7 +162,7 @@ class VllmBackend(Tokenized):
         return Completion(
             text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
-            usage=Usage(len(prefix), record.cached, len(generated)),
+            usage=Usage(len(prefix), record.cached or 0, len(generated)),
             signals=signals.measure(chosen, top),
             finish=finish,
         )
@@ -180,13 +188,25 @@ def _start(arguments: dict[str, Any], threads: int) -> Any:
     on_cpu = import_module("vllm.platforms").current_platform.is_cpu()
     local: dict[str, Any] = {"enforce_eager": True, "block_size": BLOCK} if on_cpu else {}
     one_process = on_cpu and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ
-    with _environment(IN_ONE_PROCESS | {"OMP_NUM_THREADS": str(threads)} if one_process else {}):
+    before = set(active_children())
+    with _environment({"OMP_NUM_THREADS": str(threads)} | IN_ONE_PROCESS if one_process else {}):
         if one_process:
             local["distributed_executor_backend"] = "uni"
         settings = import_module("vllm.engine.arg_utils").AsyncEngineArgs(**arguments, **local)
         engine = import_module("vllm.v1.engine.async_llm").AsyncLLM.from_engine_args(settings)
     keep_records(engine.output_processor)
+    if one_process:
+        for child in set(active_children()) - before:
+            _give_way(child.pid)
     return engine
+
+
+def _give_way(process: int | None) -> None:
+    """Let this process, which every token passes through, have a core as soon as it wants one."""
+    threads = Path(f"/proc/{process}/task")
+    for thread in threads.iterdir() if threads.is_dir() else ():
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), NICENESS)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ no setting for it, so each request gets a `Record` in the place of vLLM's proces
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,10 @@ class Record:
     Args:
         state: vLLM's own, which knows how much of the prompt was cached.
         ready: set when there is enough to read.
+
+    Attributes:
+        token_ids: those that nobody has read.
+        cached: tokens of the prompt that vLLM found in its cache; None before the first token.
     """
 
     logprobs = prompt_logprobs = prompt_token_id_logprobs = cumulative_logprob = None
@@ -28,23 +33,22 @@ class Record:
 
     def __init__(self, state: Any, ready: asyncio.Event) -> None:
         self.token_ids: list[int] = []
+        self.cached: int | None = None
         self._rows: list[Any] = []
-        self._state = state
+        self._state = weakref.proxy(state)  # which holds this record
         self._ready = ready
         self._awaited: Callable[[int], bool] | None = None
         self._limit = 0
 
-    @property
-    def cached(self) -> int:
-        """Tokens of the prompt that vLLM found in its cache; known with the first token."""
-        return self._state.num_cached_tokens or 0
-
     def update_from_output(self, output: Any) -> None:
         """Called by vLLM with the news of every step of its engine."""
         ids = output.new_token_ids
+        if self.cached is None:
+            self.cached = self._state.num_cached_tokens or 0
         self.token_ids += ids
         if output.new_logprobs is not None:
-            self._rows.append(output.new_logprobs.logprobs)
+            # A copy: vLLM's row is a view of the message with the rows of all requests.
+            self._rows.append(output.new_logprobs.logprobs.copy())
         if self._awaited and (len(self.token_ids) >= self._limit or any(map(self._awaited, ids))):
             self._awaited = None
             self._ready.set()

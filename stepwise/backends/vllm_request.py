@@ -53,24 +53,28 @@ class VllmGeneration:
     def __init__(
         self, engine: Any, prefix: list[int], sampling: Sampling, room: int, piece: Callable[[int], str]
     ) -> None:
-        self.prompt = Usage(prompt=len(prefix))
+        self.prompt = Usage()
         self._engine = engine
         self._prompt = {"prompt_token_ids": prefix}
         self._parameters = _parameters(sampling, room)
         self._piece = piece
         self._name = uuid4().hex
         self._queue: Any = None
+        self._broken: BackendError | None = None
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         try:
             if self._queue is None:
                 self._queue = await self._engine.add_request(self._name, self._prompt, self._parameters)
+                self.prompt = Usage(prompt=len(self._prompt["prompt_token_ids"]))
+            if self._broken is not None:
+                raise self._broken
             await self._enough(mark, limit)
             last = self._queue.get_nowait()
         except Exception as error:
             raise failure(error) from error
         record = self._queue.record
-        self.prompt = replace(self.prompt, cached=record.cached)
+        self.prompt = replace(self.prompt, cached=record.cached or 0)
         ids, chosen, top = record.take()
         return Chunk(ids, chosen, top, finish_of(last.outputs[0]) if last else None)
 
@@ -84,6 +88,7 @@ class VllmGeneration:
 
     def fail(self, error: BackendError) -> None:
         """Let whoever reads know that nothing more will come."""
+        self._broken = error
         if self._queue is not None:
             self._queue.put(error)
 

@@ -38,4 +38,9 @@ def named_router(
     if threshold is None:
         raise ConfigError(f"router {name!r} is a rule without calibration: turn its threshold (in nats).")
     loaded = pair.select()
+    if loaded[0].api == "chat" and not loaded[0].logprobs:
+        raise ConfigError(
+            f"router {name!r} reads log-probabilities, which model {loaded[0].name!r} (api: chat without "
+            "logprobs) does not give."
+        )
     return ThresholdRouter(RULES[name], threshold, name, small=loaded[0].name, large=loaded[-1].name)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwise.backends.base import Completion, Sampling
-from stepwise.backends.scripted import Script, ScriptedBackend
-from stepwise.chain import Delta
+from stepwise.backends.base import Chunk, Completion, Sampling
+from stepwise.backends.scripted import Script, ScriptedBackend, ScriptedGeneration
+from stepwise.chain import Delta, Event
 from stepwise.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine import MAX_QUESTION, Engine
 from stepwise.errors import BackendError, ConfigError
@@ -165,6 +165,34 @@ async def test_another_model_finishes_for_one_that_cannot_be_run() -> None:
     assert "large cannot be run (the server is gone.)" in trace.steps[1].decision.reason
     world.failover = False
     assert (await world.solve(problem(1, 7, 2), routers[3])).error == "the server is gone."
+
+
+@pytest.mark.parametrize("failing_at", [0, 2])
+async def test_no_model_takes_over_a_step_that_somebody_has_heard_the_beginning_of(failing_at: int) -> None:
+    class Breaking(ScriptedBackend):
+        def begin(self, prefix: Sequence[int], sampling: Sampling) -> ScriptedGeneration:
+            generation = super().begin(prefix, sampling)
+            read, reads = generation.read, iter(range(100))
+
+            async def breaking(mark: str = "", limit: int = 1) -> Chunk:
+                if next(reads) >= failing_at:
+                    raise BackendError("the server is gone.")
+                return await read(mark, limit)
+
+            generation.read = breaking  # type: ignore[method-assign]
+            return generation
+
+    world = Engine(
+        {"small": adder(), "large": Breaking(lambda _: "something else\n")},
+        prompt="{question}\n", rule=StepRule(), cost=Tokens(), failover=True,
+    )  # fmt: skip
+    heard: list[Event] = []
+    trace = await world.solve(problem(1, 7, 2), Always("large")).finish(heard.append)
+    told = "".join(event.text for event in heard if isinstance(event, Delta))
+    if failing_at:
+        assert trace.stop == "error" and told and "something else".startswith(told)
+    else:
+        assert trace.stop == "answered" and trace.text.startswith(told)
 
 
 def test_a_chain_that_repeats_itself_ends() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from stepwise.backends.resilient import Breaker, Patience, resilient
 from stepwise.backends.scripted import ScriptedBackend
+from stepwise.chain import Event
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError
@@ -140,6 +141,17 @@ async def test_what_passes_is_tried_again(server: Served, tokenizer: str, fault:
     assert trace.stop == "answered" and trace.correct
     if fault == "429":
         assert time.monotonic() - began >= 0.3  # as long as Retry-After asked for
+    await engine.close()
+
+
+async def test_what_a_server_refuses_is_not_charged_to_who_listens(server: Served, tokenizer: str) -> None:
+    engine = pool(server, tokenizer).engine(patience=QUICK)
+    whole = await engine.solve(problem(1, 2, 3), Always("large"))
+    server.ask("/faults", ["500", "429", "500"])
+    heard: list[Event] = []
+    trace = await engine.solve(problem(1, 2, 3), Always("large")).finish(heard.append)
+    assert len(heard) > 2 * len(trace.steps)
+    assert trace.text == whole.text and trace.usage["large"].prompt == whole.usage["large"].prompt
     await engine.close()
 
 

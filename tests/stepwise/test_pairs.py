@@ -29,9 +29,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
 def test_a_file_is_the_pair_that_the_scripts_make_of_it(path: Path) -> None:
-    if path.stem == "nano":  # names the shipped one
-        pytest.skip("nano's file holds no models")
-    assert load_pair(str(path)) == instantiate(OmegaConf.load(path))
+    assert load_pair(path) == instantiate(OmegaConf.load(path))
 
 
 def test_a_pair_of_ones_own_is_solved_with_by_rule(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +62,7 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
 @pytest.mark.parametrize(
     "given, message",
     [
-        ("[", "could not be read"),
+        ("models: [", "is no YAML"),
         ("just text", "must hold the fields of a pair, not 'just text'"),
         ({**GOOD, "promt": "x"}, "there is no field 'promt', only name, models, prompt"),
         ({"name": "p", "prompt": "{question}"}, "the field models is missing"),
@@ -72,9 +70,19 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
         ({**GOOD, "max_steps": True}, "max_steps must be int, not True"),
         ({**GOOD, "models": [{"path": "x"}]}, "models[0]: the field name is missing"),
         ({**GOOD, "models": ["small"]}, "models[0] must hold the fields of a model, not 'small'"),
-        ({**GOOD, "models": [{"name": "a", "path": "x", "stop": "END"}]}, "stop must be str, not 'END'"),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "stop": "END"}]},
+            "stop must be a list of str, not 'END'",
+        ),
         ({**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": 1}}]}, "price: the field output"),
         ({**GOOD, "models": [{"name": "a"}]}, "it needs a path or a base_url"),
+        ({**GOOD, "models": [{"name": "a", "path": "x", "stop": [""]}]}, "stop must not contain an empty"),
+        ({**GOOD, "models": [{"name": "", "path": "x"}]}, "name must not be empty"),
+        ({**GOOD, "models": [{"name": "a", "path": "x", "context": 0}]}, "context must be at least 2, not 0"),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": float("nan"), "output": 1}}]},
+            "input must be a number of dollars",
+        ),
         ({**GOOD, "prompt": "no place"}, "prompt must contain {question}"),
     ],
 )

@@ -17,12 +17,13 @@ from stepwise.backends import checkpoint
 from stepwise.backends.base import Sampling
 from stepwise.backends.prefix_cache import PrefixCache
 from stepwise.backends.transformers import TransformersBackend
-from stepwise.chain import Delta
+from stepwise.chain import Delta, Event
 from stepwise.cost import Tokens
 from stepwise.engine import Engine
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
 from stepwise.stepping import StepRule
+from stepwise.types import Usage
 
 PATH = load_pair("nano").models[0].path
 QUESTIONS = [problem.question + "\n" for problem in load_dataset("nano", split="validation", limit=12)]
@@ -93,6 +94,27 @@ async def test_a_generation_that_is_read_along_gives_the_uninterrupted_chain(
         assert trace.usage["m"].completion == whole.usage.completion
         assert "".join(event.text for event in events if isinstance(event, Delta)) == whole.text == trace.text
         assert sum(isinstance(event, Delta) for event in events) > len(trace.steps)
+
+
+async def test_listening_to_a_call_gives_its_tokens_at_its_cost(backend: TransformersBackend) -> None:
+    engine = Engine({"m": backend}, prompt="{question}", rule=StepRule(max_step_tokens=12), cost=Tokens())
+    for question in QUESTIONS:
+        alone = await engine.solve(question, Always("m"))
+        heard: list[Event] = []
+        trace = await engine.solve(question, Always("m")).finish(heard.append)
+        assert [(s.token_ids, s.finish) for s in trace.steps] == [
+            (s.token_ids, s.finish) for s in alone.steps
+        ]
+        assert (trace.stop, trace.usage["m"].prompt) == (alone.stop, alone.usage["m"].prompt)
+        assert trace.usage["m"].completion == alone.usage["m"].completion and not trace.usage["m"].discarded
+
+
+async def test_a_full_context_is_said_to_who_listens(backend: TransformersBackend) -> None:
+    full = (backend.encode("word ") * backend.context)[: backend.context]
+    generation = backend.begin(full, WHOLE)
+    with pytest.raises(ContextOverflow):
+        await generation.read()
+    assert await asyncio.wait_for(generation.stop(), 5) == 0 and generation.prompt == Usage()
 
 
 async def test_what_a_generation_wrote_is_known_when_it_is_stopped(backend: TransformersBackend) -> None:
