@@ -17,6 +17,7 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from stepwise.errors import VerificationError
 
@@ -92,6 +93,18 @@ def _stop(worker: subprocess.Popen[str]) -> None:
         worker.communicate()
 
 
+def _spelt(answer: str) -> str:
+    """As `math-verify` knows it."""
+    return answer.replace("**", "^").replace(r"\varnothing", r"\emptyset")
+
+
+def _no_interval(parsed: list[Any], formula: str) -> bool:
+    """Whether this is an interval with its ends the wrong way round: sympy takes it for the empty set, and
+    so any two of them for equal."""
+    empty = bool(parsed) and parsed[0] == import_module("sympy").EmptySet
+    return empty and not any(sign in formula for sign in (r"\emptyset", r"\{\}"))
+
+
 def serve() -> None:
     """The program of a worker: pairs of answers in, verdicts out, one line of JSON each."""
     replies, sys.stdout = sys.stdout, sys.stderr
@@ -105,8 +118,10 @@ def serve() -> None:
         signal.alarm(TIME_LIMIT_S)
         verdict = False
         with suppress(Exception):
-            latex = (f"${answer.replace('**', '^')}$" for answer in json.loads(line))
+            latex = [f"${_spelt(answer)}$" for answer in json.loads(line)]
             prediction, gold = (library.parse(formula, **options) for formula in latex)
-            verdict = bool(library.verify(gold, prediction, timeout_seconds=None))
+            verdict = not any(map(_no_interval, (prediction, gold), latex)) and bool(
+                library.verify(gold, prediction, timeout_seconds=None)
+            )
         signal.alarm(0)
         print(json.dumps(verdict), file=replies, flush=True)

@@ -118,6 +118,8 @@ EQUAL = [
     ("2x+1=y", "y=2x+1"),
     ("[2,5]", "2\\le x\\le 5"),
     ("\\infty", "+\\infty"),
+    ("\\varnothing", "\\emptyset"),
+    ("\\{\\}", "\\emptyset"),
     ("0.5", "50\\%"),
     ("1 000 000", "1000000"),
     ("1,2,3", "3,2,1"),
@@ -181,6 +183,9 @@ UNEQUAL = [
     ("inf", "0"),
     (r"\sqrt[e]{\infty} \cdot \frac{\sqrt{2}}{\pi}", r"-\frac{8191}{127}"),
     (r"\infty", "5"),
+    (r"(\sqrt{2} \cdot \sqrt{2},\sum_{n=31976811}^{\sqrt{2}} n]", "(3,-97]"),
+    ("(3,-97]", "(9,1]"),
+    ("(5,1]", r"\emptyset"),
 ]
 EXTRACTED = [
     (r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
