@@ -60,7 +60,6 @@ class Fingerprint:
             self._set("prompt_tokens", self.prompt_tokens, 0.0, math.inf)
         scores = {name: self._checked(name, values, 0.0, 1.0) for name, values in self.scores.items()}
         object.__setattr__(self, "scores", scores)
-        _check_price(self.model, self.price)
 
     def _set(self, name: str, values: Sequence[float], low: float, high: float) -> None:
         object.__setattr__(self, name, self._checked(name, values, low, high))
@@ -107,10 +106,3 @@ class Fingerprint:
             for name in told
             if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))
         ]
-
-
-def _check_price(model: str, price: Price | None) -> None:
-    for name in ("input", "output", "cached_input"):
-        value = getattr(price, name, None)
-        if value is not None and not (value >= 0.0 and math.isfinite(value)):
-            raise ConfigError(f"fingerprint of {model!r}: price.{name} must be at least 0, not {value}.")

@@ -23,6 +23,9 @@ def test_dollars_follow_the_price_list() -> None:
     prices = {"small": Price(1.0, 4.0, 0.1), "large": Price(10.0, 40.0)}
     expected = (40 * 1.0 + 60 * 0.1 + 25 * 4.0 + 200 * 10.0 + 10 * 40.0) / 1e6
     assert Dollars(prices)(USAGE) == pytest.approx(expected)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="price: output must be a number of dollars"):
+            Price(1.0, bad)
     assert Dollars({"m": Price(1.0, 4.0)})({"m": Usage(10, 10, 0, 0)}) == pytest.approx(1e-5)
 
 

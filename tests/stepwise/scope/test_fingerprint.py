@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwise.errors import ConfigError
-from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Problem
 from tests.stepwise.scope import worlds
 
 GOOD: dict[str, Any] = {"model": "m", "anchor_ids": ["a", "b"], "correct": [1, 0], "tokens": [3, 4]}
@@ -29,7 +29,6 @@ GOOD: dict[str, Any] = {"model": "m", "anchor_ids": ["a", "b"], "correct": [1, 0
         ({"tokens": [3, 0]}, "tokens must be finite and positive, and is 0.0 for anchor 'b'"),
         ({"tokens": [3, float("inf")]}, "tokens must be finite"),
         ({"scores": {"safety": [0.5, float("nan")]}}, "safety must be in [0, 1], and is nan"),
-        ({"price": Price(-1.0, 1.0)}, "price.input must be at least 0"),
     ],
 )
 def test_an_unusable_fingerprint_is_refused(change: dict[str, Any], message: str) -> None:
