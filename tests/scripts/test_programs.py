@@ -58,7 +58,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
             ["scripts.evaluate", "dataset.name=nanno", "output=/tmp"],
             "dataset must be one of nano, nano-harder, gsm8k",
         ),
-        (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be one of nano"),
+        (["scripts.train", "pair.name=mega", "output=/tmp"], "pair must be nano or the path"),
         (["scripts.evaluate", "output=/dev/null/x"], "output: /dev/null/x cannot be written"),
     ],
 )
