@@ -35,6 +35,24 @@ Event = Delta | Step
 """A finished step comes as a `Step`, whether or not its text came before in deltas."""
 
 
+@dataclass(slots=True)
+class Deltas:
+    """Tells a listener what a model writes.
+
+    Attributes:
+        told: whether there has been anything to tell.
+    """
+
+    listen: Callable[[Event], None]
+    model: str
+    told: bool = False
+
+    def __call__(self, text: str) -> None:
+        if text:
+            self.told = True
+            self.listen(Delta(text, self.model))
+
+
 class Chain:
     """Grows one chain with one router. To be used once: awaited, or iterated over.
 

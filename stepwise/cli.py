@@ -21,7 +21,7 @@ from stepwise.cost import CostModel
 from stepwise.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.pair import COSTS
-from stepwise.routers.named import RULES, named_router
+from stepwise.routers.named import RULES, named_router, pool
 from stepwise.scope import command as fingerprint
 from stepwise.types import Trace
 
@@ -128,12 +128,11 @@ def _report(options: argparse.Namespace, console: Console) -> None:
 def _solve(options: argparse.Namespace, console: Console) -> None:
     check_question(options.question)
     pair = load_pair(options.pair)
-    names = [model.name for model in pair.models]
-    loss, threshold = options.max_accuracy_loss, options.threshold
-    budget = serve_command.DEFAULT_BUDGET if options.budget is loss is threshold is None else options.budget
-    router = named_router(options.router, pair, budget=budget, max_accuracy_loss=loss, threshold=threshold)
-    pool = [names[0], options.router, names[-1]] if options.router in names else None
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool)
+    router = named_router(
+        options.router, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
+        threshold=options.threshold,
+    )  # fmt: skip
+    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool(options.router, pair))
     trace = engine.solve_sync(options.question, router)
     engine.run(engine.close())
     _show(trace, engine, engine.cost, console)

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 
 from stepwise import signals
 from stepwise.backends.base import Backend, Completion, Sampling, StreamingBackend
-from stepwise.chain import Chain, Delta, Event
+from stepwise.chain import Chain, Deltas, Event
 from stepwise.cost import CostModel
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
 from stepwise.judge import Judge
@@ -68,17 +68,6 @@ def check_question(question: str) -> None:
 def failed(trace: Trace, error: BackendError) -> Trace:
     """The trace as a failure left it: the error is data, and what was spent stays charged."""
     return replace(trace, stop="context" if isinstance(error, ContextOverflow) else "error", error=str(error))
-
-
-def _teller(listen: Callable[[Event], None], model: str, said: list[str]) -> Listener:
-    """Tells a listener what ``model`` writes, and keeps what was told in ``said``."""
-
-    def tell(text: str) -> None:
-        if text:
-            said.append(text)
-            listen(Delta(text, model))
-
-    return tell
 
 
 class Engine:
@@ -254,14 +243,14 @@ class Engine:
         self, trace: Trace, router: Router, listen: Callable[[Event], None] | None = None
     ) -> Trace:
         """Ask the router and advance. A model that fails marks the trace; it does not raise."""
-        said: list[str] = []
+        hear: Deltas | None = None
         try:
             trace = await self.look(trace, router.look)
             decision = router.decide(trace)
-            hear = _teller(listen, decision.model, said) if listen else None
+            hear = Deltas(listen, decision.model) if listen else None
             return await self.advance(trace, decision.model, decision, hear)
         except BackendError as error:
-            return await self._without(trace, error, said="".join(said))
+            return await self._without(trace, error, told=hear is not None and hear.told)
 
     async def abandon(self, trace: Trace) -> Trace:
         """Stop what runs on behind a chain that will not be continued, and charge it."""
@@ -274,13 +263,13 @@ class Engine:
         cost = trace.extra_cost + self.cost(more)
         return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
 
-    async def _without(self, trace: Trace, error: BackendError, *, said: str) -> Trace:
+    async def _without(self, trace: Trace, error: BackendError, *, told: bool) -> Trace:
         """A step without the model that failed, by the next one that can be run, if the engine may.
-        What was ``said`` of it to a listener cannot be taken back: then the chain has failed."""
+        What a listener was ``told`` of it cannot be taken back: then the chain has failed."""
         trace = await self.abandon(trace)
         if error.usage != Usage():
             trace = self._extra(trace, error.model, error.usage)
-        may = self.failover and not said
+        may = self.failover and not told
         others = [name for name in self.models if name != error.model] if may else []
         for model in others:
             reason = f"{error.model} cannot be run ({error}); {model} takes over"
@@ -369,7 +358,7 @@ class Engine:
                 completion = await self.backends[model].generate(prefix, sampling)
             else:
                 live = live or self._begin(model, prefix, tokens)
-                completion = await self._next(live, tokens, listen)
+                completion = await live.step(tokens, listen)
         except BackendError as error:
             error.model = model
             if live is not None and live is not trace.live:
@@ -402,15 +391,6 @@ class Engine:
         """How the step ended; a string that ends the model's answers ends this one."""
         said = any(text in completion.text for text in self._stops.get(model, ()))
         return "end" if said else completion.finish
-
-    @staticmethod
-    async def _next(live: RunOn, tokens: int, listen: Listener | None) -> Completion:
-        """The next step of a generation, which ends with whoever waits for it."""
-        try:
-            return await live.step(tokens, listen)
-        except BaseException:
-            await live.stop()
-            raise
 
     async def _finish(self, trace: Trace, draft: Step, listen: Listener | None) -> tuple[Step, RunOn | None]:
         """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is."""

@@ -22,8 +22,6 @@ from stepwise.pair import Model, Pair
 T = TypeVar("T")
 PARTS: dict[str, type] = {"models": Model, "judge": Model, "price": Price}
 """Fields that have fields of their own."""
-
-
 NANO = ("small", "middle", "large")
 
 

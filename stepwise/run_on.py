@@ -59,10 +59,18 @@ class RunOn:
 
     async def step(self, limit: int, listen: Listener | None = None) -> Completion:
         """The text up to the next separator, the end of the answer, or ``limit`` tokens.
+        The generation ends with whoever waits for it.
 
         Raises:
             BackendError: if the model cannot be run.
         """
+        try:
+            return await self._step(limit, listen)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _step(self, limit: int, listen: Listener | None) -> Completion:
         sent = 0
         mark = "" if listen else self._separator[-1]
         while True:

@@ -16,7 +16,7 @@ from stepwise.calibration import OnlineThreshold
 from stepwise.errors import ConfigError
 from stepwise.pair import Pair
 from stepwise.routers import PolicyRouter
-from stepwise.routers.named import named_router
+from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
 from stepwise.types import Router
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8
 """Questions that the page offers."""
-DEFAULT_BUDGET = 0.4
 RATE = 0.2
 """Of the moving threshold: single requests differ by far more than the budget, and at 1 the first of
 them would throw it from one end to the other."""
@@ -81,9 +80,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     estimator = _estimator(options, [model.name for model in pair.select()])
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
-    names = [model.name for model in pair.models]
-    pool = [names[0], options.router, names[-1]] if options.router in names else None
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool, failover=True)
+    models = pool(options.router, pair)
+    engine = pair.engine(backend=options.backend, cost=options.cost, models=models, failover=True)
     app = create_app(
         engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
         examples=_examples(pair), conversation=options.conversation == "include",
@@ -99,12 +97,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:
     """The default router and, where a budget alone is given, what keeps its spend on target."""
     loss, threshold = options.max_accuracy_loss, options.threshold
-    budget = DEFAULT_BUDGET if options.budget is loss is threshold is None else options.budget
-    router = named_router(options.router, pair, budget=budget, max_accuracy_loss=loss, threshold=threshold)
+    router = named_router(
+        options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
+    )
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
-    if budget is None or loss is not None or record is None:
+    if record is None or loss is not None or threshold is not None:
         return router, None
-    return router, OnlineThreshold(record, budget, rate=RATE)
+    return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
 
 
 def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:

@@ -38,14 +38,10 @@ SETTINGS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CP
 BLOCK = 32
 """Tokens per block of the prefix cache on CPUs. vLLM's default there, 128, is longer than most
 short chains, and only whole blocks are ever found again; its CPU kernels want multiples of 32."""
-
-
 IN_ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """On CPUs vLLM gives the model a process beside its scheduler's. The two wait for each other in busy loops,
 and two models that do so take the cores from each other: routed chains took 1.5 times as long. With this
 setting vLLM accepts an executor in the scheduler's process, which has no core bound to it."""
-
-
 NICENESS = 5
 """Of a model's process on a CPU."""
 

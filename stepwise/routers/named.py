@@ -14,6 +14,16 @@ RULES: dict[str, Scorer] = {"confidence": Confidence(), "entropy": FirstTokenEnt
 cost: see ``configs/router`` for the range to try, and `scripts.train` for a policy that can promise."""
 
 
+DEFAULT_BUDGET = 0.4
+"""Of a policy, where nothing else is asked of it."""
+
+
+def pool(name: str, pair: Pair) -> list[str] | None:
+    """Models to load for a router, None for the pair's usual ones: a model that is named comes along."""
+    names = [model.name for model in pair.models]
+    return [names[0], name, names[-1]] if name in names else None
+
+
 def named_router(
     name: str,
     pair: Pair,
@@ -28,10 +38,11 @@ def named_router(
         ConfigError: if there is no such router, it cannot route the pair, or its knob is another.
         InfeasibleTarget: if no threshold can be promised to meet the targets.
     """
-    names = [model.name for model in pair.models]
-    if name in names:
+    if pool(name, pair) is not None:
         return Always(name)
     if name not in RULES:
+        if budget is max_accuracy_loss is threshold is None:
+            budget = DEFAULT_BUDGET
         policy = load_router(name, budget=budget, max_accuracy_loss=max_accuracy_loss, threshold=threshold)
         policy.check(pair)
         return policy
