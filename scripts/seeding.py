@@ -6,12 +6,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stepwise.engine import Engine
-from stepwise.scope.routers import Prior
+from stepwise.scope.routers import ScopePrior
 
 
 def seed(engine: Engine, cfg: DictConfig) -> str:
     """Let the engine ask for estimates; returns what identifies them, "" without any."""
     if cfg.get("scope") is None:
         return ""
-    engine.prior = Prior(instantiate(cfg.scope), engine.models)
+    engine.prior = ScopePrior(instantiate(cfg.scope), engine.models)
     return repr(engine.prior)

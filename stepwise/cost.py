@@ -61,7 +61,13 @@ class Flops:
     unit: str = "FLOPs"
 
     def __call__(self, usage: Mapping[str, Usage]) -> float:
-        return sum(2.0 * self.parameters[model] * _computed(part) for model, part in usage.items())
+        return sum(2.0 * self._size(model) * _computed(part) for model, part in usage.items())
+
+    def _size(self, model: str) -> int:
+        size = self.parameters.get(model)
+        if size is None:
+            raise ConfigError(f"model {model!r} has no known size; add it to the pair.")
+        return size
 
 
 @dataclass(frozen=True, slots=True)

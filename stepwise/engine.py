@@ -4,10 +4,7 @@
 evaluation and serving all go through it, so what is trained is what is served. The engine knows
 nothing of routers' internals, stores, HTTP or configuration files.
 
-Accounting. A chain pays for every token that a model computed for it: prompts, drafts, probes,
-rejected drafts. Prompt tokens count as cached only if the server had them cached *and* this very
-chain had sent them before, so the cost of a chain does not depend on what else ran on the server.
-(Backends that remember completions model the server's part: see `stepwise.stored`.)
+`stepwise.writer` writes a step and counts what it takes.
 
 Where ``run_on`` is set, a model that can be read while it writes goes on past the end of a step until
 another model takes over (`stepwise.run_on`); its overrun is charged as discarded.
@@ -16,37 +13,22 @@ another model takes over (`stepwise.run_on`); its overrun is charged as discarde
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from stepwise import signals
-from stepwise.backends.base import Backend, Completion, Sampling, StreamingBackend
+from stepwise.backends.base import Backend, Sampling, StreamingBackend
 from stepwise.chain import Chain, Deltas, Event
 from stepwise.cost import CostModel
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
 from stepwise.judge import Judge
-from stepwise.prefix import Prefix
-from stepwise.run_on import Listener, RunOn
+from stepwise.run_on import Listener
 from stepwise.stepping import StepRule
-from stepwise.types import (
-    Decision,
-    Estimate,
-    Finish,
-    Look,
-    Problem,
-    Router,
-    Step,
-    Trace,
-    Usage,
-    Verdict,
-    add_usage,
-)
+from stepwise.types import Decision, Estimate, Look, Prior, Problem, Router, Trace, Usage, add_usage
 from stepwise.view import Views
 from stepwise.work import as_they_finish, run
+from stepwise.writer import Writer
 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
@@ -67,6 +49,7 @@ def check_question(question: str) -> None:
 
 def failed(trace: Trace, error: BackendError) -> Trace:
     """The trace as a failure left it: the error is data, and what was spent stays charged."""
+    trace = error.trace or trace
     return replace(trace, stop="context" if isinstance(error, ContextOverflow) else "error", error=str(error))
 
 
@@ -88,8 +71,9 @@ class Engine:
         stops: by model, strings that end its answer with the step that contains one.
         run_on: names of models that run on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
-        prior: what to expect of the models on a question (`stepwise.scope.routers.Prior`); asked while the
-            first look is under way, so that the estimate takes no time of its own where a draft is written.
+        prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`); asked while
+            the first look is under way, so that the estimate takes no time of its own where a draft is
+            written. The cost model must know the models that it asks.
     """
 
     def __init__(
@@ -108,29 +92,28 @@ class Engine:
         stops: Mapping[str, Collection[str]] | None = None,
         run_on: Collection[str] = (),
         failover: bool = False,
-        prior: Callable[[str], tuple[Estimate, ...]] | None = None,
+        prior: Prior | None = None,
     ) -> None:
         if not backends:
             raise ConfigError("backends: an engine needs at least one model.")
         self.models = tuple(backends)
         self.judge = judge
         self.backends = {**backends, judge.name: judge.backend} if judge else dict(backends)
-        self.rule = rule
-        self.cost = cost
         self.failover = failover
-        self.prior = prior
         self._views = Views(
             self.backends,
             prompts=dict.fromkeys(self.backends, prompt) | dict(prompts or {}),
             think_ends=think_ends or {},
             judge=judge.name if judge else "",
         )
-        self._stops = dict(stops or {})
-        self._running_on = frozenset(run_on)
-        for name in self._running_on:
+        for name in run_on:
             if not isinstance(self.backends.get(name), StreamingBackend):
                 raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
-        self._sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
+        sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
+        self._writer = Writer(
+            self.backends, self._views, rule, cost, sampling, judge, dict(stops or {}), frozenset(run_on)
+        )
+        self.prior = prior
 
     def sampling(
         self,
@@ -149,15 +132,37 @@ class Engine:
         Raises:
             ConfigError: if ``max_tokens`` is less than 1.
         """
-        usual, other = self._sampling, copy(self)
-        other._sampling = replace(
+        usual, other = self._writer.sampling, copy(self)
+        sampling = replace(
             usual,
             temperature=usual.temperature if temperature is None else temperature,
             top_p=usual.top_p if top_p is None else top_p,
             seed=usual.seed if seed is None else seed,
         )
-        other.rule = replace(self.rule, max_tokens=max_tokens)
+        rule = replace(self.rule, max_tokens=max_tokens)
+        other._writer = replace(self._writer, sampling=sampling, rule=rule)
         return other
+
+    @property
+    def rule(self) -> StepRule:
+        return self._writer.rule
+
+    @property
+    def cost(self) -> CostModel:
+        return self._writer.cost
+
+    @property
+    def seed(self) -> int:
+        return self._writer.sampling.seed
+
+    @property
+    def prior(self) -> Prior | None:
+        return self._prior
+
+    @prior.setter
+    def prior(self, prior: Prior | None) -> None:
+        self.cost(dict.fromkeys(prior.asks if prior else (), Usage()))  # refuses a model without a price
+        self._prior = prior
 
     # Growing a chain
 
@@ -182,7 +187,7 @@ class Engine:
 
     async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
-        step, live = await self._write(trace, model, tokens or self.rule.room(trace.steps))
+        step, live = await self._writer.write(trace, model, tokens or self.rule.room(trace.steps))
         return replace(trace, draft=step, live=live)
 
     async def advance(
@@ -206,13 +211,13 @@ class Engine:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
         draft, live = trace.draft, trace.live
         if draft is not None and draft.model == model:
-            step, live = await self._finish(trace, draft, listen)
+            step, live = await self._writer.finish(trace, draft, listen)
         else:
-            step, live = await self._write(trace, model, self.rule.room(trace.steps), listen=listen)
-            step = self._replace(draft, step) if draft else step
+            step, live = await self._writer.write(trace, model, self.rule.room(trace.steps), listen=listen)
+            step = self._writer.instead(draft, step) if draft else step
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None and live is not None:
-            step, live = self._charge(step, model, await live.stop()), None
+            step, live = self._writer.charge(step, model, await live.stop()), None
         step = replace(step, decision=decision)
         views = self._views.after(trace, step)
         return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
@@ -226,18 +231,33 @@ class Engine:
         """
         if self.prior is None or trace.estimates:
             return await self._seen(trace, look)
-        asked = asyncio.to_thread(self.prior, trace.problem.question)
-        trace, estimates = await asyncio.gather(self._seen(trace, look), asked)
-        return replace(trace, estimates=estimates)
+        asked = asyncio.create_task(asyncio.to_thread(self.prior, trace.problem.question))
+        try:
+            trace = await self._seen(trace, look)
+        except BackendError as error:
+            error.trace = await self._expecting(error.trace or trace, asked)
+            raise
+        return await self._expecting(trace, asked)
 
     async def _seen(self, trace: Trace, look: Look) -> Trace:
-        if look == "before":
-            return trace
-        if trace.draft is None:
+        if look != "before" and trace.draft is None:
             trace = await self.draft(trace, self.models[0], tokens=1 if look == "probe" else None)
-        if look == "judged" and trace.draft and trace.draft.verdict is None:
-            trace = replace(trace, draft=await self._judged(trace, trace.draft))
+        try:
+            if look == "judged" and trace.draft and trace.draft.verdict is None:
+                trace = replace(trace, draft=await self._writer.judged(trace, trace.draft))
+        except BackendError as error:
+            error.trace = trace
+            raise
         return trace
+
+    async def _expecting(self, trace: Trace, asked: Awaitable[tuple[Estimate, ...]]) -> Trace:
+        """The trace with estimates, which it pays for."""
+        try:
+            estimates = await asked
+        except BackendError as error:
+            error.trace = trace
+            raise
+        return self._extra(replace(trace, estimates=estimates), *(one.usage for one in estimates))
 
     async def step(
         self, trace: Trace, router: Router, listen: Callable[[Event], None] | None = None
@@ -256,19 +276,18 @@ class Engine:
         """Stop what runs on behind a chain that will not be continued, and charge it."""
         if trace.live is None:
             return trace
-        return self._extra(replace(trace, live=None), trace.live.model, await trace.live.stop())
+        return self._extra(replace(trace, live=None), {trace.live.model: await trace.live.stop()})
 
-    def _extra(self, trace: Trace, model: str, usage: Usage) -> Trace:
-        more = {model: usage}
+    def _extra(self, trace: Trace, *parts: Mapping[str, Usage]) -> Trace:
+        more = add_usage(*parts)
         cost = trace.extra_cost + self.cost(more)
         return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
 
     async def _without(self, trace: Trace, error: BackendError, *, told: bool) -> Trace:
         """A step without the model that failed, by the next one that can be run, if the engine may.
         What a listener was ``told`` of it cannot be taken back: then the chain has failed."""
-        trace = await self.abandon(trace)
-        if error.usage != Usage():
-            trace = self._extra(trace, error.model, error.usage)
+        trace = self._extra(await self.abandon(error.trace or trace), error.usage)
+        error.trace = None
         may = self.failover and not told
         others = [name for name in self.models if name != error.model] if may else []
         for model in others:
@@ -315,10 +334,6 @@ class Engine:
         """`solve` for synchronous code."""
         return self.run(self.solve(problem, router).finish())
 
-    @property
-    def seed(self) -> int:
-        return self._sampling.seed
-
     async def close(self) -> None:
         """Free all models."""
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
@@ -334,116 +349,3 @@ class Engine:
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
         return tuple(self._views.of(Trace(trace.problem), self.models[0]).prefix)
-
-    # Writing one step
-
-    async def _write(
-        self,
-        trace: Trace,
-        model: str,
-        tokens: int,
-        begun: tuple[int, ...] = (),
-        listen: Listener | None = None,
-    ) -> tuple[Step, RunOn | None]:
-        """Let a model continue the chain and the ``begun`` tokens of its next step; and what runs on."""
-        view = self._views.of(trace, model)
-        prefix = view.prefix.extend(begun) if begun else view.prefix
-        live: RunOn | None = trace.live
-        overrun: dict[str, Usage] = {}
-        if live is not None and not live.continues(model, len(prefix)):
-            overrun, live = {live.model: await live.stop()}, None
-        try:
-            if live is None and model not in self._running_on and not self._readable(model, listen):
-                sampling = replace(self._sampling, max_tokens=tokens, seed=self._seed(model, prefix))
-                completion = await self.backends[model].generate(prefix, sampling)
-            else:
-                live = live or self._begin(model, prefix, tokens)
-                completion = await live.step(tokens, listen)
-        except BackendError as error:
-            error.model = model
-            if live is not None and live is not trace.live:
-                error.usage = await live.stop()
-            raise
-        seen = len(prefix) - 1 if begun else view.seen
-        usage = {model: replace(completion.usage, cached=min(seen, completion.usage.cached))}
-        if live is not None and model not in self._running_on:
-            usage, live = add_usage(usage, {model: await live.stop()}), None
-        step = Step(
-            completion.text, completion.token_ids, model, add_usage(overrun, usage), completion.signals,
-            self.cost(overrun) + self.cost(usage), self._ended(model, completion),
-        )  # fmt: skip
-        return step, live
-
-    def _readable(self, model: str, listen: Listener | None) -> bool:
-        """Whether somebody listens, and can be told while the model writes."""
-        return listen is not None and isinstance(self.backends[model], StreamingBackend)
-
-    def _begin(self, model: str, prefix: Prefix, tokens: int) -> RunOn:
-        """A generation to read: of one step, or bounded only by the longest chain there may be."""
-        backend, seed = cast(StreamingBackend, self.backends[model]), self._seed(model, prefix)
-        sampling = replace(self._sampling, max_tokens=tokens, seed=seed)
-        if model in self._running_on:
-            longest = self.rule.max_step_tokens * self.rule.max_steps
-            sampling = replace(sampling, max_tokens=longest, stop=())
-        return RunOn(model, backend, prefix, sampling, self.rule.separator)
-
-    def _ended(self, model: str, completion: Completion) -> Finish:
-        """How the step ended; a string that ends the model's answers ends this one."""
-        said = any(text in completion.text for text in self._stops.get(model, ()))
-        return "end" if said else completion.finish
-
-    async def _finish(self, trace: Trace, draft: Step, listen: Listener | None) -> tuple[Step, RunOn | None]:
-        """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is."""
-        room = self.rule.room(trace.steps) - len(draft.token_ids)
-        if draft.finish != "length" or room <= 0:
-            return draft, trace.live
-        if listen is not None:
-            listen(draft.text)
-        rest, live = await self._write(trace, draft.model, room, begun=draft.token_ids, listen=listen)
-        step = replace(
-            rest,
-            text=draft.text + rest.text,
-            token_ids=draft.token_ids + rest.token_ids,
-            usage=add_usage(draft.usage, rest.usage),
-            signals=signals.join(draft.signals, rest.signals),
-            cost=draft.cost + rest.cost,
-        )
-        return step, live
-
-    async def _judged(self, trace: Trace, draft: Step) -> Step:
-        """The draft with the judge's verdict, which it pays for."""
-        judge = self.judge
-        if judge is None:
-            raise ConfigError("the router asks for a judge's verdict, and this pair has no judge.")
-        view = self._views.of(trace, judge.name)
-        suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
-        prefix = view.prefix.extend((*self._views.ids(draft, judge.name), *suffix))
-        try:
-            completion = await judge.backend.generate(prefix, replace(self._sampling, max_tokens=1, seed=0))
-        except BackendError as error:
-            error.model = judge.name
-            raise
-        seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
-        usage = replace(completion.usage, cached=seen).rejected()
-        return replace(
-            self._charge(draft, judge.name, usage),
-            verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
-        )
-
-    def _replace(self, draft: Step, step: Step) -> Step:
-        """The step that replaces a rejected draft; it carries the draft and its cost."""
-        wasted = {model: usage.rejected() for model, usage in draft.usage.items()}
-        rejected = replace(draft, usage=wasted, cost=self.cost(wasted))
-        return replace(
-            step, usage=add_usage(wasted, step.usage), cost=rejected.cost + step.cost, draft=rejected
-        )
-
-    def _charge(self, step: Step, model: str, usage: Usage) -> Step:
-        more = {model: usage}
-        return replace(step, usage=add_usage(step.usage, more), cost=step.cost + self.cost(more))
-
-    def _seed(self, model: str, prefix: Prefix) -> int:
-        if self._sampling.temperature == 0.0:
-            return 0
-        text = f"{self._sampling.seed} {model} ".encode() + prefix.digest()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")

@@ -12,7 +12,9 @@ Messages are full sentences: what was expected, what came, what to do.
 
 from __future__ import annotations
 
-from stepwise.types import Usage
+from collections.abc import Mapping
+
+from stepwise.types import Trace, Usage
 
 
 class StepwiseError(Exception):
@@ -33,7 +35,8 @@ class BackendError(StepwiseError):
 
     Attributes:
         model: name of the model, where the engine knows it.
-        usage: what the failed call is known to have generated.
+        usage: by model, what the failed call is known to have taken.
+        trace: the chain as it was then, where it had grown since the call (a draft, a generation under way).
     """
 
     def __init__(self, message: str, *, retryable: bool = False, wait_s: float = 0.0) -> None:
@@ -41,7 +44,8 @@ class BackendError(StepwiseError):
         self.retryable = retryable
         self.wait_s = wait_s
         self.model = ""
-        self.usage = Usage()
+        self.usage: Mapping[str, Usage] = {}
+        self.trace: Trace | None = None
 
 
 class ContextOverflow(BackendError):

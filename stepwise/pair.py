@@ -124,6 +124,8 @@ class Pair:
         separator: text that ends a step.
         judge: a model that grades drafts, for routers that ask for a verdict; None for none.
         judge_suffix: text that asks it; empty for a reward model trained to answer right away.
+        estimator: a model that estimates the others before a chain begins (`engine.prior`), for its tokens to
+            be priced; None for none.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Pair:
     max_steps: int = 32
     judge: Model | None = None
     judge_suffix: str = ""
+    estimator: Model | None = None
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.everyone]
@@ -146,8 +149,8 @@ class Pair:
 
     @property
     def everyone(self) -> tuple[Model, ...]:
-        """The models that write, and the judge."""
-        return (*self.models, self.judge) if self.judge else self.models
+        """The models that write, the judge and the estimator."""
+        return (*self.models, *(model for model in (self.judge, self.estimator) if model))
 
     @property
     def rule(self) -> StepRule:

@@ -20,7 +20,7 @@ from stepwise.errors import ConfigError
 from stepwise.pair import Model, Pair
 
 T = TypeVar("T")
-PARTS: dict[str, type] = {"models": Model, "judge": Model, "price": Price}
+PARTS: dict[str, type] = {"models": Model, "judge": Model, "estimator": Model, "price": Price}
 """Fields that have fields of their own."""
 NANO = ("small", "middle", "large")
 

@@ -149,6 +149,7 @@ class Estimate:
         cost: of the question, in the unit of the model's price; None without a price.
         interval: of ``tokens``, 90%.
         explanation: in words, where the estimator gives any.
+        usage: tokens that the estimate took, by the model that was asked for it.
     """
 
     model: str
@@ -157,6 +158,7 @@ class Estimate:
     cost: float | None
     interval: tuple[float, float] = (0.0, 0.0)
     explanation: str = ""
+    usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,16 @@ class Router(Protocol):
     def look(self) -> Look: ...
 
     def decide(self, trace: Trace) -> Decision: ...
+
+
+class Prior(Protocol):
+    """Says what to expect of the models on a question. ``asks`` names the models that it puts the question
+    to, if any; what they take is charged to the chain."""
+
+    @property
+    def asks(self) -> tuple[str, ...]: ...
+
+    def __call__(self, question: str) -> tuple[Estimate, ...]: ...
 
 
 def normalised(question: str) -> str:

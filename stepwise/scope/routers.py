@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stepwise.errors import ConfigError
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.scope import Choice, Scope
@@ -22,6 +23,9 @@ def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
 @dataclass(frozen=True)
 class ScopeRouter:
     """One model writes the whole chain: the one that SCOPE chooses.
+
+    Where the engine has asked a `ScopePrior`, by its estimates; an estimator that asks a language model
+    needs one, so that the chain pays for it.
 
     Args:
         scope: with fingerprints of all models.
@@ -43,7 +47,16 @@ class ScopeRouter:
         return lru_cache(maxsize=65536)(lambda question: self.scope.choose(question, self.models, self.alpha))
 
     def decide(self, trace: Trace) -> Decision:
-        choice = self._choose(trace.problem.question)
+        question = trace.problem.question
+        if trace.estimates:
+            choice = self.scope.choose(question, self.models, self.alpha, trace.estimates)
+        elif self.scope.asks:
+            raise ConfigError(
+                f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; set "
+                "engine.prior = ScopePrior(scope, engine.models), so that the chain pays for them."
+            )
+        else:
+            choice = self._choose(question)
         expected = next(one for one in choice.estimates if one.model == choice.model)
         return Decision(choice.model, choice.utility, f"expected right {expected.p_correct:.0%}")
 
@@ -72,11 +85,15 @@ class Seeded:
 
 
 @dataclass(frozen=True)
-class Prior:
+class ScopePrior:
     """What an engine asks once a question, so that routers can see the estimates in the trace."""
 
     scope: Scope
     models: tuple[str, ...]
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return self.scope.asks
 
     def __call__(self, question: str) -> tuple[Estimate, ...]:
         return tuple(self.scope.estimate(question, self.models))

@@ -57,6 +57,9 @@ class Scope:
         coverage: the least share of the anchors that a fingerprint must cover.
         w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
 
+    Attributes:
+        asks: names of the models that the estimator puts questions to.
+
     Raises:
         ConfigError: if the embedder cannot be loaded, or a value is unusable.
     """
@@ -79,6 +82,7 @@ class Scope:
         self.fingerprints = fingerprints
         self.objective = objective
         self._estimator = estimator or Combination()
+        self.asks = self._estimator.asks
         self._record = Neighbours()
         self._coverage, self._w_base = coverage, w_base
         self._features = Features(open_embedder(embedder), auxiliary)
@@ -125,20 +129,34 @@ class Scope:
         compared = self._compare(known, [question])
         return self._estimates(known, rows, compared, self._estimator.predict(compared, rows))
 
-    def choose(self, question: str, models: Sequence[str] | None = None, alpha: float = 0.5) -> Choice:
+    def choose(
+        self,
+        question: str,
+        models: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        estimates: Sequence[Estimate] = (),
+    ) -> Choice:
         """The model with the largest utility; ``alpha`` in [0, 1] trades cost (0) for value (1).
 
+        Args:
+            estimates: of these models, as `estimate` made them before; made now unless given.
+
         Raises:
-            ConfigError: as `estimate`, and if a model has no price or alpha is outside [0, 1].
+            ConfigError: as `estimate`, and if a model has no price, alpha is outside [0, 1], or a model is
+                not among ``estimates``.
         """
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, [question])
-        record, found = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
+        if estimates:
+            found = _beliefs([known.models[row] for row in rows], estimates)
+        else:
+            found = self._estimator.predict(compared, rows)
+            estimates = self._estimates(known, rows, compared, found)
+        record = self._record.predict(compared, rows)
         scores = self._utility(known, rows, compared, record, found, alpha)[:, 0]
         best = int(np.argmax(scores))
-        estimates = self._estimates(known, rows, compared, found)
-        return Choice(known.models[rows[best]], float(scores[best]), estimates)
+        return Choice(known.models[rows[best]], float(scores[best]), list(estimates))
 
     def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
         """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
@@ -241,7 +259,7 @@ class Scope:
         self, known: Known, rows: NDArray[np.intp], compared: Compared, found: Beliefs
     ) -> list[Estimate]:
         cost = known.cost(found.tokens, compared.questions, rows)[:, 0]
-        told = found.explanations
+        told, spent = found.explanations, found.usage
         return [
             Estimate(
                 known.models[row],
@@ -250,9 +268,21 @@ class Scope:
                 None if known.prices[row] is None else float(cost[i]),
                 (float(found.low[i, 0]), float(found.high[i, 0])),
                 told[i][0] if told else "",
+                spent[i][0] if spent else {},
             )
             for i, row in enumerate(rows)
         ]
+
+
+def _beliefs(models: Sequence[str], estimates: Sequence[Estimate]) -> Beliefs:
+    """Estimates of one question as arrays [models, 1]."""
+    by_model = {one.model: one for one in estimates}
+    missing = [model for model in models if model not in by_model]
+    if missing:
+        raise ConfigError(f"estimates: there is none of model {missing[0]!r}.")
+    ordered = [by_model[model] for model in models]
+    columns = ([one.p_correct, one.tokens, *one.interval] for one in ordered)
+    return Beliefs(*np.array(list(columns)).T[:, :, None])
 
 
 def _rows_of(beliefs: Beliefs, rows: NDArray[np.intp]) -> Beliefs:

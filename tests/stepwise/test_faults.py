@@ -29,7 +29,7 @@ from stepwise.pair import Model, Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.routers.judged import ProcessReward
 from stepwise.stepping import StepRule
-from stepwise.types import Problem, Router, Trace
+from stepwise.types import Problem, Router, Trace, Usage
 from tests.characters import save_tokenizer
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS
 from tests.worlds import Crowd, adder, problem
@@ -285,7 +285,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
             assert any(end - 2 * CONCURRENCY <= first < end + CONCURRENCY for end in ends), line
     rows = read_rows(folder / "rows.jsonl")
     engine = in_process()
-    engine.cost = Tokens()
     whole = engine.run(evaluate(engine, PROBLEMS, CONTENDERS, tmp_path / "undisturbed.jsonl"))
     assert len(rows) == len(whole) == len(PROBLEMS) * len(CONTENDERS)
     kept = ("problem", "router", "correct", "answer", "stop")
@@ -315,7 +314,9 @@ async def test_a_judge_that_cannot_be_run_is_named_and_the_draft_taken() -> None
 
     router = ThresholdRouter(ProcessReward(), 0.5, "prm")
     broken = world(judge=ScriptedBackend(lambda _: "+", before=dead))
-    assert (await broken.solve(problem(1, 2), router)).error == "the server is gone."
+    failed = await broken.solve(problem(1, 2), router)
+    assert failed.error == "the server is gone."
+    assert failed.usage["small"] == Usage(prompt=4, completion=len("0 + 1 = 1.\n")) and failed.cost > 0
     broken.failover = True
     trace = await broken.solve(problem(1, 2), router)
     assert trace.stop == "answered" and trace.steps[0].decision is not None
@@ -344,8 +345,6 @@ def test_the_breaker_lets_one_call_through_after_a_rest() -> None:
 
 
 async def test_a_step_without_end_and_a_chain_that_loops_are_cut(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine()
-    engine.rule = StepRule("\n", 5)
-    engine._sampling = replace(engine._sampling, max_tokens=5)
+    engine = replace(pool(server, tokenizer), max_step_tokens=5).engine()
     assert (await engine.solve(problem(1, 2), Always("small"))).stop == "max_tokens"
     await engine.close()

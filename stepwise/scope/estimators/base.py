@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.scope.known import Compared, Known
+from stepwise.types import Usage
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -29,6 +30,7 @@ class Beliefs:
         low: ``tokens``' interval (`COVERAGE`).
         high: likewise.
         explanations: in words, where the estimator gives any.
+        usage: tokens that each took, by the model that was asked, where the estimator asks any.
     """
 
     value: Array
@@ -36,6 +38,7 @@ class Beliefs:
     low: Array
     high: Array
     explanations: Sequence[Sequence[str]] | None = None
+    usage: Sequence[Sequence[Mapping[str, Usage]]] | None = None
 
 
 class Estimator(Protocol):
@@ -43,6 +46,11 @@ class Estimator(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the models that it puts questions to, for what they take to be charged."""
+        ...
 
     def fit(self, known: Known) -> Self: ...
 

@@ -12,6 +12,7 @@ from stepwise.scope.estimators.base import Array, Beliefs, Estimator, Rows, logi
 from stepwise.scope.estimators.difficulty import PooledDifficulty
 from stepwise.scope.estimators.neighbours import Neighbours
 from stepwise.scope.known import Compared, Known
+from stepwise.types import add_usage
 
 PRIOR = 20.0
 """Pulls the weights towards equal ones that sum to 1: what that many undecided outcomes would say."""
@@ -27,6 +28,10 @@ class Combination:
 
     members: Sequence[Estimator] = field(default_factory=lambda: [PooledDifficulty(), Neighbours()])
     name: str = "combined"
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(model for member in self.members for model in member.asks))
 
     def fit(self, known: Known) -> Self:
         found = [member.fit(known).held_out() for member in self.members]
@@ -56,7 +61,9 @@ class Combination:
         logs = self._log_tokens(found)
         low, high = self._quantiles[rows].T[:, :, None]
         told = next((one.explanations for one in found if one.explanations is not None), None)
-        return Beliefs(value, np.exp(logs), np.exp(logs + low), np.exp(logs + high), told)
+        spent = [one.usage for one in found if one.usage is not None]
+        usage = [[add_usage(*parts) for parts in zip(*row, strict=True)] for row in zip(*spent, strict=True)]
+        return Beliefs(value, np.exp(logs), np.exp(logs + low), np.exp(logs + high), told, usage or None)
 
 
 def _stack(logits: Array, value: Array) -> Array:

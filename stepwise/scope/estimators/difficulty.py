@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class PooledDifficulty:
 
     slope_strength: float = 50.0
     name: str = "difficulty"
+    asks: ClassVar[tuple[str, ...]] = ()
     _known: Known = field(init=False, repr=False)
 
     def fit(self, known: Known) -> Self:

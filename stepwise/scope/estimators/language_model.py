@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from stepwise.backends.base import Backend, Sampling
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
 from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
+from stepwise.types import Usage
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class LanguageModel:
 
     Args:
         backend: runs the estimator.
+        model: its name, by which its tokens are charged.
         template: chat template around the prompt, with ``{prompt}``.
         k: anchors that it is shown (5 in the paper).
         samples: 8 or more, with temperature 0.6 to 0.7, on the model card.
@@ -54,6 +56,7 @@ class LanguageModel:
         self,
         backend: Backend,
         *,
+        model: str = "estimator",
         template: str = "{prompt}",
         k: int = 5,
         samples: int = 8,
@@ -70,6 +73,7 @@ class LanguageModel:
         self._sampling = Sampling(max_tokens, temperature, seed=seed)
         self._concurrency = concurrency
         self._runner: asyncio.Runner | None = None
+        self.asks = (model,)
         self.counts = Counts()
 
     def fit(self, known: Known) -> Self:
@@ -111,8 +115,10 @@ class LanguageModel:
         shape = len(rows), len(questions)
         value, tokens = np.empty(shape), np.empty(shape)
         told = [[""] * shape[1] for _ in rows]
-        for flat, found in enumerate(answers):
+        spent: list[list[dict[str, Usage]]] = [[{}] * shape[1] for _ in rows]
+        for flat, (found, usage) in enumerate(answers):
             i, j = divmod(flat, shape[1])
+            spent[i][j] = {self.asks[0]: usage}
             mean = self._value_mean[rows[i]]
             value[i, j] = (sum(one.correct for one in found) + mean) / (len(found) + 1)
             typical = np.exp(self._log_mean[rows[i]])
@@ -120,29 +126,42 @@ class LanguageModel:
             majority = value[i, j] >= 0.5
             told[i][j] = next((one.analysis for one in found if one.correct == majority), "")
         low, high = np.exp(self._quantiles[rows].T[:, :, None])
-        return Beliefs(sigmoid(np.log(value / (1 - value))), tokens, tokens * low, tokens * high, told)
+        sure = sigmoid(np.log(value / (1 - value)))
+        return Beliefs(sure, tokens, tokens * low, tokens * high, told, spent)
 
-    async def _ask_all(self, prompts: Sequence[str]) -> list[list[Answer]]:
+    async def _ask_all(self, prompts: Sequence[str]) -> list[tuple[list[Answer], Usage]]:
+        """What could be read of the samples of each prompt, and the tokens that all of them took."""
         gate = asyncio.Semaphore(self._concurrency)
 
-        async def one(prompt: str, sample: int) -> Answer | None:
+        async def one(prompt: str, sample: int) -> tuple[Answer | None, Usage]:
             async with gate:
                 return await self._ask(prompt, sample)
 
         asked = [one(prompt, sample) for prompt in prompts for sample in range(self._samples)]
-        found = await asyncio.gather(*asked)
-        groups = [found[i : i + self._samples] for i in range(0, len(found), self._samples)]
-        return [[answer for answer in group if answer is not None] for group in groups]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        told = [one for one in found if not isinstance(one, BaseException)]
+        for error in found:
+            if isinstance(error, BackendError):
+                error.model, error.usage = self.asks[0], {self.asks[0]: _sum(usage for _, usage in told)}
+            if isinstance(error, BaseException):
+                raise error
+        groups = [told[i : i + self._samples] for i in range(0, len(told), self._samples)]
+        return [
+            ([answer for answer, _ in group if answer is not None], _sum(usage for _, usage in group))
+            for group in groups
+        ]
 
-    async def _ask(self, prompt: str, sample: int) -> Answer | None:
+    async def _ask(self, prompt: str, sample: int) -> tuple[Answer | None, Usage]:
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
         seeded = seed_of(prompt, sample, self._sampling.seed)
         sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
         written = await self._backend.generate(prefix, sampling)
         answer = read(written.text)
-        usage = written.usage
-        self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
-        return answer
+        # What a server has in its cache counts where this question itself has brought it there.
+        cached = written.usage.cached if sample else 0
+        usage = replace(written.usage, cached=cached)
+        self.counts += Counts(1, answer is None, usage.prompt - cached, usage.completion)
+        return answer, usage.rejected()
 
     def _run(self, work: Awaitable[Any]) -> Any:
         if self._runner is None:
@@ -152,3 +171,7 @@ class LanguageModel:
             return await work
 
         return self._runner.run(wait())
+
+
+def _sum(parts: Iterable[Usage]) -> Usage:
+    return sum(parts, Usage())

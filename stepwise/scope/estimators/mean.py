@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -16,6 +16,7 @@ class ModelMean:
     """Says of every question that it is like the average anchor."""
 
     name: str = "mean"
+    asks: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, known: Known) -> Self:
         logs = np.log(known.tokens)

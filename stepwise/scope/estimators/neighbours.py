@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Neighbours:
     k: int = 6
     shrinkage: float = 1.0
     name: str = "neighbours"
+    asks: ClassVar[tuple[str, ...]] = ()
     _known: Known = field(init=False, repr=False)
     _quantiles: Array = field(init=False, repr=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwise.errors import ConfigError, StepwiseError
+from stepwise.backends.scripted import ScriptedBackend
+from stepwise.cost import Flops
+from stepwise.engine import Engine
+from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.features import ESTIMATES, FEATURES, observe
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
 from stepwise.scope.decision import min_max, sweep, utility
-from stepwise.scope.routers import Prior, ScopeRouter, Seeded
+from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
+from stepwise.scope.prompt import write
+from stepwise.scope.routers import ScopePrior, ScopeRouter, Seeded
 from stepwise.types import Estimate, Trace
 from tests import worlds
 
@@ -66,18 +72,104 @@ def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) ->
 
     engine.backends["small"].generate = announce  # type: ignore[method-assign,assignment]
 
-    def prior(question: str) -> tuple[Estimate, ...]:
-        assert begun.wait(10)
-        asked.append(question)
-        return Prior(scope, POOL)(question)
+    class Waiting(ScopePrior):
+        def __call__(self, question: str) -> tuple[Estimate, ...]:
+            assert begun.wait(10)
+            asked.append(question)
+            return super().__call__(question)
 
-    engine.prior = prior
+    engine.prior = Waiting(scope, POOL)
 
     class Drafting(Always):
         look = "after_draft"
 
     trace = engine.solve_sync(worlds.problem(1, 2, 3), Drafting("small", look="after_draft"))
     assert asked == ["1 2 3"] and [one.model for one in trace.estimates] == list(POOL)
+
+
+class Verbose:
+    """An estimator's backend: tells what the majority of the examples did, and what it was charged for."""
+
+    def __init__(self, before: Callable[[str], Awaitable[None]] | None = None) -> None:
+        self.backend = ScriptedBackend(self._say, before=before)
+
+    def _say(self, prompt: str) -> str:
+        return write("as before", prompt.count("correct: yes}") > prompt.count("correct: no}"), 40)
+
+
+def asking(scope: Scope, said: Verbose) -> Scope:
+    estimator = LanguageModel(said.backend, model="oracle", samples=2, k=2)
+    return Scope(anchors=scope.anchors, fingerprints=scope.fingerprints, estimator=estimator)
+
+
+def charging() -> Engine:
+    return worlds.engine(hard=5, cost=Flops({**worlds.SIZES, "oracle": 100}))
+
+
+def test_a_chain_pays_for_the_language_model_that_estimated(scope: Scope) -> None:
+    said, engine = Verbose(), charging()
+    asked = asking(scope, said)
+    engine.prior = ScopePrior(asked, POOL)
+    trace = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(asked, POOL, 0.6))
+    assert set(trace.share) == {"large"} and trace.correct
+    assert len(said.backend.calls) == 4  # two samples of each of two models, once a chain
+    spent = trace.usage["oracle"]
+    assert spent.completion == 0 and spent.discarded == sum(call.completion for call in said.backend.calls)
+    assert spent.prompt == sum(call.prompt for call in said.backend.calls) and spent.cached > 0
+    assert trace.cost == pytest.approx(engine.cost(trace.usage))
+    assert trace.extra_cost == 200.0 * (spent.prompt - spent.cached + spent.discarded)
+    again = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(asked, POOL, 0.6))
+    assert again.cost == trace.cost, "what the server remembers of another chain makes none cheaper"
+
+
+def test_members_of_a_combination_are_charged_too(scope: Scope) -> None:
+    said = Verbose()
+    mixed = Combination([Neighbours(), LanguageModel(said.backend, model="oracle", samples=1)])
+    one = Scope(anchors=scope.anchors, fingerprints=scope.fingerprints, estimator=mixed)
+    assert one.asks == ("oracle",)
+    _ = one.known
+    said.backend.calls.clear()
+    found = one.estimate("8 9 7", POOL)
+    assert sum(each.usage["oracle"].discarded for each in found) == sum(
+        call.completion for call in said.backend.calls
+    )
+
+
+def test_an_estimator_without_a_price_is_refused_before_any_work(scope: Scope) -> None:
+    said, engine = Verbose(), worlds.engine(hard=5)
+    with pytest.raises(ConfigError, match="model 'oracle' has no known size; add it to the pair"):
+        engine.prior = ScopePrior(asking(scope, said), POOL)
+    assert engine.prior is None
+    with pytest.raises(ConfigError, match=r"come from model 'oracle'; set engine.prior = ScopePrior"):
+        ScopeRouter(asking(scope, said), POOL, 0.6).decide(engine.start("1 2 3"))
+    with pytest.raises(ConfigError, match="estimates: there is none of model 'large'"):
+        scope.choose("1 2 3", POOL, 0.5, scope.estimate("1 2 3", ("small",)))
+
+
+def test_what_an_estimator_and_a_draft_took_stays_charged_when_either_fails(scope: Scope) -> None:
+    async def gone(_: str) -> None:
+        if len(said.backend.calls) == 3:
+            raise BackendError("the server is gone.")
+
+    said, engine = Verbose(gone), charging()
+    engine.prior = ScopePrior(asking(scope, said), POOL)
+    trace = engine.solve_sync(worlds.problem(1, 2), Always("small", look="after_draft"))
+    assert trace.error == "the server is gone." and trace.usage["small"].completion > 0
+    assert trace.usage["oracle"].discarded == sum(call.completion for call in said.backend.calls) > 0
+    assert trace.cost == pytest.approx(engine.cost(trace.usage))
+
+    fine, engine = Verbose(), charging()
+    engine.prior = ScopePrior(asking(scope, fine), POOL)
+    engine.run(engine.backends["small"].close())
+    trace = engine.solve_sync(worlds.problem(1, 2), Always("small", look="after_draft"))
+    assert trace.error == "the backend is closed." and len(fine.backend.calls) == 4
+    assert trace.usage["oracle"].discarded == sum(call.completion for call in fine.backend.calls)
+
+
+def test_estimates_made_before_give_the_same_choice(scope: Scope) -> None:
+    for question in ("1 2 3", "8 9 7"):
+        made = scope.choose(question, POOL, 0.6)
+        assert scope.choose(question, POOL, 0.6, made.estimates) == made
 
 
 def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
