@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,19 +83,29 @@ def _train(
     try:
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.trainer_utils import get_last_checkpoint
     except ImportError as error:
         raise ConfigError("training an estimator needs TRL: pip install 'stepwise[scope-train]'.") from error
     tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(start, dtype=settings["dtype"])
     trainer = make(model, tokenizer, Dataset.from_list(rows), _lora(settings))
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     trained = trainer.model.merge_and_unload() if settings["lora"] else trainer.model
     tokenizer.save_pretrained(folder / "partial")
     trained.save_pretrained(folder / "partial")
     (folder / "partial").rename(folder / "model")
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The latest whole checkpoint. A trainer writes its state last: what it was killed over has none, or a
+    torn one."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(path)
+    return None
 
 
 def _lora(settings: Mapping[str, Any]) -> Any:

@@ -3,19 +3,76 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers.trainer_callback import TrainerState
 
-from scripts.scope_trainers import Datum
+from scripts.scope_trainers import Datum, last_checkpoint, reinforce, supervise
 from scripts.train_scope import differences, figures, outcomes
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.prompt import write
 from tests.stepwise.scope import worlds
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+SETTINGS: dict[str, Any] = {
+    "model": str(ROOT / "stepwise/assets/nano/small"), "max_tokens": 8, "dtype": "float32", "lora": None,
+    "sft": {"max_steps": 4, "per_device_train_batch_size": 2, "save_steps": 1, "use_cpu": True},
+    "grpo": {
+        "max_steps": 4, "per_device_train_batch_size": 4, "num_generations": 4, "save_steps": 1,
+        "use_cpu": True, "learning_rate": 0.001,
+    },
+}  # fmt: skip
+DATA = [Datum(f"{i} pens?\n", f"{i} pens.\n", "m", i % 2 == 0, i + 1) for i in range(20)]
+
+
+def train(stage: str, folder: Path) -> None:
+    """No answer parses so early; another reward gives the second stage something to learn."""
+    with patch("scripts.scope_trainers.reward", lambda text, *_: float(len(set(text)))):
+        if stage == "sft":
+            supervise(DATA, SETTINGS, folder, seed=3)
+        else:
+            reinforce(DATA, SETTINGS, SETTINGS["model"], folder, seed=3)
+
+
+def train_and_die(stage: str, folder: str) -> None:
+    """In a process of its own: killed while the third checkpoint is being written."""
+
+    def torn(state: TrainerState, path: str) -> None:
+        if state.global_step == 3:
+            Path(path).write_text('{"global_')
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(state, path)
+
+    save = TrainerState.save_to_json
+    with patch.object(TrainerState, "save_to_json", torn):
+        train(stage, Path(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_stage_that_is_killed_ends_with_the_same_weights(stage: str, tmp_path: Path) -> None:
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    code = f"from {__name__} import train_and_die; train_and_die({stage!r}, {str(killed)!r})"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert (killed / "checkpoint-3").exists() and last_checkpoint(killed) == str(killed / "checkpoint-2")
+    for folder in (killed, undisturbed):
+        train(stage, folder)
+    resumed, whole = (load_file(folder / "model" / "model.safetensors") for folder in (killed, undisturbed))
+    before = load_file(Path(SETTINGS["model"]) / "model.safetensors")
+    assert any(not torch.equal(whole[name], before[name].float()) for name in whole)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 @pytest.mark.slow
