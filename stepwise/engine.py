@@ -218,7 +218,7 @@ class Engine:
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None and live is not None:
             step, live = self._writer.charge(step, model, await live.stop()), None
-        step = replace(step, decision=decision)
+        step = replace(step, decision=decision) if decision else step
         views = self._views.after(trace, step)
         return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Look = Literal["before", "probe", "after_draft", "judged"]
@@ -59,9 +59,13 @@ class Usage:
             self.discarded + other.discarded,
         )
 
+    def known(self, tokens: int) -> Usage:
+        """The same calls, with at most this many tokens of the prompt counted as cached."""
+        return Usage(self.prompt, min(self.cached, tokens), self.completion, self.discarded)
+
     def rejected(self) -> Usage:
         """The same calls, with everything they generated thrown away."""
-        return replace(self, completion=0, discarded=self.completion + self.discarded)
+        return Usage(self.prompt, self.cached, 0, self.completion + self.discarded)
 
 
 def add_usage(*parts: Mapping[str, Usage]) -> dict[str, Usage]:

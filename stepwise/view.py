@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stepwise.backends.base import Backend
 from stepwise.errors import ConfigError
@@ -76,6 +77,9 @@ class Views:
                 raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
         self._backends = backends
         self._prompts = prompts
+        self._asked = lru_cache(maxsize=4096)(
+            self._ask
+        )  # sweeps and episodes start often from the same questions
         self._think_ends = think_ends
         self._judge = judge
 
@@ -83,8 +87,7 @@ class Views:
         """The model's view of the chain, built anew where the trace does not have it."""
         view: View | None = trace.views.get(model)
         if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
-            prompt = self._prompts[model].replace("{question}", trace.problem.question)
-            view = View(Prefix(self._backends[model].encode(prompt)))
+            view = View(Prefix(self._asked(model, trace.problem.question)))
             for step in trace.steps:
                 view = self._after(view, model, step)
             trace.views[model] = view
@@ -102,6 +105,10 @@ class Views:
             return step.token_ids
         text = step.text.replace(mark, own) if marked else step.text
         return self._backends[reader].encode(text, first=False)
+
+    def _ask(self, model: str, question: str) -> tuple[int, ...]:
+        """The prompt in the model's tokens."""
+        return self._backends[model].encode(self._prompts[model].replace("{question}", question))
 
     def _after(self, view: View, model: str, step: Step) -> View:
         ids = self.ids(step, model)

@@ -59,12 +59,12 @@ class Writer:
         view = self.views.of(trace, model)
         prefix = view.prefix.extend(begun) if begun else view.prefix
         live: RunOn | None = trace.live
-        overrun: dict[str, Usage] = {}
+        overrun: dict[str, Usage] | None = None
         if live is not None and not live.continues(model, len(prefix)):
             overrun, live = {live.model: await live.stop()}, None
         try:
             if live is None and model not in self.running_on and not self._readable(model, listen):
-                sampling = replace(self.sampling, max_tokens=tokens, seed=self._seed(model, prefix))
+                sampling = self.sampling.call(tokens, self._seed(model, prefix))
                 completion = await self.backends[model].generate(prefix, sampling)
             else:
                 live = live or self._begin(model, prefix, tokens)
@@ -75,12 +75,14 @@ class Writer:
                 error.usage = {model: await live.stop()}
             raise
         seen = len(prefix) - 1 if begun else view.seen
-        usage = {model: replace(completion.usage, cached=min(seen, completion.usage.cached))}
+        usage = {model: completion.usage.known(seen)}
         if live is not None and model not in self.running_on:
             usage, live = add_usage(usage, {model: await live.stop()}), None
+        if overrun is not None:
+            usage = add_usage(overrun, usage)
         step = Step(
-            completion.text, completion.token_ids, model, add_usage(overrun, usage), completion.signals,
-            self.cost(overrun) + self.cost(usage), self._ended(model, completion),
+            completion.text, completion.token_ids, model, usage, completion.signals,
+            self.cost(usage), self._ended(model, completion),
         )  # fmt: skip
         return step, live
 
@@ -120,12 +122,11 @@ class Writer:
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
         prefix = view.prefix.extend((*self.views.ids(draft, judge.name), *suffix))
         try:
-            completion = await judge.backend.generate(prefix, replace(self.sampling, max_tokens=1, seed=0))
+            completion = await judge.backend.generate(prefix, self.sampling.call(1, 0))
         except BackendError as error:
             error.model = judge.name
             raise
-        seen = min(view.seen, len(prefix) - 1, completion.usage.cached)
-        usage = replace(completion.usage, cached=seen).rejected()
+        usage = completion.usage.known(min(view.seen, len(prefix) - 1)).rejected()
         return replace(
             self.charge(draft, judge.name, usage),
             verdict=Verdict(completion.text, math.exp(completion.signals.mean_logprob)),
@@ -150,8 +151,8 @@ class Writer:
 
     def _begin(self, model: str, prefix: Prefix, tokens: int) -> RunOn:
         """A generation to read: of one step, or bounded only by the longest chain there may be."""
-        backend, seed = cast(StreamingBackend, self.backends[model]), self._seed(model, prefix)
-        sampling = replace(self.sampling, max_tokens=tokens, seed=seed)
+        backend = cast(StreamingBackend, self.backends[model])
+        sampling = self.sampling.call(tokens, self._seed(model, prefix))
         if model in self.running_on:
             longest = self.rule.max_step_tokens * self.rule.max_steps
             sampling = replace(sampling, max_tokens=longest, stop=())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from envs import RoutingVectorEnv
+from scripts import collect_rarely
 from stepwise import load_dataset, load_pair
 from stepwise.backends.base import Backend, Completion, Sampling
 from stepwise.engine import Engine
@@ -52,6 +53,7 @@ def measure(num_envs: int, n: int, steps: int) -> dict[str, Any]:
     rollout took. ``computed_share`` is the same for all computed tokens: routing makes each model read what
     the other wrote, which a model alone never does.
     """
+    collect_rarely()  # as in training
     pair = load_pair("nano")
     problems = load_dataset("nano", split="train", limit=n)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -158,9 +158,8 @@ class LanguageModel:
         written = await self._backend.generate(prefix, sampling)
         answer = read(written.text)
         # What a server has in its cache counts where this question itself has brought it there.
-        cached = written.usage.cached if sample else 0
-        usage = replace(written.usage, cached=cached)
-        self.counts += Counts(1, answer is None, usage.prompt - cached, usage.completion)
+        usage = written.usage if sample else written.usage.known(0)
+        self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
         return answer, usage.rejected()
 
     def _run(self, work: Awaitable[Any]) -> Any:
