@@ -66,6 +66,7 @@ def main(cfg: DictConfig) -> None:
         "cases": {"train": len(train), "test": len(test)},
         "samples": cfg.measure.samples,
         "stages": {stage: figures(found[stage], test, cfg.seed) for stage in STAGES},
+        "always_the_commoner_answer": commoner(train, test, cfg.seed),
         "differences": differences(found, test, cfg.seed),
         **provenance.describe(),
     }
@@ -74,6 +75,7 @@ def main(cfg: DictConfig) -> None:
         console.print(
             f"{stage}: " + ", ".join(f"{k} {_shown(v)}" for k, v in summary["stages"][stage].items())
         )
+    console.print(f"always the commoner answer: {_shown(summary['always_the_commoner_answer'])}")
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {_shown(line['difference'])}")
 
@@ -159,18 +161,34 @@ Array = NDArray[np.float64]
 
 def outcomes(samples: Samples, test: Sequence[Datum]) -> Mapping[str, Array]:
     """Per case: share of samples that parse, share that predict correctness rightly (one that does not parse
-    predicts nothing), whether the majority does, and the length's absolute error (nan if nothing parses)."""
-    parsed, right, majority, error = [], [], [], []
+    predicts nothing), whether the majority does, the share of "yes" among those that parse, and the length's
+    absolute error (these two are nan if nothing parses)."""
+    parsed, right, majority, yes, error = [], [], [], [], []
     for texts, datum in zip(samples, test, strict=True):
         answers = [answer for text in texts if (answer := read(text)) is not None]
         agree = sum(answer.correct == datum.correct for answer in answers)
         parsed.append(len(answers) / len(texts))
         right.append(agree / len(texts))
         majority.append(float(2 * agree > len(answers)) if answers else 0.0)
+        yes.append(sum(answer.correct for answer in answers) / len(answers) if answers else np.nan)
         lengths = [answer.tokens for answer in answers]
         error.append(abs(float(np.median(lengths)) - datum.tokens) if lengths else np.nan)
-    found = {"format": parsed, "accuracy": right, "accuracy_of_majority": majority, "token_error": error}
+    found = {
+        "format": parsed,
+        "accuracy": right,
+        "accuracy_of_majority": majority,
+        "yes": yes,
+        "token_error": error,
+    }
     return {name: np.array(values) for name, values in found.items()}
+
+
+def commoner(train: Sequence[Datum], test: Sequence[Datum], seed: int) -> list[float]:
+    """How often the training cases' commoner outcome is that of a test case, with its interval: what knowing
+    nothing about a question gives."""
+    usual = 2 * sum(datum.correct for datum in train) >= len(train)
+    right = np.array([float(datum.correct == usual) for datum in test])
+    return [float(right.mean()), *metrics.interval(right, seed=seed)]
 
 
 def figures(samples: Samples, test: Sequence[Datum], seed: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers.trainer_callback import TrainerState
 
 from scripts.scope_trainers import Datum, last_checkpoint, reinforce, supervise
-from scripts.train_scope import differences, figures, outcomes
+from scripts.train_scope import commoner, differences, figures, outcomes
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.prompt import write
 from tests.stepwise.scope import worlds
@@ -107,6 +107,8 @@ def test_what_does_not_parse_predicts_nothing() -> None:
     found = outcomes(samples, test)
     assert found["format"].tolist() == [0.5, 0.0] and found["accuracy"].tolist() == [0.5, 0.0]
     assert found["accuracy_of_majority"].tolist() == [1.0, 0.0] and found["token_error"][0] == 10.0
+    assert found["yes"][0] == 1.0 and figures([["x"], ["x"]], test, 0)["yes"] is None
+    assert commoner(test[1:], test, 0)[0] == 0.5 and commoner(test[:1], test[:1], 0) == [1.0, 1.0, 1.0]
     assert figures([["x"], ["x"]], test, 0)["token_error"] is None
     right = [[write("a", True, 90)], [write("a", False, 90)]]
     lines = differences({"few_shot": [["x"], ["x"]], "sft": right, "grpo": right}, test, 0)
