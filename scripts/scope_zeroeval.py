@@ -11,10 +11,8 @@ estimates.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,43 +25,16 @@ from rich.table import Table
 
 from scripts import console
 from scripts.scope_figures import draw
-from scripts.scope_measures import Array, Scored, measured, reliability
+from scripts.scope_measures import Scored, measured, reliability
+from scripts.scope_records import Data, auxiliary, load
+from scripts.scope_routes import route
 from stepwise import metrics, provenance
-from stepwise.cost import Price
-from stepwise.errors import ConfigError
 from stepwise.evaluation import digest
-from stepwise.scope import AnchorSet, Auxiliary, Fingerprint, FingerprintStore, Scope, choose_anchors
-from stepwise.scope.decision import sweep
+from stepwise.scope import AnchorSet, Auxiliary, FingerprintStore, Scope, choose_anchors
 from stepwise.scope.embed import Embedder, Sentences, open_embedder
 from stepwise.scope.estimators import Beliefs, Estimator
 from stepwise.scope.estimators.base import sigmoid
 from stepwise.scope.estimators.difficulty import logistic, rasch
-from stepwise.scope.recipes import read_rows
-from stepwise.types import Problem
-
-
-@dataclass(frozen=True)
-class Data:
-    """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no
-    answer)."""
-
-    name: str
-    problems: Sequence[Problem]
-    models: Sequence[str]
-    correct: Array
-    tokens: Array
-    prices: Sequence[Price | None]
-
-    def fingerprint(self, row: int, at: Sequence[int]) -> Fingerprint:
-        answered = [i for i in at if not np.isnan(self.correct[row, i])]
-        return Fingerprint(
-            model=self.models[row],
-            anchor_ids=[self.problems[i].id for i in answered],
-            correct=self.correct[row, answered].tolist(),
-            tokens=np.maximum(self.tokens[row, answered], 1.0).tolist(),
-            price=self.prices[row],
-            estimated=True,
-        )
 
 
 def study(cfg: DictConfig) -> None:
@@ -73,7 +44,12 @@ def study(cfg: DictConfig) -> None:
     embedders = {"tfidf": open_embedder("tfidf")}
     if cfg.sentences is not None:
         embedders["joined"] = open_embedder(["tfidf", Sentences(cfg.sentences, cache=output / "vectors.db")])
-    summary: dict[str, Any] = {"splits": cfg.splits, "anchors": cfg.anchors, "seed": cfg.seed, "sets": {}}
+    summary: dict[str, Any] = {
+        "splits": cfg.splits,
+        "anchors": cfg.anchor_count,
+        "seed": cfg.seed,
+        "sets": {},
+    }
     for name, told in cfg.sets.items():
         data = load(cfg, name)
         helpers = [auxiliary(one, [p.question for p in data.problems]) for one in told.auxiliary]
@@ -86,36 +62,6 @@ def study(cfg: DictConfig) -> None:
         show(name, summary["sets"][name])
     (output / "summary.json").write_text(json.dumps({**summary, **provenance.describe()}, indent=1) + "\n")
     console.print(f"wrote {output}/summary.json")
-
-
-def load(cfg: DictConfig, name: str) -> Data:
-    folder = Path(cfg.data) / "zeroeval"
-    rows = read_rows(folder / f"{name}_questions.jsonl.gz")
-    problems = [Problem(row["id"], row["question"], row["answer"]) for row in rows]
-    models, correct = _matrix(folder / f"{name}_correct.csv", [p.id for p in problems])
-    _, tokens = _matrix(folder / f"{name}_est_tokens.csv", [p.id for p in problems])
-    prices = [Price(*cfg.prices[model]) if model in cfg.prices else None for model in models]
-    return Data(name, problems, models, correct, tokens, prices)
-
-
-def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
-    """Models and values [m, n] in the order of the questions; an empty cell is nan."""
-    try:
-        with path.open(newline="") as lines:
-            head, *rows = csv.reader(lines)
-    except OSError as error:
-        raise ConfigError(
-            f"data: {path} cannot be read ({error.strerror}); set data=FOLDER or STEPWISE_DATA."
-        ) from error
-    values = {"True": 1.0, "False": 0.0, "": np.nan}
-    table = {row[0]: [values[cell] if cell in values else float(cell) for cell in row[1:]] for row in rows}
-    return head[1:], np.array([table[name] for name in ids]).T
-
-
-def auxiliary(told: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
-    """Labelled questions by recipe, without those of the set."""
-    found: Auxiliary = instantiate(told)
-    return found.without(questions)
 
 
 Split = tuple[dict[str, Scored], dict[str, Any]]
@@ -155,9 +101,9 @@ def split(
     """Scores of every estimator, and the routing, on one split."""
     random = np.random.default_rng(seed)
     anchors = (
-        choose_anchors(data.problems, cfg.anchors, seed=seed)
+        choose_anchors(data.problems, cfg.anchor_count, seed=seed)
         if cfg.cover
-        else _draw(data, cfg.anchors, random)
+        else _draw(data, cfg.anchor_count, random)
     )
     at = [i for i, problem in enumerate(data.problems) if problem.id in anchors.place]
     test = [i for i, problem in enumerate(data.problems) if problem.id not in anchors.place]
@@ -205,60 +151,6 @@ def _score(data: Data, found: Beliefs, rows: NDArray[np.intp], test: Sequence[in
     return Scored(
         found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float)
     )
-
-
-def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dict[str, Any]:
-    """The frontier of a pool on the questions of one split, and what the anchors alone would have chosen."""
-    pool = [i for i, model in enumerate(data.models) if data.prices[i] and model not in cfg.not_in_pool]
-    pool = [i for i in pool if not np.isnan(data.correct[i]).any()]
-    names = [data.models[i] for i in pool]
-    questions = [data.problems[i].question for i in test]
-    right = data.correct[pool][:, test]
-    rates = np.array([(data.prices[i].input, data.prices[i].output) for i in pool])  # type: ignore[union-attr]
-    prompt = np.array([len(question) / 4 for question in questions])
-    cost = (prompt * rates[:, :1] + data.tokens[pool][:, test] * rates[:, 1:]) * 1e-6
-    columns = np.arange(len(test))
-    utilities = scope.utilities(questions, names)
-
-    def outcome(alpha: float) -> dict[str, float]:
-        best = utilities(alpha).argmax(axis=0)
-        return {
-            "alpha": alpha,
-            "accuracy": float(right[best, columns].mean()),
-            "cost": float(cost[best, columns].mean()),
-        }
-
-    anchors = [scope.anchors.place.get(problem.id) for problem in data.problems]
-    seen = [i for i, place in enumerate(anchors) if place is not None]
-    single = int(np.argmax(data.correct[pool][:, seen].mean(axis=1)))  # the best one as the anchors know it
-    target = float(data.correct[pool][:, seen].mean(axis=1).max())
-    settings = scope.settings(names)
-    enough = [one for one in settings if one.value >= target] or [max(settings, key=lambda one: one.value)]
-    chosen = min(enough, key=lambda one: one.cost)
-    curve = sweep(outcome, lambda one: one["cost"])
-    frontier = metrics.curve([one["cost"] for one in curve], [one["accuracy"] for one in curve])
-    best = {"accuracy": float(right[single].mean()), "cost": float(cost[single].mean())}
-    reaching = frontier.cost[frontier.accuracy >= best["accuracy"]]
-    cheapest = np.where(right > 0, cost, np.inf).min(axis=0)
-    return {
-        "pool": names,
-        "models": dict(zip(names, np.column_stack([cost.mean(1), right.mean(1)]).tolist(), strict=True)),
-        "curve": curve,
-        "best_single": {"model": names[single], **best},
-        "chosen_on_anchors": outcome(chosen.alpha),
-        "share_of_cost": float(reaching[0] / best["cost"]) if len(reaching) else None,
-        "gap": _widest_gap([one["cost"] for one in curve]),
-        "oracle": {
-            "accuracy": float(right.max(axis=0).mean()),
-            "cost": float(np.where(np.isfinite(cheapest), cheapest, cost.min(axis=0)).mean()),
-        },
-    }  # fmt: skip
-
-
-def _widest_gap(costs: Sequence[float]) -> float:
-    """The widest step between neighbouring costs of a frontier, as a share of its range."""
-    found = np.sort(costs)
-    return float(np.diff(found).max() / (found[-1] - found[0])) if found[-1] > found[0] else 0.0
 
 
 def report(data: Data, found: Sequence[Split], cfg: DictConfig) -> dict[str, Any]:
