@@ -48,8 +48,8 @@ def configured(folder: Path, **changes: Any) -> DictConfig:
     prices = ",".join(f"{name}:[{0.1 * 2**i},{0.4 * 2**i}]" for i, name in enumerate(ABILITIES))
     settings = [
         "experiment=scope_zeroeval", f"data={folder / 'data'}", f"output={folder / 'out'}", "splits=2",
-        "anchor_count=80", "~sets.math-l5", "~sets.gsm", "+sets.sums={auxiliary:[]}", f"++prices={{{prices}}}",
-        *(f"{name}={value}" for name, value in changes.items()),
+        "anchor_count=80", "~sets.math-l5", "~sets.gsm", "+sets.sums={auxiliary:[]}",
+        f"++prices={{{prices}}}", *(f"{name}={value}" for name, value in changes.items()),
     ]  # fmt: skip
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
         return compose("evaluate", settings)
