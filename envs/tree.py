@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.engine import Engine, failed
+from stepwise.engine import Engine
 from stepwise.errors import BackendError
-from stepwise.features import FEATURES, bounds, expand, observe
+from stepwise.features import ESTIMATES, FEATURES, bounds, expand, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
@@ -84,6 +84,7 @@ class Tree:
         self, engine: Engine, look: Look, view: View = EVERYTHING, max_nodes: int = MAX_NODES
     ) -> None:
         self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
+        self._expects = not set(ESTIMATES).isdisjoint(view.features)
         self._contexts = np.array([engine.backends[model].context for model in engine.models])
         self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
         self._roots: dict[Problem, Node] = {}
@@ -116,7 +117,7 @@ class Tree:
             try:
                 trace = await self.engine.advance(node.trace, self.engine.models[action])
             except BackendError as error:
-                trace = failed(node.trace, error)
+                trace = await self.engine.failed(node.trace, error)
             child = await self._seen(trace)
             if child.trace.stop != "error":
                 child = node.children.setdefault(action, child)
@@ -125,9 +126,9 @@ class Tree:
     async def _seen(self, trace: Trace) -> Node:
         if trace.stop is None:
             try:
-                trace = await self.engine.look(trace, self._look)
+                trace = await self.engine.look(trace, self._look, expects=self._expects)
             except BackendError as error:
-                trace = failed(trace, error)
+                trace = await self.engine.failed(trace, error)
         if self.size >= self._max:
             self._roots.clear()
             self.size = 0

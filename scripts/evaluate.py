@@ -27,8 +27,9 @@ from scripts import console, guarded, save_config
 from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, digest, samples, summarise
+from stepwise.evaluation import Contender, samples, summarise
 from stepwise.pair import Pair
+from stepwise.provenance import digest
 from stepwise.routers import PolicyRouter
 from stepwise.store import SqliteStore
 from stepwise.verify.grader import Grader

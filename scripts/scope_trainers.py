@@ -99,7 +99,7 @@ def _train(
 def last_checkpoint(folder: Path) -> str | None:
     """The latest whole checkpoint. A trainer writes its state last: what it was killed over has none, or a
     torn one."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+    for path in sorted(folder.glob("checkpoint-[0-9]*"), key=lambda path: -int(path.name.split("-")[1])):
         try:
             json.loads((path / "trainer_state.json").read_text())
         except (OSError, ValueError):

@@ -29,7 +29,7 @@ from scripts.scope_measures import Scored, measured, reliability
 from scripts.scope_records import Data, auxiliary, load
 from scripts.scope_routes import route
 from stepwise import metrics, provenance
-from stepwise.evaluation import digest
+from stepwise.provenance import digest
 from stepwise.scope import AnchorSet, Auxiliary, FingerprintStore, Scope, choose_anchors
 from stepwise.scope.embed import Embedder, Sentences, open_embedder
 from stepwise.scope.estimators import Beliefs, Estimator

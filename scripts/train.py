@@ -31,8 +31,8 @@ from scripts.seeding import seed
 from stepwise import provenance
 from stepwise.data import has_splits
 from stepwise.errors import ConfigError
-from stepwise.evaluation import digest
 from stepwise.features import ESTIMATES
+from stepwise.provenance import same_run
 from stepwise.store import SqliteStore
 from stepwise.types import Problem
 
@@ -111,12 +111,7 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     about: tuple[Any, ...] = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
     if cfg.get("scope") is not None:
         about = (*about, OmegaConf.to_container(cfg.scope, resolve=True))
-    setting, file = digest(about), output / "setting"
-    if file.exists() and file.read_text() != setting:
-        raise ConfigError(
-            f"output: {output} holds a run with another pair or configuration; choose another folder."
-        )
-    file.write_text(setting)
+    same_run(output, about)
 
 
 def _price(value: Any) -> float | tuple[float, float]:

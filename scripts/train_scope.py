@@ -48,6 +48,7 @@ STAGES = ("few_shot", "sft", "grpo")
 @guarded
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
+    provenance.same_run(output, _about(cfg))
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     train, test = cases(cfg, output)
     console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
@@ -78,6 +79,12 @@ def main(cfg: DictConfig) -> None:
     console.print(f"always the commoner answer: {_shown(summary['always_the_commoner_answer'])}")
     for line in summary["differences"]:
         console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {_shown(line['difference'])}")
+
+
+def _about(cfg: DictConfig) -> Any:
+    """What every stage depends on."""
+    about: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {name: value for name, value in about.items() if name not in ("output", "backend", "measure")}
 
 
 def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:

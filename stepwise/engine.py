@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from stepwise.backends.base import Backend, Sampling, StreamingBackend
 from stepwise.chain import Chain, Deltas, Event
@@ -25,7 +25,19 @@ from stepwise.errors import BackendError, ConfigError, ContextOverflow, Stepwise
 from stepwise.judge import Judge
 from stepwise.run_on import Listener
 from stepwise.stepping import StepRule
-from stepwise.types import Decision, Estimate, Look, Prior, Problem, Router, Trace, Usage, add_usage
+from stepwise.types import (
+    Decision,
+    Estimate,
+    Look,
+    Prior,
+    Problem,
+    Router,
+    Stop,
+    Trace,
+    Usage,
+    add_usage,
+    expects,
+)
 from stepwise.view import Views
 from stepwise.work import as_they_finish, run
 from stepwise.writer import Writer
@@ -47,12 +59,6 @@ def check_question(question: str) -> None:
         raise ConfigError(f"question is too long: {len(question)} characters, at most {MAX_QUESTION}.")
 
 
-def failed(trace: Trace, error: BackendError) -> Trace:
-    """The trace as a failure left it: the error is data, and what was spent stays charged."""
-    trace = error.trace or trace
-    return replace(trace, stop="context" if isinstance(error, ContextOverflow) else "error", error=str(error))
-
-
 class Engine:
     """Grows chains of thought with a pool of models.
 
@@ -71,9 +77,9 @@ class Engine:
         stops: by model, strings that end its answer with the step that contains one.
         run_on: names of models that run on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
-        prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`); asked while
-            the first look is under way, so that the estimate takes no time of its own where a draft is
-            written. The cost model must know the models that it asks.
+        prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
+            that read it; asked while the first look is under way, so that the estimate takes no time of its
+            own where a draft is written. The cost model must know the models that it asks.
     """
 
     def __init__(
@@ -97,21 +103,20 @@ class Engine:
         if not backends:
             raise ConfigError("backends: an engine needs at least one model.")
         self.models = tuple(backends)
-        self.judge = judge
-        self.backends = {**backends, judge.name: judge.backend} if judge else dict(backends)
+        every = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.failover = failover
         self._views = Views(
-            self.backends,
-            prompts=dict.fromkeys(self.backends, prompt) | dict(prompts or {}),
+            every,
+            prompts=dict.fromkeys(every, prompt) | dict(prompts or {}),
             think_ends=think_ends or {},
             judge=judge.name if judge else "",
         )
         for name in run_on:
-            if not isinstance(self.backends.get(name), StreamingBackend):
+            if not isinstance(every.get(name), StreamingBackend):
                 raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
         sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
         self._writer = Writer(
-            self.backends, self._views, rule, cost, sampling, judge, dict(stops or {}), frozenset(run_on)
+            every, self._views, rule, cost, sampling, judge, dict(stops or {}), frozenset(run_on)
         )
         self.prior = prior
 
@@ -142,6 +147,15 @@ class Engine:
         rule = replace(self.rule, max_tokens=max_tokens)
         other._writer = replace(self._writer, sampling=sampling, rule=rule)
         return other
+
+    @property
+    def backends(self) -> dict[str, Backend]:
+        """By name, the judge's too."""
+        return cast(dict[str, Backend], self._writer.backends)
+
+    @property
+    def judge(self) -> Judge | None:
+        return self._writer.judge
 
     @property
     def rule(self) -> StepRule:
@@ -222,22 +236,26 @@ class Engine:
         views = self._views.after(trace, step)
         return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
 
-    async def look(self, trace: Trace, look: Look) -> Trace:
-        """Put into the trace what a router wants to see before it decides.
+    async def look(self, trace: Trace, look: Look, *, expects: bool = False) -> Trace:
+        """Put into the trace what a router wants to see before it decides; also the prior's estimates, where
+        it ``expects`` them.
 
         Raises:
             ConfigError: if it wants a verdict and the engine has no judge.
             BackendError: if a model cannot be run.
         """
-        if self.prior is None or trace.estimates:
+        if not expects or self.prior is None or trace.estimates:
             return await self._seen(trace, look)
         asked = asyncio.create_task(asyncio.to_thread(self.prior, trace.problem.question))
         try:
             trace = await self._seen(trace, look)
         except BackendError as error:
-            error.trace = await self._expecting(error.trace or trace, asked)
-            raise
-        return await self._expecting(trace, asked)
+            spent = self._extra(error.trace or trace, error.usage)
+            raise error.left(await self._expecting(spent, asked)) from error
+        else:
+            return await self._expecting(trace, asked)
+        finally:
+            asked.cancel()
 
     async def _seen(self, trace: Trace, look: Look) -> Trace:
         if look != "before" and trace.draft is None:
@@ -246,8 +264,7 @@ class Engine:
             if look == "judged" and trace.draft and trace.draft.verdict is None:
                 trace = replace(trace, draft=await self._writer.judged(trace, trace.draft))
         except BackendError as error:
-            error.trace = trace
-            raise
+            raise error.left(self._extra(trace, error.usage)) from error
         return trace
 
     async def _expecting(self, trace: Trace, asked: Awaitable[tuple[Estimate, ...]]) -> Trace:
@@ -255,8 +272,7 @@ class Engine:
         try:
             estimates = await asked
         except BackendError as error:
-            error.trace = trace
-            raise
+            raise error.left(self._extra(trace, error.usage)) from error
         return self._extra(replace(trace, estimates=estimates), *(one.usage for one in estimates))
 
     async def step(
@@ -265,7 +281,7 @@ class Engine:
         """Ask the router and advance. A model that fails marks the trace; it does not raise."""
         hear: Deltas | None = None
         try:
-            trace = await self.look(trace, router.look)
+            trace = await self.look(trace, router.look, expects=expects(router))
             decision = router.decide(trace)
             hear = Deltas(listen, decision.model) if listen else None
             return await self.advance(trace, decision.model, decision, hear)
@@ -283,20 +299,29 @@ class Engine:
         cost = trace.extra_cost + self.cost(more)
         return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
 
+    async def failed(self, trace: Trace, error: BackendError) -> Trace:
+        """The trace as a failure left it: the error is data, and what was spent stays charged."""
+        trace = await self._spent(trace, error)
+        stop: Stop = "context" if isinstance(error, ContextOverflow) else "error"
+        return replace(trace, stop=stop, error=str(error))
+
+    async def _spent(self, trace: Trace, error: BackendError) -> Trace:
+        """The trace with what the failure took; nothing runs on behind it."""
+        return self._extra(await self.abandon(error.trace or trace), error.usage)
+
     async def _without(self, trace: Trace, error: BackendError, *, told: bool) -> Trace:
         """A step without the model that failed, by the next one that can be run, if the engine may.
         What a listener was ``told`` of it cannot be taken back: then the chain has failed."""
-        trace = self._extra(await self.abandon(error.trace or trace), error.usage)
-        error.trace = None
         may = self.failover and not told
         others = [name for name in self.models if name != error.model] if may else []
+        trace = await self._spent(trace, error)
         for model in others:
             reason = f"{error.model} cannot be run ({error}); {model} takes over"
             try:
                 return await self.advance(trace, model, Decision(model, None, reason))
-            except BackendError:
-                continue
-        return failed(trace, error)
+            except BackendError as another:
+                trace = await self._spent(trace, another)
+        return await self.failed(trace, error.left(trace))
 
     # Solving
 

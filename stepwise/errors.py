@@ -13,6 +13,8 @@ Messages are full sentences: what was expected, what came, what to do.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from typing import Self
 
 from stepwise.types import Trace, Usage
 
@@ -36,7 +38,7 @@ class BackendError(StepwiseError):
     Attributes:
         model: name of the model, where the engine knows it.
         usage: by model, what the failed call is known to have taken.
-        trace: the chain as it was then, where it had grown since the call (a draft, a generation under way).
+        trace: the chain as it was then, where it had grown since the caller gave it (by a draft, say).
     """
 
     def __init__(self, message: str, *, retryable: bool = False, wait_s: float = 0.0) -> None:
@@ -46,6 +48,13 @@ class BackendError(StepwiseError):
         self.model = ""
         self.usage: Mapping[str, Usage] = {}
         self.trace: Trace | None = None
+
+    def left(self, trace: Trace) -> Self:
+        """This failure as it left a chain, which has paid for ``usage``. A copy: callers that wait for one
+        call get one error."""
+        other = copy(self)
+        other.trace, other.usage = trace, {}
+        return other
 
 
 class ContextOverflow(BackendError):

@@ -5,7 +5,6 @@ A run that is killed and started again keeps every row that it had and computes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from stepwise import breakdown, metrics
 from stepwise.cost import CostModel
 from stepwise.engine import Engine
 from stepwise.errors import ConfigError
+from stepwise.provenance import digest
 from stepwise.types import Problem, Router, Step, Trace
 from stepwise.verify.grader import Grader
 
@@ -77,11 +77,6 @@ def _step(step: Step) -> dict[str, Any]:
         "signals": asdict(step.signals),
         "draft": step.draft.text if step.draft else None,
     }
-
-
-def digest(*parts: object) -> str:
-    """A short hash of what a result depends on, so that a resumed run never mixes two settings."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -145,7 +145,9 @@ def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
 
 
 def _estimates(trace: Trace, small: str, large: str) -> tuple[float, ...]:
-    """What was expected of the two models [4]."""
+    """What was expected of the two models [4]; nothing of a chain that failed before it was asked."""
+    if trace.stop == "error" and not trace.estimates:
+        return 0.0, 0.0, 0.0, 0.0
     told = {estimate.model: estimate for estimate in trace.estimates}
     if small not in told or large not in told:
         raise StepwiseError(

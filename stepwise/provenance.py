@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -52,6 +53,25 @@ def writable(folder: str | Path) -> Path:
             f"output: {folder} cannot be written ({error.strerror}); choose another folder."
         ) from error
     return folder
+
+
+def digest(*parts: object) -> str:
+    """A short hash of what a result depends on, so that a resumed run never mixes two settings."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def same_run(folder: Path, settings: Any) -> None:
+    """A folder holds one run: going on under other settings would mix two.
+
+    Raises:
+        ConfigError: if the folder was started with others.
+    """
+    setting, file = digest(settings), folder / "setting"
+    if file.exists() and file.read_text() != setting:
+        raise ConfigError(
+            f"output: {folder} holds a run with another pair or configuration; choose another folder."
+        )
+    file.write_text(setting)
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -36,12 +35,8 @@ class Store(Protocol):
 def key(revision: str, prefix: Sequence[int], sampling: Sampling) -> bytes:
     """Content address of a completion: model revision, prefix tokens, sampling (16 bytes)."""
     tokens = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
-    return hashlib.blake2b(_how(revision, sampling) + tokens.digest(), digest_size=16).digest()
-
-
-@lru_cache(maxsize=256)
-def _how(revision: str, sampling: Sampling) -> bytes:
-    return repr((revision, sampling)).encode()
+    how = repr((revision, sampling)).encode()
+    return hashlib.blake2b(how + tokens.digest(), digest_size=16).digest()
 
 
 class SqliteStore:

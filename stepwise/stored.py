@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from stepwise.backends.base import Backend, Completion, Sampling
+from stepwise.errors import BackendError
 from stepwise.store import Store, key
 
 
@@ -50,6 +52,8 @@ class StoredBackend:
         pending.waiting += 1
         try:
             return await asyncio.shield(pending.task)
+        except BackendError as error:
+            raise copy(error) from error  # each waiter's chain writes into its own what it has taken
         finally:
             pending.waiting -= 1
             if not pending.waiting:

@@ -162,7 +162,7 @@ class Estimate:
     cost: float | None
     interval: tuple[float, float] = (0.0, 0.0)
     explanation: str = ""
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,8 @@ class Trace:
 
 
 class Router(Protocol):
-    """Chooses who writes the next step. ``look`` says what must be in the trace beforehand."""
+    """Chooses who writes the next step. ``look`` says what must be in the trace beforehand; a router that
+    also reads the trace's estimates has an attribute ``expects`` that is true."""
 
     @property
     def name(self) -> str: ...
@@ -241,6 +242,11 @@ class Router(Protocol):
     def look(self) -> Look: ...
 
     def decide(self, trace: Trace) -> Decision: ...
+
+
+def expects(router: object) -> bool:
+    """Whether a router, or its scorer, reads the trace's estimates; others do not pay for them."""
+    return bool(getattr(router, "expects", False))
 
 
 class Prior(Protocol):

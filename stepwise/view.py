@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from stepwise.backends.base import Backend
 from stepwise.errors import ConfigError
 from stepwise.prefix import Prefix
 from stepwise.types import Step, Trace, common_prefix
+
+REMEMBERED = 4_000
+"""Characters: the tokens of longer questions are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,7 @@ class Views:
                 raise ConfigError(f"prompt must contain {{question}}, which {template!r} does not.")
         self._backends = backends
         self._prompts = prompts
-        self._asked = lru_cache(maxsize=4096)(
-            self._ask
-        )  # sweeps and episodes start often from the same questions
+        self._short = lru_cache(maxsize=4096)(partial(_asked, backends, prompts))
         self._think_ends = think_ends
         self._judge = judge
 
@@ -87,7 +88,7 @@ class Views:
         """The model's view of the chain, built anew where the trace does not have it."""
         view: View | None = trace.views.get(model)
         if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
-            view = View(Prefix(self._asked(model, trace.problem.question)))
+            view = View(Prefix(self._prompt(model, trace.problem.question)))
             for step in trace.steps:
                 view = self._after(view, model, step)
             trace.views[model] = view
@@ -106,12 +107,20 @@ class Views:
         text = step.text.replace(mark, own) if marked else step.text
         return self._backends[reader].encode(text, first=False)
 
-    def _ask(self, model: str, question: str) -> tuple[int, ...]:
-        """The prompt in the model's tokens."""
-        return self._backends[model].encode(self._prompts[model].replace("{question}", question))
+    def _prompt(self, model: str, question: str) -> tuple[int, ...]:
+        """The prompt in the model's tokens. Sweeps and episodes ask the same questions again and again."""
+        if len(question) > REMEMBERED:
+            return _asked(self._backends, self._prompts, model, question)
+        return self._short(model, question)
 
     def _after(self, view: View, model: str, step: Step) -> View:
         ids = self.ids(step, model)
         if model == self._judge:
             return view.judged(step, ids, self.ids(step.draft, model) if step.draft else ())
         return view.after(step, model, ids)
+
+
+def _asked(
+    backends: Mapping[str, Backend], prompts: Mapping[str, str], model: str, question: str
+) -> tuple[int, ...]:
+    return backends[model].encode(prompts[model].replace("{question}", question))

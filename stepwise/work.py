@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, StepwiseError
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -18,8 +18,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from synchronous code, also in notebooks.
 
     All of a process share one event loop in a thread of its own. An interrupt cancels the work.
+
+    Raises:
+        StepwiseError: if it is called from that loop, which would wait for itself.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _shared_loop())
+    loop = _shared_loop()
+    if asyncio._get_running_loop() is loop:
+        work.close()
+        raise StepwiseError("a coroutine cannot be run from within the engine's event loop; await it.")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()
     except BaseException:

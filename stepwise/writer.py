@@ -62,6 +62,7 @@ class Writer:
         overrun: dict[str, Usage] | None = None
         if live is not None and not live.continues(model, len(prefix)):
             overrun, live = {live.model: await live.stop()}, None
+        seen = len(prefix) - 1 if begun else view.seen
         try:
             if live is None and model not in self.running_on and not self._readable(model, listen):
                 sampling = self.sampling.call(tokens, self._seed(model, prefix))
@@ -72,9 +73,8 @@ class Writer:
         except BackendError as error:
             error.model = model
             if live is not None and live is not trace.live:
-                error.usage = {model: await live.stop()}
+                error.usage = {model: (await live.stop()).known(seen)}
             raise
-        seen = len(prefix) - 1 if begun else view.seen
         usage = {model: completion.usage.known(seen)}
         if live is not None and model not in self.running_on:
             usage, live = add_usage(usage, {model: await live.stop()}), None

@@ -111,7 +111,7 @@ async def _switching(engine: Engine, problems: Sequence[Problem], decisions: Dec
     """
     counted = _stepping(engine)
     counts = {name: _Counted(backend) for name, backend in engine.backends.items()}
-    counted.backends = dict(counts)
+    counted.backends.update(counts)
     await _forget(engine)
     charged: list[dict[str, Usage]] = []
     async for trace in counted.solve_many(problems, Replay(decisions), concurrency=IN_FLIGHT):

@@ -99,7 +99,7 @@ def counted(pair: Pair, store: Store, backend: str) -> tuple[Engine, dict[str, C
     """An engine with a store, and what its models have to do for it."""
     engine = pair.engine(backend=backend, run_on=False)
     counts = {model: Counted(engine.backends[model]) for model in engine.models}
-    engine.backends |= {model: StoredBackend(one, store) for model, one in counts.items()}
+    engine.backends.update({model: StoredBackend(one, store) for model, one in counts.items()})
     return engine, counts
 
 

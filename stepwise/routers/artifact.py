@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
-from stepwise.features import expand, observe
+from stepwise.features import ESTIMATES, expand, observe
 from stepwise.routers.card import describe
 from stepwise.types import Decision, Look, Trace
 
@@ -127,6 +127,10 @@ class PolicyRouter:
     @property
     def look(self) -> Look:
         return self.artifact.look
+
+    @property
+    def expects(self) -> bool:
+        return not set(ESTIMATES).isdisjoint(self.artifact.features)
 
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from stepwise.errors import ConfigError, StepwiseError
-from stepwise.types import Decision, Look, Step, Trace
+from stepwise.types import Decision, Look, Step, Trace, expects
 
 
 class Scorer(Protocol):
@@ -35,6 +35,10 @@ class ThresholdRouter:
     @property
     def look(self) -> Look:
         return self.scorer.look
+
+    @property
+    def expects(self) -> bool:
+        return expects(self.scorer)
 
     def decide(self, trace: Trace) -> Decision:
         score = self.scorer.score(trace)

@@ -12,7 +12,7 @@ from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.scope import Choice, Scope
 from stepwise.scope.store import FingerprintStore
-from stepwise.types import Decision, Estimate, Look, Router, Trace
+from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
 
 
 def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
@@ -24,8 +24,8 @@ def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
 class ScopeRouter:
     """One model writes the whole chain: the one that SCOPE chooses.
 
-    Where the engine has asked a `ScopePrior`, by its estimates; an estimator that asks a language model
-    needs one, so that the chain pays for it.
+    An estimator that asks a language model needs an engine with a `ScopePrior` of the same scope, so that the
+    chain pays for it; the choice is by its estimates.
 
     Args:
         scope: with fingerprints of all models.
@@ -42,21 +42,24 @@ class ScopeRouter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple(self.models))
 
+    @property
+    def expects(self) -> bool:
+        return bool(self.scope.asks)
+
     @cached_property
-    def _choose(self) -> Callable[[str], Choice]:
-        return lru_cache(maxsize=65536)(lambda question: self.scope.choose(question, self.models, self.alpha))
+    def _choose(self) -> Callable[[str, tuple[Estimate, ...]], Choice]:
+        return lru_cache(maxsize=65536)(
+            lambda question, known: self.scope.choose(question, self.models, self.alpha, known)
+        )
 
     def decide(self, trace: Trace) -> Decision:
-        question = trace.problem.question
-        if trace.estimates:
-            choice = self.scope.choose(question, self.models, self.alpha, trace.estimates)
-        elif self.scope.asks:
+        known = trace.estimates if self.expects else ()
+        if self.expects and not any(one.usage.keys() >= set(self.scope.asks) for one in known):
             raise ConfigError(
                 f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; set "
                 "engine.prior = ScopePrior(scope, engine.models), so that the chain pays for them."
             )
-        else:
-            choice = self._choose(question)
+        choice = self._choose(trace.problem.question, known)
         expected = next(one for one in choice.estimates if one.model == choice.model)
         return Decision(choice.model, choice.utility, f"expected right {expected.p_correct:.0%}")
 
@@ -76,6 +79,10 @@ class Seeded:
     def look(self) -> Look:
         return self.router.look
 
+    @property
+    def expects(self) -> bool:
+        return self.seed.expects or expects(self.router)
+
     def decide(self, trace: Trace) -> Decision:
         if not trace.steps:
             first = self.seed.decide(trace)
@@ -86,10 +93,16 @@ class Seeded:
 
 @dataclass(frozen=True)
 class ScopePrior:
-    """What an engine asks once a question, so that routers can see the estimates in the trace."""
+    """What an engine asks once a chain, so that routers can see the estimates in the trace.
+
+    The scope is fitted now, which may ask a language model about all anchors: no chain pays for that.
+    """
 
     scope: Scope
     models: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _ = self.scope.known
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError, InfeasibleTarget
+from stepwise.errors import BackendError, ConfigError, InfeasibleTarget
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
@@ -94,7 +94,10 @@ class Scope:
         """Identifies what the estimates depend on, as frozen values do."""
         content = repr([self.fingerprints.get(model) for model in self.fingerprints.models])
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-        return f"Scope({self.anchors.digest}, {store}, {self._estimator.name}, {self.objective})"
+        seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
+        seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
+        settings = f"{self.objective}, {self._coverage}, {self._w_base}"
+        return f"Scope({self.anchors.digest}, {store}, {seen.hexdigest()}, {self._estimator!r}, {settings})"
 
     @property
     def known(self) -> Known:
@@ -111,7 +114,11 @@ class Scope:
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
                 found = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
-                self._estimator.fit(found)
+                try:
+                    self._estimator.fit(found)
+                except BackendError as error:
+                    error.usage = {}  # what a fit takes is no chain's
+                    raise
                 self._record.fit(found)
                 self._fitted = version, found
             return self._fitted[1]
@@ -149,7 +156,8 @@ class Scope:
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, [question])
         if estimates:
-            found = _beliefs([known.models[row] for row in rows], estimates)
+            estimates = _of([known.models[row] for row in rows], estimates)
+            found = _beliefs(estimates)
         else:
             found = self._estimator.predict(compared, rows)
             estimates = self._estimates(known, rows, compared, found)
@@ -274,15 +282,19 @@ class Scope:
         ]
 
 
-def _beliefs(models: Sequence[str], estimates: Sequence[Estimate]) -> Beliefs:
-    """Estimates of one question as arrays [models, 1]."""
+def _of(models: Sequence[str], estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The estimates of these models, in their order."""
     by_model = {one.model: one for one in estimates}
     missing = [model for model in models if model not in by_model]
     if missing:
         raise ConfigError(f"estimates: there is none of model {missing[0]!r}.")
-    ordered = [by_model[model] for model in models]
-    columns = ([one.p_correct, one.tokens, *one.interval] for one in ordered)
-    return Beliefs(*np.array(list(columns)).T[:, :, None])
+    return [by_model[model] for model in models]
+
+
+def _beliefs(estimates: Sequence[Estimate]) -> Beliefs:
+    """Estimates of one question as arrays [models, 1]."""
+    columns = [[one.p_correct, one.tokens, *one.interval] for one in estimates]
+    return Beliefs(*np.array(columns).T[:, :, None])
 
 
 def _rows_of(beliefs: Beliefs, rows: NDArray[np.intp]) -> Beliefs:

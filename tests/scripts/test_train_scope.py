@@ -18,6 +18,8 @@ from transformers.trainer_callback import TrainerState
 
 from scripts.scope_trainers import Datum, last_checkpoint, reinforce, supervise
 from scripts.train_scope import commoner, differences, figures, outcomes
+from stepwise import provenance
+from stepwise.errors import ConfigError
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.prompt import write
 from tests.stepwise.scope import worlds
@@ -101,6 +103,13 @@ def test_an_estimator_is_trained_and_goes_on_where_it_was_stopped(tmp_path: Path
     assert again.returncode == 0 and "train_loss" not in again.stdout  # nothing is trained twice
 
 
+def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+    provenance.same_run(tmp_path, {"model": "a"})
+    provenance.same_run(tmp_path, {"model": "a"})
+    with pytest.raises(ConfigError, match="holds a run with another pair or configuration; choose another"):
+        provenance.same_run(tmp_path, {"model": "b"})
+
+
 def test_what_does_not_parse_predicts_nothing() -> None:
     test = [Datum("p", "", "m", True, 100), Datum("p", "", "m", False, 100)]
     samples = [[write("a", True, 90), "nonsense"], ["nonsense", "nonsense"]]
@@ -108,7 +117,7 @@ def test_what_does_not_parse_predicts_nothing() -> None:
     assert found["format"].tolist() == [0.5, 0.0] and found["accuracy"].tolist() == [0.5, 0.0]
     assert found["accuracy_of_majority"].tolist() == [1.0, 0.0] and found["token_error"][0] == 10.0
     assert found["yes"][0] == 1.0 and figures([["x"], ["x"]], test, 0)["yes"] is None
-    assert commoner(test[1:], test, 0)[0] == 0.5 and commoner(test[:1], test[:1], 0) == [1.0, 1.0, 1.0]
+    assert commoner(test[:1], test[1:], 0)[0] == 0.0 and commoner(test[1:], test[1:], 0) == [1.0, 1.0, 1.0]
     assert figures([["x"], ["x"]], test, 0)["token_error"] is None
     right = [[write("a", True, 90)], [write("a", False, 90)]]
     lines = differences({"few_shot": [["x"], ["x"]], "sft": right, "grpo": right}, test, 0)

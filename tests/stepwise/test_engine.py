@@ -15,7 +15,7 @@ from stepwise.backends.scripted import Script, ScriptedBackend, ScriptedGenerati
 from stepwise.chain import Delta, Event
 from stepwise.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine import MAX_QUESTION, Engine
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.prefix import Prefix
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
 from stepwise.stepping import StepRule
@@ -145,6 +145,16 @@ async def test_leaving_the_steps_early_stops_the_generation() -> None:
         assert step.text == "one more\n"
         break
     await asyncio.wait_for(stopped.wait(), 10)
+
+
+def test_running_from_within_the_loop_is_refused_not_waited_for() -> None:
+    world = engine()
+
+    async def within() -> Trace:
+        return world.solve_sync(problem(1, 2), Always("small"))
+
+    with pytest.raises(StepwiseError, match="from within the engine's event loop; await it"):
+        world.run(within())
 
 
 async def test_another_model_finishes_for_one_that_cannot_be_run() -> None:

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from stepwise.errors import BackendError
 from stepwise.scope.estimators.base import Array, Beliefs, Estimator, Rows, logit, sigmoid, spread
 from stepwise.scope.estimators.difficulty import PooledDifficulty
 from stepwise.scope.estimators.neighbours import Neighbours
@@ -47,7 +48,15 @@ class Combination:
         return self._held
 
     def predict(self, questions: Compared, models: Rows) -> Beliefs:
-        return self._mix([member.predict(questions, models) for member in self.members], models)
+        found: list[Beliefs] = []
+        for member in self.members:
+            try:
+                found.append(member.predict(questions, models))
+            except BackendError as error:
+                spent = (one for beliefs in found for row in beliefs.usage or () for one in row)
+                error.usage = add_usage(error.usage, *spent)
+                raise
+        return self._mix(found, models)
 
     def _log_tokens(self, found: Sequence[Beliefs]) -> Array:
         return sum(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
 from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
 from stepwise.types import Usage
+from stepwise.work import run
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,13 @@ class LanguageModel:
         self._backend, self._template, self._k, self._samples = backend, template, k, samples
         self._sampling = Sampling(max_tokens, temperature, seed=seed)
         self._concurrency = concurrency
-        self._runner: asyncio.Runner | None = None
         self.asks = (model,)
         self.counts = Counts()
+
+    def __repr__(self) -> str:
+        """Identifies what the estimates depend on, as frozen values do."""
+        how = (self._backend.revision, self._template, self._k, self._samples, self._sampling)
+        return f"LanguageModel({self.asks[0]}, {how})"
 
     def fit(self, known: Known) -> Self:
         self._known = known
@@ -111,7 +116,7 @@ class LanguageModel:
             for row in rows
             for at, question in enumerate(questions)
         ]
-        answers = self._run(self._ask_all(prompts))
+        answers = run(self._ask_all(prompts))
         shape = len(rows), len(questions)
         value, tokens = np.empty(shape), np.empty(shape)
         told = [[""] * shape[1] for _ in rows]
@@ -130,25 +135,30 @@ class LanguageModel:
         return Beliefs(sure, tokens, tokens * low, tokens * high, told, spent)
 
     async def _ask_all(self, prompts: Sequence[str]) -> list[tuple[list[Answer], Usage]]:
-        """What could be read of the samples of each prompt, and the tokens that all of them took."""
+        """What could be read of the samples of each prompt, and the tokens that all of them took. The first
+        sample brings the prompt to the server, where the others find it.
+
+        Raises:
+            BackendError: if the estimator cannot be run; it carries what the other samples took.
+        """
         gate = asyncio.Semaphore(self._concurrency)
+        told: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
 
-        async def one(prompt: str, sample: int) -> tuple[Answer | None, Usage]:
+        async def one(at: int, sample: int) -> None:
             async with gate:
-                return await self._ask(prompt, sample)
+                told[at][sample] = await self._ask(prompts[at], sample)
 
-        asked = [one(prompt, sample) for prompt in prompts for sample in range(self._samples)]
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        told = [one for one in found if not isinstance(one, BaseException)]
-        for error in found:
-            if isinstance(error, BackendError):
-                error.model, error.usage = self.asks[0], {self.asks[0]: _sum(usage for _, usage in told)}
-            if isinstance(error, BaseException):
-                raise error
-        groups = [told[i : i + self._samples] for i in range(0, len(told), self._samples)]
+        for samples in (range(1), range(1, self._samples)):
+            asked = [one(at, sample) for at in range(len(prompts)) for sample in samples]
+            for error in await asyncio.gather(*asked, return_exceptions=True):
+                if isinstance(error, BackendError):
+                    spent = _sum(sample for group in told for sample in group.values())
+                    error.model, error.usage = self.asks[0], {self.asks[0]: spent}
+                if error is not None:
+                    raise error
         return [
-            ([answer for answer, _ in group if answer is not None], _sum(usage for _, usage in group))
-            for group in groups
+            ([answer for i in sorted(group) if (answer := group[i][0])], _sum(group.values()))
+            for group in told
         ]
 
     async def _ask(self, prompt: str, sample: int) -> tuple[Answer | None, Usage]:
@@ -162,15 +172,6 @@ class LanguageModel:
         self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
         return answer, usage.rejected()
 
-    def _run(self, work: Awaitable[Any]) -> Any:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
 
-        async def wait() -> Any:
-            return await work
-
-        return self._runner.run(wait())
-
-
-def _sum(parts: Iterable[Usage]) -> Usage:
-    return sum(parts, Usage())
+def _sum(told: Iterable[tuple[Answer | None, Usage]]) -> Usage:
+    return sum((usage for _, usage in told), Usage())

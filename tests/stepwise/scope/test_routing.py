@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.tree import Tree, view
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.cost import Flops
 from stepwise.engine import Engine
@@ -22,6 +24,8 @@ from stepwise.scope.decision import min_max, sweep, utility
 from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
 from stepwise.scope.prompt import write
 from stepwise.scope.routers import ScopePrior, ScopeRouter, Seeded
+from stepwise.store import SqliteStore
+from stepwise.stored import StoredBackend
 from stepwise.types import Estimate, Trace
 from tests import worlds
 
@@ -59,6 +63,13 @@ def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
     assert trace.steps[0].decision and "seeded" in trace.steps[0].decision.reason
 
 
+@dataclass(frozen=True)
+class Expecting(Always):
+    """Reads estimates, or says so."""
+
+    expects = True
+
+
 def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) -> None:
     """The estimate waits for the draft to have begun, which a serial engine would never reach."""
     begun = threading.Event()
@@ -80,11 +91,10 @@ def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) ->
 
     engine.prior = Waiting(scope, POOL)
 
-    class Drafting(Always):
-        look = "after_draft"
-
-    trace = engine.solve_sync(worlds.problem(1, 2, 3), Drafting("small", look="after_draft"))
+    trace = engine.solve_sync(worlds.problem(1, 2, 3), Expecting("small", look="after_draft"))
     assert asked == ["1 2 3"] and [one.model for one in trace.estimates] == list(POOL)
+    engine.solve_sync(worlds.problem(1, 2, 3), Always("small", look="after_draft"))
+    assert asked == ["1 2 3"], "a router that does not read estimates does not wait or pay for them"
 
 
 class Verbose:
@@ -120,6 +130,37 @@ def test_a_chain_pays_for_the_language_model_that_estimated(scope: Scope) -> Non
     assert trace.extra_cost == 200.0 * (spent.prompt - spent.cached + spent.discarded)
     again = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(asked, POOL, 0.6))
     assert again.cost == trace.cost, "what the server remembers of another chain makes none cheaper"
+    alone = engine.solve_sync(worlds.problem(8, 9, 7), Always("large"))
+    assert "oracle" not in alone.usage, "a router that does not read estimates does not pay for them"
+
+
+def test_chains_side_by_side_are_estimated_side_by_side(scope: Scope) -> None:
+    asked, engine = asking(scope, Verbose()), charging()
+    engine.prior = ScopePrior(asked, POOL)
+    problems = [worlds.problem(a, b, 2) for a in (1, 2, 3) for b in (4, 8)]
+
+    async def solve() -> list[Trace]:
+        return [trace async for trace in engine.solve_many(problems, ScopeRouter(asked, POOL, 0.6))]
+
+    traces = engine.run(solve())
+    assert len(traces) == 6 and not any(trace.error for trace in traces)
+    for trace in traces:
+        alone = engine.solve_sync(trace.problem, ScopeRouter(asked, POOL, 0.6))
+        assert (trace.cost, trace.estimates) == (alone.cost, alone.estimates)
+
+
+def test_a_router_decides_by_its_own_scope(scope: Scope) -> None:
+    """A prior of another scope, which a statistical router does not need, changes nothing."""
+    turned = FingerprintStore(":memory:")
+    for model in POOL:
+        known = scope.fingerprints.get(model)
+        turned.add(replace(known, correct=[1.0 - value for value in known.correct]))
+    engine = worlds.engine(hard=5)
+    engine.prior = ScopePrior(Scope(anchors=scope.anchors, fingerprints=turned), POOL)
+    trace = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(scope, POOL, 0.6))
+    assert set(trace.share) == {"large"}
+    strange = ScopePrior(asking(scope, Verbose()), POOL)
+    assert repr(strange) != repr(ScopePrior(scope, POOL))
 
 
 def test_members_of_a_combination_are_charged_too(scope: Scope) -> None:
@@ -153,7 +194,7 @@ def test_what_an_estimator_and_a_draft_took_stays_charged_when_either_fails(scop
 
     said, engine = Verbose(gone), charging()
     engine.prior = ScopePrior(asking(scope, said), POOL)
-    trace = engine.solve_sync(worlds.problem(1, 2), Always("small", look="after_draft"))
+    trace = engine.solve_sync(worlds.problem(1, 2), Expecting("small", look="after_draft"))
     assert trace.error == "the server is gone." and trace.usage["small"].completion > 0
     assert trace.usage["oracle"].discarded == sum(call.completion for call in said.backend.calls) > 0
     assert trace.cost == pytest.approx(engine.cost(trace.usage))
@@ -161,9 +202,39 @@ def test_what_an_estimator_and_a_draft_took_stays_charged_when_either_fails(scop
     fine, engine = Verbose(), charging()
     engine.prior = ScopePrior(asking(scope, fine), POOL)
     engine.run(engine.backends["small"].close())
-    trace = engine.solve_sync(worlds.problem(1, 2), Always("small", look="after_draft"))
+    trace = engine.solve_sync(worlds.problem(1, 2), Expecting("small", look="after_draft"))
     assert trace.error == "the backend is closed." and len(fine.backend.calls) == 4
     assert trace.usage["oracle"].discarded == sum(call.completion for call in fine.backend.calls)
+
+
+def test_waiting_for_one_call_that_fails_charges_every_chain_its_own(scope: Scope) -> None:
+    """A store gives one failure to all who wait for the same completion."""
+    engine = charging()
+    engine.prior = ScopePrior(asking(scope, Verbose()), POOL)
+    failing = StoredBackend(worlds.adder(5), SqliteStore(":memory:"))
+    engine.run(failing.close())
+    engine.backends["small"] = failing
+
+    async def solve() -> list[Trace]:
+        tree = Tree(engine, "after_draft", view(["signals", "estimates"]))
+        return [
+            node.trace for node in await asyncio.gather(*(tree.root(worlds.problem(1, 2)) for _ in range(3)))
+        ]
+
+    traces = engine.run(solve())
+    assert [trace.error for trace in traces] == ["the backend is closed."] * 3
+    assert len({trace.cost for trace in traces}) == 1 and traces[0].usage["oracle"].discarded > 0
+
+
+def test_what_earlier_members_took_stays_charged_when_a_later_one_fails(scope: Scope) -> None:
+    first, second = Verbose(), Verbose()
+    members = [LanguageModel(one.backend, model=name) for one, name in ((first, "a"), (second, "b"))]
+    one = Scope(anchors=scope.anchors, fingerprints=scope.fingerprints, estimator=Combination(members))
+    _ = one.known
+    worlds.engine().run(second.backend.close())
+    with pytest.raises(BackendError) as failure:
+        one.estimate("8 9 7", POOL)
+    assert failure.value.usage["a"].discarded > 0 and failure.value.model == "b"
 
 
 def test_estimates_made_before_give_the_same_choice(scope: Scope) -> None:
