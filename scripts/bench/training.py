@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,21 @@ from stepwise import load_dataset, load_pair
 from stepwise.backends.base import Backend, Completion, Sampling
 from stepwise.engine import Engine
 from stepwise.pair import Pair
-from stepwise.routers import Always
 from stepwise.store import SqliteStore, Store
 from stepwise.stored import StoredBackend
 from stepwise.types import Problem
+from stepwise.work import as_they_finish, run
 
 ROUNDS, REPEATS = 3, 5
 
 
 class Counted:
-    """A backend that counts the tokens it generates, and those it computes: read and not cached, too."""
+    """A backend that counts the tokens it generates, and those it reads that are not in its cache."""
 
     def __init__(self, backend: Backend) -> None:
         self.revision, self.tokenizer = backend.revision, backend.tokenizer
         self.parameters, self.context = backend.parameters, backend.context
-        self.generated = self.computed = 0
+        self.generated = self.read = 0
         self._backend = backend
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
@@ -41,7 +43,7 @@ class Counted:
         completion = await self._backend.generate(prefix, sampling)
         usage = completion.usage
         self.generated += usage.completion
-        self.computed += usage.completion + usage.prompt - usage.cached
+        self.read += usage.prompt - usage.cached
         return completion
 
     async def close(self) -> None:
@@ -55,9 +57,8 @@ def measure(num_envs: int, n: int, steps: int, backend: str) -> dict[str, Any]:
     pair = load_pair("nano")
     problems = load_dataset("nano", split="train", limit=n)
     with tempfile.TemporaryDirectory() as folder:
-        stores = [SqliteStore(Path(folder) / f"{i}.db") for i in range(2 * ROUNDS)]
-        pairs = zip(stores[::2], stores[1::2], strict=True)
-        new = [generating(pair, problems, num_envs, steps, backend, *both) for both in pairs]
+        stores = [SqliteStore(Path(folder) / f"{i}.db") for i in range(ROUNDS)]
+        new = [generating(pair, problems, num_envs, steps, backend, store) for store in stores]
         engine, _ = counted(pair, stores[-1], backend)
         envs = [RoutingVectorEnv(engine, problems, num_envs=num_envs) for _ in range(REPEATS)]
         first = [_rollout(env, steps) for env in envs]
@@ -78,30 +79,30 @@ def measure(num_envs: int, n: int, steps: int, backend: str) -> dict[str, Any]:
 
 
 def generating(
-    pair: Pair, problems: Sequence[Problem], num_envs: int, steps: int, backend: str, one: Store, two: Store
+    pair: Pair, problems: Sequence[Problem], num_envs: int, steps: int, backend: str, store: Store
 ) -> dict[str, float]:
-    """A rollout in which every chain is new, beside the models alone; with two empty stores.
+    """A rollout in which every chain is new, into an empty store, beside the same models unrouted.
 
-    ``backend_share`` is the time that the models would need for the same generated tokens without routing
-    (each at its rate when it solves the same problems alone, as many at once) over the time that the
-    rollout took. ``computed_share`` is the same for all computed tokens: routing makes each model read what
-    the other wrote, which a model alone never does.
+    ``backend_share`` is the time that the models need to generate as many tokens unrouted (all at the same
+    time, each with as many uninterrupted calls in flight as there are environments) over the time that the
+    rollout took. ``read_per_token`` are the prompt tokens that were computed for a generated one: routing
+    makes each model read what the other wrote.
     """
-    engine, counts = counted(pair, one, backend)
-    seconds = {model: _alone(engine, problems, model, num_envs) for model in counts}
-    generated = {model: count.generated / seconds[model] for model, count in counts.items()}
-    computed = {model: count.computed / seconds[model] for model, count in counts.items()}
-    engine.run(engine.close())
-    engine, counts = counted(pair, two, backend)
+    engine, counts = counted(pair, store, backend)
     took, _ = _rollout(RoutingVectorEnv(engine, problems, num_envs=num_envs), steps)
     engine.run(engine.close())
-    ideal = sum(count.generated / generated[model] for model, count in counts.items())
-    work = sum(count.computed / computed[model] for model, count in counts.items())
+    generated, read = _totals(counts)
+    engine, alone = counted(pair, store, backend)  # new ones, which have no prefix in their caches
+    wanted = {model: count.generated for model, count in counts.items()}
+    unrouted = _unrouted(pair, alone, wanted, problems, num_envs)
+    engine.run(engine.close())
+    generated_alone, read_alone = _totals(alone)
     return {
-        **{f"tokens_per_s_{name}_alone": rate for name, rate in generated.items()},
-        "rollout_tokens_per_s": sum(count.generated for count in counts.values()) / took,
-        "backend_share": ideal / took,
-        "computed_share": work / took,
+        "rollout_tokens_per_s": generated / took,
+        "unrouted_tokens_per_s": generated_alone / unrouted,
+        "backend_share": (generated / took) / (generated_alone / unrouted),
+        "read_per_token": read / generated,
+        "read_per_token_unrouted": read_alone / generated_alone,
         "steps_per_s_cold": steps / took,
     }
 
@@ -114,15 +115,37 @@ def counted(pair: Pair, store: Store, backend: str) -> tuple[Engine, dict[str, C
     return engine, counts
 
 
-def _alone(engine: Engine, problems: Sequence[Problem], model: str, concurrency: int) -> float:
-    """Seconds of one model alone for the problems."""
+def _totals(counts: Mapping[str, Counted]) -> tuple[int, int]:
+    """Tokens generated, and tokens read and not cached, by all models."""
+    counted = counts.values()
+    return sum(one.generated for one in counted), sum(one.read for one in counted)
 
-    async def solve() -> None:
-        async for _ in engine.solve_many(problems, Always(model), concurrency=concurrency):
+
+def _unrouted(
+    pair: Pair,
+    counts: Mapping[str, Counted],
+    wanted: Mapping[str, int],
+    problems: Sequence[Problem],
+    concurrency: int,
+) -> float:
+    """Seconds in which each model generates about as many tokens as wanted, in whole answers."""
+    sampling = Sampling(pair.max_step_tokens * pair.max_steps)
+
+    async def generate(model: str) -> None:
+        one = counts[model]
+
+        async def solve(problem: Problem) -> None:
+            await one.generate(one.encode(pair.prompt.replace("{question}", problem.question)), sampling)
+
+        unfinished = takewhile(lambda _: one.generated < wanted[model], cycle(problems))
+        async for _ in as_they_finish(solve, unfinished, concurrency):
             pass
 
+    async def every() -> None:
+        await asyncio.gather(*map(generate, counts))
+
     begun = time.perf_counter()
-    engine.run(solve())
+    run(every())
     return time.perf_counter() - begun
 
 
