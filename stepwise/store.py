@@ -89,6 +89,7 @@ def _dump(completion: Completion) -> str:
 def _load(text: str) -> Completion:
     raw = json.loads(text)
     if isinstance(raw, dict):  # as stores were written before
-        raw = (raw["text"], raw["token_ids"], raw["usage"].values(), raw["signals"].values(), raw["finish"])
-    written, token_ids, usage, signals, finish = raw
-    return Completion(written, tuple(token_ids), Usage(*usage), Signals(*signals), finish)
+        usage, signals = Usage(**raw["usage"]), Signals(**raw["signals"])
+        return Completion(raw["text"], tuple(raw["token_ids"]), usage, signals, raw["finish"])
+    written, token_ids, spent, measured, finish = raw
+    return Completion(written, tuple(token_ids), Usage(*spent), Signals(*measured), finish)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from stepwise.backends.base import Completion, Sampling
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.store import SqliteStore, key
 from stepwise.stored import StoredBackend
@@ -30,6 +32,14 @@ def test_what_is_put_is_got_also_by_another_process(tmp_path: Path) -> None:
     assert len(store) == 1
 
 
+def test_stores_that_were_written_with_names_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "steps.db"
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO steps VALUES (?, ?)", (b"k", json.dumps(asdict(COMPLETION))))
+    assert SqliteStore(path).get(b"k") == COMPLETION
+
+
 @given(st.lists(st.integers(0, 2**31), max_size=6), st.lists(st.integers(0, 2**31), max_size=6))
 def test_keys_tell_prefixes_apart(a: list[int], b: list[int]) -> None:
     assert (key("r", a, Sampling()) == key("r", b, Sampling())) == (a == b)
@@ -45,6 +55,17 @@ def test_keys_tell_models_and_sampling_apart() -> None:
         key("r", [1], Sampling(stop=("\n",))),
     }
     assert len(keys) == 6
+
+
+async def test_all_who_wait_for_a_call_that_fails_get_a_failure_of_their_own() -> None:
+    async def gone(_: str) -> None:
+        raise BackendError("the server is gone.", retryable=True)
+
+    backend = StoredBackend(ScriptedBackend(lambda _: "", before=gone), SqliteStore(":memory:"))
+    asked = (backend.generate((1, 2), Sampling()) for _ in range(3))
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(one, BackendError) and one.retryable for one in failures)
+    assert len({id(one) for one in failures}) == 3 and str(failures[0]) == "the server is gone."
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
