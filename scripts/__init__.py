@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.errors import InstantiationException
+import hydra
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 import envs
 import policies
+from scripts.overrides import check_overrides
 from stepwise.errors import StepwiseError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,22 +38,53 @@ for package in (envs, policies):
         )
 
 
-def guarded(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Bad input ends a script with one sentence and exit code 2, not with a traceback."""
+def program(config: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a function a Hydra program over ``configs/{config}.yaml``.
 
-    @functools.wraps(main)
-    def run(cfg: DictConfig) -> None:
-        collect_rarely()
-        try:
-            main(cfg)
-        except InstantiationException as error:  # Hydra wraps what a constructor raises
-            if not isinstance(error.__cause__, StepwiseError):
-                raise
-            sys.exit(_refused(error.__cause__))
-        except (StepwiseError, OmegaConfBaseException) as error:
-            sys.exit(_refused(error))
+    Bad input, on the command line or found later, ends it with one sentence and exit code 2, not with a
+    traceback.
+    """
 
-    return run
+    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> None:
+            collect_rarely()
+            with _refusing(config):  # here too: an error that reaches Hydra gets a line of its own
+                check_overrides(cfg)
+                main(cfg)
+
+        composed = hydra.main(version_base=None, config_path=str(ROOT / "configs"), config_name=config)(job)
+
+        @functools.wraps(main)
+        def run() -> None:
+            # Lets errors through; else Hydra prints them in its own way and exits with 1.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            with _refusing(config):
+                composed()
+
+        return run
+
+    return decorate
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InstantiationException as error:  # Hydra wraps what a constructor raises
+        if not isinstance(error.__cause__, StepwiseError):
+            raise
+        why = str(error.__cause__)
+    except StepwiseError as error:
+        why = str(error)
+    except OmegaConfBaseException as error:
+        why = f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}"
+    except HydraException as error:
+        why = " ".join(str(error).partition("\nConfig search path:")[0].split())
+    else:
+        return
+    print(f"{name}: {why}", file=sys.stderr)
+    sys.exit(2)
 
 
 def collect_rarely() -> None:
@@ -66,8 +101,3 @@ def save_config(cfg: DictConfig, path: Path) -> None:
     }
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(OmegaConf.merge(frame, resolved), path)
-
-
-def _refused(error: Exception) -> int:
-    print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-    return 2

@@ -16,14 +16,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from scripts import console, guarded
+from scripts import console, program
 from scripts.seeding import seed
 from stepwise import load_router, provenance
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
@@ -33,8 +32,7 @@ from stepwise.routers import Always
 from stepwise.store import SqliteStore
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="calibrate")
-@guarded
+@program("calibrate")
 def main(cfg: DictConfig) -> None:
     check_targets(**targets(cfg))
     output = provenance.writable(cfg.output)

@@ -13,20 +13,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from rich.table import Table
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import load_router, provenance
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="check_promises")
-@guarded
+@program("check_promises")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

@@ -17,11 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import load_dataset, provenance
 from stepwise.data.records import read_lines
 from stepwise.errors import ConfigError
@@ -38,8 +37,7 @@ class Solution(NamedTuple):
     recorded: bool
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="check_verification")
-@guarded
+@program("check_verification")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

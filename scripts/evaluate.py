@@ -19,11 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from scripts import console, guarded, save_config
+from scripts import console, program, save_config
 from scripts.seeding import seed
 from stepwise import demo, metrics, provenance
 from stepwise.errors import ConfigError
@@ -35,8 +34,7 @@ from stepwise.store import SqliteStore
 from stepwise.verify.grader import Grader
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="evaluate")
-@guarded
+@program("evaluate")
 def main(cfg: DictConfig) -> None:
     if cfg.study is not None:
         instantiate(cfg.study)(cfg)

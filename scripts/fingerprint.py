@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import provenance
 from stepwise.cost import Price
 from stepwise.engine import Engine
@@ -33,8 +32,7 @@ from stepwise.store import SqliteStore
 from stepwise.types import Trace
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="fingerprint")
-@guarded
+@program("fingerprint")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)

@@ -14,7 +14,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import hydra
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.mixture import GaussianMixture
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import provenance
 from stepwise.routers import Always
 from stepwise.routers.fitted import words
@@ -31,8 +30,7 @@ from stepwise.store import SqliteStore
 from stepwise.types import Trace
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="fit_baselines")
-@guarded
+@program("fit_baselines")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import hydra
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -20,13 +19,12 @@ from rich.progress import Progress
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search_many
 from policies.reference import measure_reference
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import provenance
 from stepwise.store import SqliteStore
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="oracle")
-@guarded
+@program("oracle")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

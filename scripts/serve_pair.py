@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import Model, Pair
 from stepwise.errors import ConfigError
 
@@ -34,8 +33,7 @@ class Server:
     needs_gib: float
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="serve_pair")
-@guarded
+@program("serve_pair")
 def main(cfg: DictConfig) -> None:
     servers = plan(
         instantiate(cfg.pair), gpu_gib=cfg.gpu_gib, cache_gib=cfg.cache_gib, options=list(cfg.options)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,7 +25,7 @@ from envs.routing import Task
 from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
-from scripts import console, guarded
+from scripts import console, program
 from scripts.seeding import seed
 from stepwise import provenance
 from stepwise.data import has_splits
@@ -37,8 +36,7 @@ from stepwise.store import SqliteStore
 from stepwise.types import Problem
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="train")
-@guarded
+@program("train")
 def main(cfg: DictConfig) -> None:
     seen = view(cfg.policy.features)
     output = provenance.writable(cfg.output)

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from scripts import guarded
+from scripts import program
 from stepwise import provenance
 from stepwise.data.nano import NanoProblem, problems
 from stepwise.data.nano_story import BRIDGE, STANDARD, TRAINING, Mix
@@ -298,8 +297,7 @@ def step_accuracy(
     return table, whole / len(sample)
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="train_nano")
-@guarded
+@program("train_nano")
 def main(cfg: DictConfig) -> None:
     if cfg.only not in (None, *cfg.models):
         raise ConfigError(f"only must be one of {', '.join(cfg.models)}, not {cfg.only!r}.")

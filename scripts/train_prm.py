@@ -16,7 +16,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import hydra
 import numpy as np
 import torch
 from hydra.utils import instantiate
@@ -25,7 +24,7 @@ from rich.progress import Progress, track
 from scipy.stats import mannwhitneyu
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from scripts import console, guarded
+from scripts import console, program
 from scripts.train_nano import IGNORED, optimizers, update
 from stepwise import provenance
 from stepwise.data.nano import NanoProblem
@@ -39,8 +38,7 @@ Example = tuple[list[int], list[int], list[bool]]
 """Token ids of a chain up to its first wrong step, the positions where steps end, and which are right."""
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="train_prm")
-@guarded
+@program("train_prm")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

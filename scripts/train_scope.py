@@ -19,14 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
-from scripts import console, guarded
+from scripts import console, program
 from scripts.scope_trainers import Datum, reinforce, supervise
 from stepwise import metrics, provenance
 from stepwise.backends import open_backend
@@ -44,8 +43,7 @@ from stepwise.stored import StoredBackend
 STAGES = ("few_shot", "sft", "grpo")
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="train_scope")
-@guarded
+@program("train_scope")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     provenance.same_run(output, _about(cfg))

@@ -6,20 +6,18 @@ python -m scripts.evaluate pair.judge=outputs/prm/model +router@routers.trim_agg
 
 from __future__ import annotations
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
 from policies import trim
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import provenance
 from stepwise.errors import ConfigError
 from stepwise.store import SqliteStore
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="train_trim")
-@guarded
+@program("train_trim")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from scripts import console, guarded
+from scripts import console, program
 from stepwise import provenance
 
 
-@hydra.main(version_base=None, config_path="../../configs", config_name="recorded")
-@guarded
+@program("recorded")
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
