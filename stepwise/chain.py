@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwise.types import Problem, Router, Step, Trace
+from stepwise.errors import BackendError
+from stepwise.types import Decision, Problem, Router, Step, Trace, expects
 
 if TYPE_CHECKING:
     from stepwise.engine import Engine
@@ -54,7 +55,8 @@ class Deltas:
 
 
 class Chain:
-    """Grows one chain with one router. To be used once: awaited, or iterated over.
+    """Grows one chain with one router, past models that fail if the engine may. To be used once: awaited, or
+    iterated over.
 
     Attributes:
         trace: the chain so far; None before it has begun.
@@ -79,12 +81,39 @@ class Chain:
         try:
             while trace.stop is None:
                 known = len(trace.steps)
-                trace = self.trace = await self._engine.step(trace, self._router, listen if deltas else None)
+                trace = self.trace = await self._step(trace, listen if deltas else None)
                 if listen is not None and len(trace.steps) > known:
                     listen(trace.steps[-1])
             return trace
         finally:
             self.trace = await self._engine.abandon(trace)
+
+    async def _step(self, trace: Trace, listen: Callable[[Event], None] | None) -> Trace:
+        """Ask the router and advance. A model that fails marks the trace; it does not raise."""
+        engine, router = self._engine, self._router
+        hear: Deltas | None = None
+        try:
+            trace = await engine.look(trace, router.look, expects=expects(router))
+            decision = router.decide(trace)
+            hear = Deltas(listen, decision.model) if listen else None
+            return await engine.advance(trace, decision.model, decision, hear)
+        except BackendError as error:
+            return await self._without(trace, error, told=hear is not None and hear.told)
+
+    async def _without(self, trace: Trace, error: BackendError, *, told: bool) -> Trace:
+        """A step without the model that failed, by the next one that can be run, if the engine may.
+        What a listener was ``told`` of it cannot be taken back: then the chain has failed."""
+        engine = self._engine
+        may = engine.failover and not told
+        others = [name for name in engine.models if name != error.model] if may else []
+        trace = await engine.spent(trace, error)
+        for model in others:
+            reason = f"{error.model} cannot be run ({error}); {model} takes over"
+            try:
+                return await engine.advance(trace, model, Decision(model, None, reason))
+            except BackendError as another:
+                trace = await engine.spent(trace, another)
+        return await engine.failed(trace, error.left(trace))
 
     async def events(self, *, deltas: bool = True) -> AsyncIterator[Event]:
         """What happens, as it happens: `Delta` and `Step`."""

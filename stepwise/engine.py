@@ -13,13 +13,13 @@ another model takes over (`stepwise.run_on`); its overrun is charged as discarde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from stepwise.backends.base import Backend, Sampling, StreamingBackend
-from stepwise.chain import Chain, Deltas, Event
+from stepwise.chain import Chain
 from stepwise.cost import CostModel
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
 from stepwise.judge import Judge
@@ -35,8 +35,6 @@ from stepwise.types import (
     Stop,
     Trace,
     Usage,
-    add_usage,
-    expects,
 )
 from stepwise.view import Views
 from stepwise.work import as_they_finish, run
@@ -250,7 +248,7 @@ class Engine:
         try:
             trace = await self._seen(trace, look)
         except BackendError as error:
-            spent = self._extra(error.trace or trace, error.usage)
+            spent = self._writer.charge_beside(error.trace or trace, error.usage)
             raise error.left(await self._expecting(spent, asked)) from error
         else:
             return await self._expecting(trace, asked)
@@ -264,7 +262,7 @@ class Engine:
             if look == "judged" and trace.draft and trace.draft.verdict is None:
                 trace = replace(trace, draft=await self._writer.judged(trace, trace.draft))
         except BackendError as error:
-            raise error.left(self._extra(trace, error.usage)) from error
+            raise error.left(self._writer.charge_beside(trace, error.usage)) from error
         return trace
 
     async def _expecting(self, trace: Trace, asked: Awaitable[tuple[Estimate, ...]]) -> Trace:
@@ -272,56 +270,28 @@ class Engine:
         try:
             estimates = await asked
         except BackendError as error:
-            raise error.left(self._extra(trace, error.usage)) from error
-        return self._extra(replace(trace, estimates=estimates), *(one.usage for one in estimates))
-
-    async def step(
-        self, trace: Trace, router: Router, listen: Callable[[Event], None] | None = None
-    ) -> Trace:
-        """Ask the router and advance. A model that fails marks the trace; it does not raise."""
-        hear: Deltas | None = None
-        try:
-            trace = await self.look(trace, router.look, expects=expects(router))
-            decision = router.decide(trace)
-            hear = Deltas(listen, decision.model) if listen else None
-            return await self.advance(trace, decision.model, decision, hear)
-        except BackendError as error:
-            return await self._without(trace, error, told=hear is not None and hear.told)
+            raise error.left(self._writer.charge_beside(trace, error.usage)) from error
+        return self._writer.charge_beside(
+            replace(trace, estimates=estimates), *(one.usage for one in estimates)
+        )
 
     async def abandon(self, trace: Trace) -> Trace:
         """Stop what runs on behind a chain that will not be continued, and charge it."""
         if trace.live is None:
             return trace
-        return self._extra(replace(trace, live=None), {trace.live.model: await trace.live.stop()})
-
-    def _extra(self, trace: Trace, *parts: Mapping[str, Usage]) -> Trace:
-        more = add_usage(*parts)
-        cost = trace.extra_cost + self.cost(more)
-        return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
+        return self._writer.charge_beside(
+            replace(trace, live=None), {trace.live.model: await trace.live.stop()}
+        )
 
     async def failed(self, trace: Trace, error: BackendError) -> Trace:
         """The trace as a failure left it: the error is data, and what was spent stays charged."""
-        trace = await self._spent(trace, error)
+        trace = await self.spent(trace, error)
         stop: Stop = "context" if isinstance(error, ContextOverflow) else "error"
         return replace(trace, stop=stop, error=str(error))
 
-    async def _spent(self, trace: Trace, error: BackendError) -> Trace:
+    async def spent(self, trace: Trace, error: BackendError) -> Trace:
         """The trace with what the failure took; nothing runs on behind it."""
-        return self._extra(await self.abandon(error.trace or trace), error.usage)
-
-    async def _without(self, trace: Trace, error: BackendError, *, told: bool) -> Trace:
-        """A step without the model that failed, by the next one that can be run, if the engine may.
-        What a listener was ``told`` of it cannot be taken back: then the chain has failed."""
-        may = self.failover and not told
-        others = [name for name in self.models if name != error.model] if may else []
-        trace = await self._spent(trace, error)
-        for model in others:
-            reason = f"{error.model} cannot be run ({error}); {model} takes over"
-            try:
-                return await self.advance(trace, model, Decision(model, None, reason))
-            except BackendError as another:
-                trace = await self._spent(trace, another)
-        return await self.failed(trace, error.left(trace))
+        return self._writer.charge_beside(await self.abandon(error.trace or trace), error.usage)
 
     # Solving
 

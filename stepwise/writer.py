@@ -145,6 +145,12 @@ class Writer:
         more = {model: usage}
         return replace(step, usage=add_usage(step.usage, more), cost=step.cost + self.cost(more))
 
+    def charge_beside(self, trace: Trace, *parts: Mapping[str, Usage]) -> Trace:
+        """The chain with more tokens to pay for that belong to none of its steps."""
+        more = add_usage(*parts)
+        cost = trace.extra_cost + self.cost(more)
+        return replace(trace, extra=add_usage(trace.extra, more), extra_cost=cost)
+
     def _readable(self, model: str, listen: Listener | None) -> bool:
         """Whether somebody listens, and can be told while the model writes."""
         return listen is not None and isinstance(self.backends[model], StreamingBackend)
