@@ -31,17 +31,17 @@ def check_overrides(cfg: DictConfig) -> None:
     given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     hydra = GlobalHydra.instance().hydra
     groups = [one for one in given if hydra and hydra.config_loader.get_group_options(one.key_or_group)]
-    chosen = [str(one.input_line) for one in groups]
-    standard = compose(HydraConfig.get().job.config_name, overrides=chosen)
-    for one in given:
-        if one in groups or one.is_add() or one.is_delete():
-            continue
-        kind, found = (_kind(OmegaConf.select(config, one.key_or_group)) for config in (standard, cfg))
+    values = [one for one in given if one not in groups and not one.is_add() and not one.is_delete()]
+    if not values:
+        return
+    standard = compose(HydraConfig.get().job.config_name, overrides=[str(one.input_line) for one in groups])
+    for key in (one.key_or_group for one in values):
+        value = OmegaConf.select(cfg, key)
+        kind, found = _kind(OmegaConf.select(standard, key)), _kind(value)
         # What has a name may be described instead, or be several: embedder=[tfidf,FOLDER].
         fits = found in (None, kind) or (kind == "text" and found in ("a list", "a mapping"))
         if kind and not fits:
-            value = OmegaConf.select(cfg, one.key_or_group)
-            raise ConfigError(f"{one.key_or_group} must be {kind}, not {value!r}.")
+            raise ConfigError(f"{key} must be {kind}, not {value!r}.")
 
 
 def _kind(value: Any) -> str | None:
