@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envs.episode import MAX_PRICE, Episode, Observation
 from envs.tree import EVERYTHING, Tree, View
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
 
@@ -100,7 +100,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
 
     ## Observation space
     ``Box`` of float32: the features of the view (by default the fourteen numbers of
-    `stepwise.features`: signals of the draft, position, lengths, what was spent on reading, doubts
+    `stepwise.routers.features`: signals of the draft, position, lengths, what was spent on reading, doubts
     so far), the action mask, one number a model, and the price of cost, as ``ln(1 + 10 price) / ln(101)``.
 
     ## Reward

@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError
-from stepwise.features import ESTIMATES, FEATURES, bounds, expand, observe
+from stepwise.routers.features import ESTIMATES, FEATURES, bounds, expand, observe
 from stepwise.types import Look, Problem, Trace
 
 MAX_NODES = 500_000
@@ -42,7 +42,7 @@ class View:
 
 
 def view(features: Iterable[str] = FEATURES) -> View:
-    """Features and groups of `stepwise.features`, and everything that was computed as the cost.
+    """Features and groups of `stepwise.routers.features`, and everything that was computed as the cost.
 
     Raises:
         ConfigError: if a feature is unknown.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from envs.episode import Episode, Observation, Transition
 from envs.routing import Task
 from envs.tree import EVERYTHING, View
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.types import Look, Problem
 
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]

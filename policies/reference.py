@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.routers import Always
 from stepwise.types import Problem
 

@@ -19,7 +19,7 @@ from policies.reference import Reference
 from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
 from policies.validation import Validation, greedy
-from stepwise.pair import Pair
+from stepwise.models.pair import Pair
 from stepwise.routers import PolicyArtifact
 
 SERVED = {

@@ -150,7 +150,7 @@ class TrimRouter:
     """Serves a policy trained for one price of a large token.
 
     Args:
-        folder: where `scripts.train_trim` has put one folder a price.
+        folder: where `scripts.baselines.trim` has put one folder a price.
         price: reward lost per token of the large model.
     """
 
@@ -167,7 +167,7 @@ class TrimRouter:
     def __post_init__(self) -> None:
         if not self._file.is_file():
             raise ConfigError(
-                f"router trim_agg: {self._file} is missing; run `python -m scripts.train_trim`."
+                f"router trim_agg: {self._file} is missing; run `python -m scripts.baselines.trim`."
             )
 
     @property

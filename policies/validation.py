@@ -17,7 +17,7 @@ from envs.episode import observation
 from envs.routing import Task
 from envs.tree import Node, Tree
 from policies.reference import measure_reference
-from stepwise.metrics import Point, aiq, curve
+from stepwise.evaluation.metrics import Point, aiq, curve
 from stepwise.types import Problem
 
 PRICES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)

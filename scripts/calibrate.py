@@ -24,12 +24,13 @@ from rich.table import Table
 
 from scripts import console, program
 from scripts.seeding import seed
-from stepwise import load_router, provenance
+from stepwise import load_router
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
-from stepwise.demo import compare
-from stepwise.evaluation import Contender, table
+from stepwise.cli.demo import compare
+from stepwise.evaluation import provenance
+from stepwise.evaluation.run import Contender, table
 from stepwise.routers import Always
-from stepwise.store import SqliteStore
+from stepwise.store.sqlite import SqliteStore
 
 
 @program("calibrate")

@@ -24,14 +24,15 @@ from omegaconf import DictConfig
 
 from scripts import console, program, save_config
 from scripts.seeding import seed
-from stepwise import demo, metrics, provenance
+from stepwise.cli import demo
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Contender, samples, summarise
-from stepwise.pair import Pair
-from stepwise.provenance import digest
+from stepwise.evaluation import metrics, provenance
+from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.provenance import digest
+from stepwise.evaluation.run import Contender, samples, summarise
+from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
-from stepwise.store import SqliteStore
-from stepwise.verify.grader import Grader
+from stepwise.store.sqlite import SqliteStore
 
 
 @program("evaluate")

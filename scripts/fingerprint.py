@@ -21,14 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
 from scripts import console, program
-from stepwise import provenance
-from stepwise.cost import Price
-from stepwise.engine import Engine
+from stepwise.engine.cost import Price
+from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
-from stepwise.pair import Model, Pair
+from stepwise.evaluation import provenance
+from stepwise.models.pair import Model, Pair
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
-from stepwise.store import SqliteStore
+from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
 
 

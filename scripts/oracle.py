@@ -20,8 +20,8 @@ from envs.tree import Tree
 from policies.oracle import Best, frontier, search_many
 from policies.reference import measure_reference
 from scripts import console, program
-from stepwise import provenance
-from stepwise.store import SqliteStore
+from stepwise.evaluation import provenance
+from stepwise.store.sqlite import SqliteStore
 
 
 @program("oracle")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.scope.routers import ScopePrior
 
 

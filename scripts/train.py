@@ -27,12 +27,12 @@ from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, program
 from scripts.seeding import seed
-from stepwise import provenance
 from stepwise.data import has_splits
 from stepwise.errors import ConfigError
-from stepwise.features import ESTIMATES
-from stepwise.provenance import same_run
-from stepwise.store import SqliteStore
+from stepwise.evaluation import provenance
+from stepwise.evaluation.provenance import same_run
+from stepwise.routers.features import ESTIMATES
+from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Problem
 
 

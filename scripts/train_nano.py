@@ -27,10 +27,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from scripts import program
-from stepwise import provenance
-from stepwise.data.nano import NanoProblem, problems
-from stepwise.data.nano_story import BRIDGE, STANDARD, TRAINING, Mix
+from stepwise.data.nano.problems import NanoProblem, problems
+from stepwise.data.nano.story import BRIDGE, STANDARD, TRAINING, Mix
 from stepwise.errors import ConfigError
+from stepwise.evaluation import provenance
 
 PROMPT = "{question}\n"
 PAIRS_OF_DIGITS = r" ?\d{1,2}(?=(?:\d{2})*(?!\d))"

@@ -26,19 +26,19 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
 from scripts import console, program
-from scripts.scope_trainers import Datum, reinforce, supervise
-from stepwise import metrics, provenance
+from scripts.scope.trainers import Datum, reinforce, supervise
 from stepwise.backends import open_backend
-from stepwise.backends.base import Backend, Sampling
+from stepwise.engine.backend import Backend, Sampling
 from stepwise.errors import ConfigError
+from stepwise.evaluation import metrics, provenance
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.embed import open_embedder
 from stepwise.scope.features import Features
 from stepwise.scope.hindsight import Teacher
 from stepwise.scope.known import Known, gather
 from stepwise.scope.prompt import Example, ask, read, seed_of, write
-from stepwise.store import SqliteStore
-from stepwise.stored import StoredBackend
+from stepwise.store.backend import StoredBackend
+from stepwise.store.sqlite import SqliteStore
 
 STAGES = ("few_shot", "sft", "grpo")
 

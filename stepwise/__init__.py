@@ -11,7 +11,7 @@ trace.answer, trace.cost, [(step.model, step.text) for step in trace.steps]
 from __future__ import annotations
 
 from stepwise.data import load_dataset
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import (
     BackendError,
     ConfigError,
@@ -20,8 +20,8 @@ from stepwise.errors import (
     StepwiseError,
     VerificationError,
 )
-from stepwise.pair import Model, Pair
-from stepwise.pairs import load_pair
+from stepwise.models.files import load_pair
+from stepwise.models.pair import Model, Pair
 from stepwise.routers import load_router
 from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
 

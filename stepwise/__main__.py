@@ -2,6 +2,6 @@
 
 import sys
 
-from stepwise.cli import main
+from stepwise.cli.main import main
 
 sys.exit(main())

@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from stepwise.backends.base import Completion, Sampling
+from stepwise.engine.backend import Completion, Sampling
 from tests.characters import VOCABULARY
 from tests.worlds import adder
 

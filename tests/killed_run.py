@@ -9,10 +9,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from stepwise.evaluation import Contender, evaluate
-from stepwise.pair import Model, Pair
+from stepwise.evaluation.run import Contender, evaluate
+from stepwise.models.pair import Model, Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
-from stepwise.store import SqliteStore
+from stepwise.store.sqlite import SqliteStore
 from tests.worlds import problem
 
 CONCURRENCY = 4

@@ -11,10 +11,10 @@ import asyncio
 import re
 
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import CostModel, Flops
-from stepwise.engine import Engine
-from stepwise.judge import Judge
-from stepwise.stepping import StepRule
+from stepwise.engine.cost import CostModel, Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.judge import Judge
+from stepwise.engine.stop_rules import StepRule
 from stepwise.types import Problem
 
 SIZES = {"small": 1, "large": 20}

@@ -18,10 +18,10 @@ from typing import Any
 from scripts.bench import own_cost, sweep
 from scripts.bench.lockstep import Decisions, Replay, lockstep
 from stepwise import load_dataset, load_pair
-from stepwise.backends.base import Backend, Completion, Sampling
-from stepwise.backends.vllm import VllmBackend
-from stepwise.engine import Engine
-from stepwise.pair import Pair
+from stepwise.backends.vllm.backend import VllmBackend
+from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.engine import Engine
+from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.types import Problem, Router, Trace, Usage, add_usage
 

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stepwise.backends.base import Backend, Completion, Sampling
-from stepwise.pair import Pair
+from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.models.pair import Pair
 from stepwise.types import Decision, Look, Problem, Trace
 
 Decisions = Mapping[str, Sequence[str]]

@@ -21,10 +21,10 @@ import uvicorn
 
 from scripts.bench.load import Tally, load
 from stepwise import load_pair, load_router
-from stepwise.backends.resilient import Patience
-from stepwise.engine import Engine
+from stepwise.backends.http.resilient import Patience
+from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
-from stepwise.pair import Pair
+from stepwise.models.pair import Pair
 from stepwise.types import Problem
 
 PATIENCE = Patience(deadline_s=2.0, call_s=10.0, first_wait_s=0.1, failures=3, rest_s=2.0)

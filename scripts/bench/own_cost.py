@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from stepwise import load_dataset, load_pair, load_router
-from stepwise.backends.base import Completion, Sampling
-from stepwise.cost import Flops
-from stepwise.engine import Engine
+from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.routers import Confidence, ThresholdRouter
-from stepwise.stepping import StepRule
-from stepwise.store import SqliteStore
+from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Router, Signals, Trace, Usage
 
 LENGTHS = (10, 100, 1000)

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 
 from stepwise import load_dataset, load_pair, load_router
-from stepwise.engine import Engine
-from stepwise.store import SqliteStore
-from stepwise.stored import StoredBackend
+from stepwise.engine.engine import Engine
+from stepwise.store.backend import StoredBackend
+from stepwise.store.sqlite import SqliteStore
 
 THRESHOLDS = 21
 

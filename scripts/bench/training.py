@@ -16,13 +16,13 @@ import numpy as np
 from envs import RoutingVectorEnv
 from scripts import collect_rarely
 from stepwise import load_dataset, load_pair
-from stepwise.backends.base import Backend, Completion, Sampling
-from stepwise.engine import Engine
-from stepwise.pair import Pair
-from stepwise.store import SqliteStore, Store
-from stepwise.stored import StoredBackend
+from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.concurrency import as_they_finish, run
+from stepwise.engine.engine import Engine
+from stepwise.models.pair import Pair
+from stepwise.store.backend import StoredBackend
+from stepwise.store.sqlite import SqliteStore, Store
 from stepwise.types import Problem
-from stepwise.work import as_they_finish, run
 
 ROUNDS, REPEATS = 3, 5
 

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from scripts import console, program
-from stepwise import provenance
+from stepwise.evaluation import provenance
 
 
 @program("recorded")

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from stepwise import provenance, report
+from stepwise import report
 from stepwise.data.records import read_lines
 from stepwise.errors import ConfigError
-from stepwise.evaluation import Row, summarise
+from stepwise.evaluation import provenance
+from stepwise.evaluation.run import Row, summarise
 from stepwise.types import Problem, normalised
 
 Scores = list[NDArray[np.float64]]

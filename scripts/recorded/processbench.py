@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.recorded.bon_cascade import auc
-from stepwise import provenance
 from stepwise.data.records import read_lines
-from stepwise.metrics import resamples
+from stepwise.evaluation import provenance
+from stepwise.evaluation.metrics import resamples
 from stepwise.types import normalised
 
 Array = NDArray[np.float64]

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from stepwise import signals
-from stepwise.backends.base import Chunk, Completion, Sampling
+from stepwise.engine import signals
+from stepwise.engine.backend import Chunk, Completion, Sampling
 from stepwise.errors import BackendError, ContextOverflow
 from stepwise.types import Finish, Usage, common_prefix
 

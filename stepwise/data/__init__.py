@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stepwise.data import nano
 from stepwise.data.benchmarks import BENCHMARKS, read
-from stepwise.data.nano_story import HARDER, STANDARD
+from stepwise.data.nano import problems as nano
+from stepwise.data.nano.story import HARDER, STANDARD
 from stepwise.data.records import Fields, read_lines, to_problem
 from stepwise.data.splits import SPLITS, check_apart, outside_test, split_of, subset
 from stepwise.errors import ConfigError

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from stepwise import __version__
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import StepwiseError
 from stepwise.gateway.admission import Limits
 from stepwise.gateway.failures import Refusal, invalid, refusal

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import uuid4
 
-from stepwise.chain import Chain
-from stepwise.engine import Engine
+from stepwise.engine.chain import Chain
+from stepwise.engine.engine import Engine
 from stepwise.gateway import breakers
 from stepwise.gateway.admission import Admission, Ticket
 from stepwise.gateway.choice import Choice, Finished, Piece, Stopped

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from stepwise.calibration import Record
-from stepwise.engine import MAX_QUESTION
+from stepwise.engine.engine import MAX_QUESTION
 from stepwise.errors import ConfigError
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Keys

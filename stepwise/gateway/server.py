@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.gateway.log import JsonLines, log
 

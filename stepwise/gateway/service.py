@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from stepwise.calibration import OnlineThreshold
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits

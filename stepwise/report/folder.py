@@ -39,7 +39,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], Sequence[Row]]:
     missing = [name for name in ("points", "models", "metrics", "large_cost") if name not in summary]
     if missing:
         raise ConfigError(f"{folder / 'summary.json'} is not of an evaluation: {missing[0]!r} is missing.")
-    from stepwise.evaluation import read_rows
+    from stepwise.evaluation.run import read_rows
 
     settings = {(point["router"], point["threshold"]) for point in summary["points"]}
     rows = [row for row in read_rows(folder / "rows.jsonl") if (row["router"], row["threshold"]) in settings]

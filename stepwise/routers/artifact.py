@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError
-from stepwise.features import ESTIMATES, expand, observe
 from stepwise.routers.card import describe
+from stepwise.routers.features import ESTIMATES, expand, observe
 from stepwise.types import Decision, Look, Trace
 
 if TYPE_CHECKING:
-    from stepwise.pair import Pair
+    from stepwise.models.pair import Pair
 
 Weights = Mapping[str, NDArray[np.float32]]
 WEIGHTS = ("w0", "b0", "w1", "b1", "gain_w", "gain_b", "cost_w", "cost_b")

@@ -1,4 +1,4 @@
-"""Scorers with a few numbers that were fitted offline (`python -m scripts.fit_baselines`)."""
+"""Scorers with a few numbers that were fitted offline (`python -m scripts.baselines.fit`)."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ def _read(path: str) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"fitted scorer {path!r} cannot be read; make it with `python -m scripts.fit_baselines`."
+            f"fitted scorer {path!r} cannot be read; make it with `python -m scripts.baselines.fit`."
         ) from error
     return told

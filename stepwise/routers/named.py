@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwise.errors import ConfigError
-from stepwise.pair import Pair
+from stepwise.models.pair import Pair
 from stepwise.routers.artifact import load_router
 from stepwise.routers.fixed import Always
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter

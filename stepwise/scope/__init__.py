@@ -9,7 +9,7 @@ scope.choose(question, models=["m", "n"], alpha=0.7)
 
 from __future__ import annotations
 
-from stepwise.cost import Price
+from stepwise.engine.cost import Price
 from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.scope.features import Auxiliary
 from stepwise.scope.fingerprint import Fingerprint

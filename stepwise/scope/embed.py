@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from stepwise.errors import ConfigError
-from stepwise.sqlite import connect
+from stepwise.store.connection import connect
 
 WORDS = r"\\?[a-zA-Z]+|\d+|[^\sa-zA-Z\d]"
 """Words, LaTeX commands, numbers and single symbols."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stepwise.cost import Price
+from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Protocol
 
-from stepwise.backends.base import Backend, Sampling
+from stepwise.engine.backend import Backend, Sampling
 from stepwise.scope.prompt import Example, ask, performance
 
 

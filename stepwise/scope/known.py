@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
 
-from stepwise.cost import Price
+from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.features import Encoded

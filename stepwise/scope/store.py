@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stepwise.cost import Price
+from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.scope.fingerprint import Fingerprint
-from stepwise.sqlite import connect
+from stepwise.store.connection import connect
 
 
 class FingerprintStore:

@@ -14,8 +14,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import envs
 from envs import RoutingEnv
 from stepwise.errors import BackendError, ConfigError
-from stepwise.features import FEATURES
 from stepwise.routers import Always
+from stepwise.routers.features import FEATURES
 from stepwise.types import Look
 from tests.worlds import engine, problem
 

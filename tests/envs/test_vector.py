@@ -12,10 +12,10 @@ import pytest
 from envs import RoutingVectorEnv
 from policies.sb3_env import SB3Routing
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import Tokens
-from stepwise.engine import Engine
-from stepwise.features import FEATURES
-from stepwise.stepping import StepRule
+from stepwise.engine.cost import Tokens
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
+from stepwise.routers.features import FEATURES
 from stepwise.types import Problem
 from tests.worlds import engine, problem
 

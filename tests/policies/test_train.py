@@ -20,9 +20,9 @@ from policies.reference import Reference, measure_reference
 from policies.train import Watch, train
 from policies.validation import outcomes
 from stepwise import load_router
-from stepwise.features import FEATURES, observe
 from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.artifact import gain_and_cost
+from stepwise.routers.features import FEATURES, observe
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 6)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scripts.check_verification import Solution, agreement
+from scripts.checks.verification import Solution, agreement
 from scripts.recorded import bon_cascade, processbench
 from scripts.recorded.processbench import Solution as Judged
 from stepwise.errors import ConfigError

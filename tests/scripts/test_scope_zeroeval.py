@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from scripts.scope_records import load
-from scripts.scope_zeroeval import study
+from scripts.scope.records import load
+from scripts.scope.zeroeval import study
 from stepwise.errors import ConfigError
 from tests.stepwise.scope import worlds
 

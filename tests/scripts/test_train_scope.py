@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file
 from transformers.trainer_callback import TrainerState
 
-from scripts.scope_trainers import Datum, last_checkpoint, reinforce, supervise
+from scripts.scope.trainers import Datum, last_checkpoint, reinforce, supervise
 from scripts.train_scope import commoner, differences, figures, outcomes
-from stepwise import provenance
 from stepwise.errors import ConfigError
+from stepwise.evaluation import provenance
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.prompt import write
 from tests.stepwise.scope import worlds
@@ -40,7 +40,7 @@ DATA = [Datum(f"{i} pens?\n", f"{i} pens.\n", "m", i % 2 == 0, i + 1) for i in r
 
 def train(stage: str, folder: Path) -> None:
     """No answer parses so early; another reward gives the second stage something to learn."""
-    with patch("scripts.scope_trainers.reward", lambda text, *_: float(len(set(text)))):
+    with patch("scripts.scope.trainers.reward", lambda text, *_: float(len(set(text)))):
         if stage == "sft":
             supervise(DATA, SETTINGS, folder, seed=3)
         else:

@@ -9,7 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from stepwise.backends.base import Backend, Sampling
+from stepwise.engine.backend import Backend, Sampling
+from stepwise.engine.concurrency import run
 from stepwise.errors import BackendError, ConfigError
 from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
 from stepwise.scope.estimators.mean import sigmoid_of
@@ -17,7 +18,6 @@ from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
 from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
 from stepwise.types import Usage
-from stepwise.work import run
 
 
 @dataclass(frozen=True)

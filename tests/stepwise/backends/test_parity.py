@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stepwise import load_dataset, load_pair
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.types import Trace
 

@@ -14,15 +14,15 @@ import torch
 
 from stepwise import load_dataset, load_pair
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Sampling
-from stepwise.backends.prefix_cache import PrefixCache
-from stepwise.backends.transformers import TransformersBackend
-from stepwise.chain import Delta, Event
-from stepwise.cost import Tokens
-from stepwise.engine import Engine
+from stepwise.backends.transformers.backend import TransformersBackend
+from stepwise.backends.transformers.prefix_cache import PrefixCache
+from stepwise.engine.backend import Sampling
+from stepwise.engine.chain import Delta, Event
+from stepwise.engine.cost import Tokens
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
-from stepwise.stepping import StepRule
 from stepwise.types import Usage
 
 PATH = load_pair("nano").models[0].path

@@ -16,16 +16,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stepwise import signals
 from stepwise.backends import checkpoint
-from stepwise.backends.base import Chunk, Completion, Sampling
-from stepwise.backends.vllm import BLOCK, VllmBackend
-from stepwise.chain import Delta, Event
-from stepwise.cost import Tokens
-from stepwise.engine import Engine
+from stepwise.backends.vllm.backend import BLOCK, VllmBackend
+from stepwise.engine import signals
+from stepwise.engine.backend import Chunk, Completion, Sampling
+from stepwise.engine.chain import Delta, Event
+from stepwise.engine.cost import Tokens
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
-from stepwise.stepping import StepRule
 from stepwise.types import Trace
 
 CONTEXT = 256

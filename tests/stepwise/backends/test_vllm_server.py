@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from stepwise import load_dataset, load_pair
-from stepwise.backends.base import Sampling
-from stepwise.backends.probe import examine
-from stepwise.chain import Delta, Event
-from stepwise.engine import Engine
-from stepwise.pair import Model, Pair, connect
+from stepwise.backends.http.probe import examine
+from stepwise.engine.backend import Sampling
+from stepwise.engine.chain import Delta, Event
+from stepwise.engine.engine import Engine
+from stepwise.models.pair import Model, Pair, connect
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
 from stepwise.types import Router, Usage
 

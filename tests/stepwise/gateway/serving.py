@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope

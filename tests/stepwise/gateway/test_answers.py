@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import Flops
-from stepwise.engine import Engine
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.routers import Always
-from stepwise.stepping import StepRule
 from tests.stepwise.gateway.serving import CONFIDENCE, app_of, chat, client
 from tests.worlds import engine
 

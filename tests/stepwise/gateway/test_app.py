@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from stepwise import load_router
-from stepwise.backends.resilient import Breaker
+from stepwise.backends.http.resilient import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.errors import BackendError
 from stepwise.gateway import Keys, Limits, Spending, Tenant

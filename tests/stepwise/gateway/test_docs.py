@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stepwise import load_pair, load_router
-from stepwise.backends.resilient import Breaker
+from stepwise.backends.http.resilient import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.gateway import Spending, create_app
 from stepwise.gateway.knob import record_of

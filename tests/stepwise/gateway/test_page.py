@@ -14,12 +14,12 @@ from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from stepwise import load_router
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import Flops
-from stepwise.engine import Engine
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.gateway import Keys, Tenant, create_app
 from stepwise.gateway.keys import digest
 from stepwise.routers import Always
-from stepwise.stepping import StepRule
 from tests.stepwise.gateway.serving import CONFIDENCE, app_of, scope, serving
 from tests.worlds import SIZES, engine
 

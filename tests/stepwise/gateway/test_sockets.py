@@ -16,7 +16,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from stepwise import load_dataset, load_pair, load_router
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
 from stepwise.types import Trace
 from tests.stepwise.gateway.serving import app_of, chat, serving

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from stepwise.calibration import OnlineThreshold
+from stepwise.cli.serve import RATE
 from stepwise.errors import ConfigError
 from stepwise.gateway import spending as module
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.spending import Spending
-from stepwise.serve import RATE
 from tests.records import spread_record
 
 ALICE = Tenant("alice", "0", spend=10.0)

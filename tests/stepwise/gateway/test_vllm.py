@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from stepwise import load_dataset, load_pair, load_router
-from stepwise.engine import Engine
+from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
 from tests.stepwise.gateway.serving import serving
 

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from envs.tree import Tree, view
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cost import Flops
-from stepwise.engine import Engine
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError, StepwiseError
-from stepwise.features import ESTIMATES, FEATURES, observe
 from stepwise.routers import Always
+from stepwise.routers.features import ESTIMATES, FEATURES, observe
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
 from stepwise.scope.decision import min_max, sweep, utility
 from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
 from stepwise.scope.prompt import write
 from stepwise.scope.routers import ScopePrior, ScopeRouter, Seeded
-from stepwise.store import SqliteStore
-from stepwise.stored import StoredBackend
+from stepwise.store.backend import StoredBackend
+from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Estimate, Trace
 from tests import worlds
 

@@ -1,0 +1,99 @@
+"""Monte Carlo check of the calibration's promises on a policy's recorded results.
+
+    python -m scripts.checks.promises artifact=nano-ppo
+
+Takes the recorded results as the whole population, so that the truth is known, draws many
+calibration splits from it with replacement, calibrates on each, and counts how often a promise
+is broken: at most delta of the time. Also how much more the promised threshold spends than the
+cheapest one that truly keeps the promise.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+from rich.table import Table
+
+from scripts import console, program
+from stepwise import load_router
+from stepwise.calibration import Record, calibrate
+from stepwise.errors import ConfigError, InfeasibleTarget
+from stepwise.evaluation import provenance
+
+
+@program("check_promises")
+def main(cfg: DictConfig) -> None:
+    output = provenance.writable(cfg.output)
+    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    population = load_router(cfg.artifact, threshold=1.0).artifact.record
+    if population is None:
+        raise ConfigError(f"artifact: {cfg.artifact!r} has no calibration; run scripts.calibrate first.")
+    targets = [("max_accuracy_loss", value) for value in cfg.losses] + [("budget", b) for b in cfg.budgets]
+    cases = [(*target, delta, method) for target in targets for delta in cfg.deltas for method in cfg.methods]
+    lines = [
+        check(population, *case, n=cfg.n, trials=cfg.trials, seed=cfg.seed)
+        for case in track(cases, description="resampling", console=console)
+    ]
+    _show(lines, cfg)
+    record = {"population": population.summary(), "checks": lines, **provenance.describe()}
+    (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def check(
+    population: Record,
+    target: str,
+    value: float,
+    delta: float,
+    method: str,
+    *,
+    n: int,
+    trials: int,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """One target on many calibration splits of ``n`` problems."""
+    rng = np.random.default_rng(seed)
+    loss, cost = population.losses.mean(1), population.cost_share
+    risk, limit = (loss, value) if target == "max_accuracy_loss" else (cost, value)
+    wanted: dict[str, Any] = {target: value, "delta": delta, "method": method}
+    broken, infeasible, chosen = 0, 0, []
+    for _ in range(trials):
+        split = population.subset(rng.integers(0, population.n, n))
+        try:
+            at = int(np.searchsorted(population.thresholds, calibrate(split, **wanted).threshold))
+        except InfeasibleTarget:
+            infeasible += 1
+            continue
+        broken += bool(risk[at] > limit)
+        chosen.append(at)
+    true = np.flatnonzero(risk <= limit)
+    best = cost[true].min() if target == "max_accuracy_loss" else population.accuracy[true].max()
+    got = cost[chosen] if target == "max_accuracy_loss" else population.accuracy[chosen]
+    return {
+        "target": target, "value": value, "delta": delta, "method": method, "n": n, "trials": trials,
+        "broken": broken / trials, "infeasible": infeasible / trials,
+        "best": float(best), "got": float(got.mean()) if chosen else None,
+    }  # fmt: skip
+
+
+def _show(lines: list[dict[str, Any]], cfg: DictConfig) -> None:
+    table = Table(
+        title=f"{cfg.trials} calibration splits of {cfg.n} problems; 'got' against 'best' is the cost share "
+        "for a loss, the accuracy for a budget"
+    )
+    for name in ("target", "delta", "method", "promises broken", "infeasible", "best true", "got on average"):
+        table.add_column(name)
+    for line in lines:
+        got = "" if line["got"] is None else f"{line['got']:.3f}"
+        table.add_row(
+            f"{line['target']} {line['value']:g}", f"{line['delta']:g}", line["method"],
+            f"{line['broken']:.1%}", f"{line['infeasible']:.1%}", f"{line['best']:.3f}", got,
+        )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

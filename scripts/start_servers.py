@@ -1,0 +1,101 @@
+"""The vLLM servers of a pair: their commands, the memory they need, and the servers themselves.
+
+python -m scripts.start_servers pair=qwen_math             # prints a command a model
+python -m scripts.start_servers pair=qwen_math run=true    # starts them; Ctrl-C ends them
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from scripts import console, program
+from stepwise import Model, Pair
+from stepwise.errors import ConfigError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Server:
+    """One model's server: its command and what it takes of the GPU."""
+
+    model: str
+    command: tuple[str, ...]
+    weights_gib: float
+    needs_gib: float
+
+
+@program("serve_pair")
+def main(cfg: DictConfig) -> None:
+    servers = plan(
+        instantiate(cfg.pair), gpu_gib=cfg.gpu_gib, cache_gib=cfg.cache_gib, options=list(cfg.options)
+    )
+    for server in servers:
+        print(
+            f"# {server.model}: bf16 weights {server.weights_gib:.1f} GiB, "
+            f"at least {server.needs_gib:.1f} GiB with its cache"
+        )
+        print(shlex.join(("python", *server.command)), flush=True)
+    if cfg.run:
+        serve(servers)
+
+
+def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str] = ()) -> list[Server]:
+    """A server for every model that is expected on this machine; the GPU is shared out by need.
+
+    Raises:
+        ConfigError: if no model of the pair is served from here, or they do not fit.
+    """
+    local = [m for m in pair.everyone if urlsplit(m.base_url).hostname in ("localhost", "127.0.0.1")]
+    if not local:
+        raise ConfigError(f"pair {pair.name!r} has no model with a base_url on localhost: nothing to serve.")
+    weights = [2 * model.size / GIB for model in local]
+    needs = [weight * 1.05 + cache_gib for weight in weights]
+    if sum(needs) > 0.95 * gpu_gib:
+        raise ConfigError(
+            f"gpu_gib: {pair.name} needs about {sum(needs):.0f} GiB, more than 95% of {gpu_gib:g}; serve the "
+            "models on GPUs of their own (CUDA_VISIBLE_DEVICES) and give each command its own gpu_gib."
+        )
+    return [
+        Server(model.name, _command(model, 0.95 * need / sum(needs), options), weight, need)
+        for model, weight, need in zip(local, weights, needs, strict=True)
+    ]
+
+
+def _command(model: Model, share: float, options: Sequence[str]) -> tuple[str, ...]:
+    port = urlsplit(model.base_url).port or 8000
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.path, "--port", str(port)]
+    command += ["--served-model-name", model.served_name or model.path, "--dtype", "bfloat16"]
+    command += ["--max-model-len", str(model.context)] if model.context else []
+    return (*command, "--gpu-memory-utilization", f"{share:.2f}", "--enable-prefix-caching", *options)
+
+
+def serve(servers: Sequence[Server]) -> None:
+    """Run the servers until one ends or the user interrupts; none outlives this program."""
+    running = [subprocess.Popen([sys.executable, *server.command]) for server in servers]
+    try:
+        while all(process.poll() is None for process in running):
+            for process in running:
+                try:
+                    process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    continue
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

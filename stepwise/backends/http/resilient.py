@@ -1,0 +1,257 @@
+"""A backend that outlives trouble: a limit on what is in flight, retries, and a circuit breaker.
+
+Retryable failures are tried again after a random exponential backoff, or as long as the server asked for,
+until a deadline. A model that failed for good several times in a row is then left alone for a while: calls
+fail at once, so that the engine's other models can go on, until one call is let through to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeVar
+
+import tenacity
+
+from stepwise.engine.backend import Backend, Chunk, Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.prefix import Prefix
+from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.types import Usage
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on trying.
+
+    Attributes:
+        deadline_s: seconds after which a call that keeps failing has failed.
+        call_s: seconds that one attempt may take.
+        first_wait_s: mean of the first pause; each further one is twice as long.
+        max_wait_s: the longest pause.
+        failures: calls in a row that fail for good before the breaker opens.
+        rest_s: seconds until the breaker lets a call through again.
+    """
+
+    deadline_s: float = 120.0
+    call_s: float = 600.0
+    first_wait_s: float = 0.25
+    max_wait_s: float = 15.0
+    failures: int = 5
+    rest_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("deadline_s", "call_s", "first_wait_s", "max_wait_s", "failures", "rest_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)}.")
+
+
+class Breaker:
+    """Counts failures in a row, and says whether a call may be made.
+
+    Closed: all may. Open: none. Half open, after a rest: one may, and its outcome decides.
+    """
+
+    def __init__(self, failures: int, rest_s: float, clock: Clock = time.monotonic) -> None:
+        self._limit, self._rest, self._clock = failures, rest_s, clock
+        self._failed = 0
+        self._opened: float | None = None
+        self._trying = False
+
+    @property
+    def state(self) -> Literal["closed", "open", "half-open"]:
+        if self._opened is None:
+            return "closed"
+        return "half-open" if self._trying or self._clock() - self._opened >= self._rest else "open"
+
+    def admit(self, name: str) -> None:
+        """Raises:
+        BackendError: if the call must not be made.
+        """
+        if self._opened is None:
+            return
+        if self._trying or self._clock() - self._opened < self._rest:
+            raise BackendError(f"{name} has failed {self._failed} times in a row and is left alone for now.")
+        self._trying = True
+
+    def succeeded(self) -> None:
+        self._failed, self._opened, self._trying = 0, None, False
+
+    def failed(self) -> None:
+        self._failed += 1
+        if self._failed >= self._limit:
+            self._opened = self._clock()
+        self._trying = False
+
+    def gave_up(self) -> None:
+        """A call ended without telling anything: it was cancelled, or refused for its own sake."""
+        self._trying = False
+
+
+class ResilientBackend:
+    """Wraps a backend that can fail.
+
+    Args:
+        backend: what to run.
+        name: how it is called in errors.
+        patience: how long to go on trying.
+        concurrency: calls in flight at most; more wait their turn.
+    """
+
+    def __init__(
+        self, backend: Backend, name: str, *, patience: Patience | None = None, concurrency: int = 256
+    ) -> None:
+        if concurrency < 1:
+            raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
+        self.revision = backend.revision
+        self.tokenizer = backend.tokenizer
+        self.parameters = backend.parameters
+        self.context = backend.context
+        self.name = name
+        self.patience = patience or Patience()
+        self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
+        self.slots = asyncio.Semaphore(concurrency)
+        self.backend = backend
+        self.retries = 0
+
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return self.backend.encode(text, first=first)
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+        async with self.slots:
+            return await self.attempt(lambda: self.backend.generate(prefix, sampling))
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+    async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call until it succeeds, fails for good, or the deadline has passed.
+
+        Raises:
+            BackendError: the last failure.
+        """
+        self.breaker.admit(self.name)
+        try:
+            result: T = await self._retrying()(self._timed, call)
+        except ContextOverflow:
+            self.breaker.succeeded()  # the server is well, the chain is too long
+            raise
+        except BackendError:
+            self.breaker.failed()
+            raise
+        except BaseException:
+            self.breaker.gave_up()
+            raise
+        self.breaker.succeeded()
+        return result
+
+    async def _timed(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self.patience.call_s):
+                return await call()
+        except TimeoutError as error:
+            what = f"{self.name} did not answer within {self.patience.call_s:g} seconds."
+            raise BackendError(what, retryable=True) from error
+
+    def _retrying(self) -> tenacity.AsyncRetrying:
+        backoff = tenacity.wait_random_exponential(self.patience.first_wait_s, self.patience.max_wait_s)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            self.retries += 1
+            asked = getattr(state.outcome.exception(), "wait_s", 0.0) if state.outcome else 0.0
+            return max(backoff(state), asked)
+
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, BackendError) and e.retryable),
+            stop=tenacity.stop_before_delay(self.patience.deadline_s),
+            wait=wait,
+            reraise=True,
+        )
+
+
+class ResilientStreamingBackend(ResilientBackend):
+    """The same for a backend whose generations can be read while they go on."""
+
+    backend: StreamingBackend
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> ResilientGeneration:
+        return ResilientGeneration(self, prefix, sampling)
+
+    def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
+        return self.backend.text(before, token_ids)
+
+    def piece(self, token: int) -> str:
+        return self.backend.piece(token)
+
+
+class ResilientGeneration:
+    """A generation that goes on where it broke off, with what had arrived as a part of the prefix."""
+
+    def __init__(self, owner: ResilientStreamingBackend, prefix: Sequence[int], sampling: Sampling) -> None:
+        self._owner = owner
+        self._prefix = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
+        self._sampling = sampling
+        self._spent = Usage()
+        self._answered = False
+        self._read = 0
+        self._current: Generation | None = None
+        self._slot = False
+
+    @property
+    def prompt(self) -> Usage:
+        return self._spent + (self._current.prompt if self._current else Usage())
+
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
+        if not self._slot:
+            await self._owner.slots.acquire()
+            self._slot = True
+        try:
+            chunk = await self._owner.attempt(partial(self._once, mark, limit))
+        except BaseException:
+            self._release()
+            raise
+        self._prefix = self._prefix.extend(chunk.token_ids)
+        self._read += len(chunk.token_ids)
+        if chunk.finish is not None:
+            self._release()
+        return chunk
+
+    async def stop(self) -> int:
+        try:
+            return await self._current.stop() if self._current else 0
+        finally:
+            self._release()
+
+    async def _once(self, mark: str, limit: int) -> Chunk:
+        if self._current is None:
+            left = self._sampling.max_tokens - self._read
+            self._current = self._owner.backend.begin(self._prefix, replace(self._sampling, max_tokens=left))
+            self._answered = False
+        try:
+            chunk = await self._current.read(mark, limit)
+            self._answered = True
+            return chunk
+        except BackendError:
+            broken, self._current = self._current, None
+            await broken.stop()
+            if self._answered:  # what was refused was not computed
+                self._spent += broken.prompt
+            raise
+
+    def _release(self) -> None:
+        if self._slot:
+            self._slot = False
+            self._owner.slots.release()
+
+
+def resilient(
+    backend: Backend, name: str, *, patience: Patience | None = None, concurrency: int = 256
+) -> ResilientBackend:
+    """The backend with a limit, retries and a breaker, and still readable if it was."""
+    kind = ResilientStreamingBackend if isinstance(backend, StreamingBackend) else ResilientBackend
+    return kind(backend, name, patience=patience, concurrency=concurrency)

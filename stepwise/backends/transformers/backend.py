@@ -1,0 +1,252 @@
+"""The embedded backend: a Hugging Face model in this process, on CPU or GPU, without a server.
+
+Requests that arrive together are decoded together. One worker thread owns the model; a request
+joins the batch at any token and leaves it when it is done, so that short and long completions mix
+freely. Keys and values of finished sequences are kept, and a request that continues one of them
+computes only what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stepwise.backends import checkpoint
+from stepwise.backends.tokenized import Tokenized
+from stepwise.backends.transformers.batch_cache import BatchCache
+from stepwise.backends.transformers.prefix_cache import PrefixCache
+from stepwise.backends.transformers.row import Row, RowGeneration
+from stepwise.engine import signals
+from stepwise.engine.backend import Completion, Sampling, room
+from stepwise.errors import BackendError, ConfigError
+from stepwise.types import Finish, Usage
+
+
+class TransformersBackend(Tokenized):
+    """Runs one checkpoint with `transformers`.
+
+    Args:
+        path: folder of a checkpoint, or the id of a downloaded hub model.
+        dtype: of the computation; float32 gives the same tokens whatever else is in the batch.
+        device: "cpu", "cuda" or "mps"; when not given, "cuda" if there is one, else "cpu".
+        max_batch: requests decoded together; more wait their turn.
+        cache_mib: memory for the keys and values of finished sequences.
+        threads: CPU threads of this model's computation; PyTorch's default when not given. Models
+            that run side by side should share the cores, since their threads wait busily.
+
+    Raises:
+        ConfigError: if the path holds no whole checkpoint.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        max_batch: int = 64,
+        cache_mib: int = 1024,
+        threads: int | None = None,
+    ) -> None:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        folder = checkpoint.resolve(path)
+        super().__init__(folder)
+        self.revision = f"{checkpoint.revision(path)}-{dtype}"
+        self.tokenizer = checkpoint.tokenizer_id(path)
+        self.parameters = checkpoint.parameters(path)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+            self._model: Any = model.to(self._device).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
+        self.context = int(self._model.config.max_position_embeddings)
+        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._max_batch = max_batch
+        self._threads = threads
+        self._rows: list[Row] = []
+        self._batch = BatchCache(self._model.config.num_hidden_layers, max_batch)
+        self._prefixes = PrefixCache(cache_mib << 20)
+        self._inbox: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._closed = False
+        self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
+        self._worker.start()
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+        row = self._submit(Row(list(prefix), len(prefix), sampling))
+        try:
+            return await asyncio.wrap_future(row.done)
+        except asyncio.CancelledError:
+            row.abandoned = True
+            raise
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
+        return RowGeneration(Row(list(prefix), len(prefix), sampling), self._submit)
+
+    def _submit(self, row: Row) -> Row:
+        if self._closed:
+            raise BackendError("the backend is closed.")
+        room(row.ids, self.context)
+        self._inbox.put(row)
+        return row
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._inbox.put(None)
+            await asyncio.to_thread(self._worker.join)
+
+    # The worker thread: everything below runs in it.
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        waiting: list[Row] = []
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        while True:
+            self._collect(waiting)
+            if self._closed:
+                break
+            try:
+                self._admit(waiting)
+                if self._rows:
+                    self._advance(0)
+            except Exception as error:
+                for row in self._rows:
+                    _fail(row, BackendError(f"decoding failed: {error}"))
+                self._rows.clear()
+        while not self._inbox.empty():
+            late = self._inbox.get()
+            waiting.extend([late] if late else [])
+        for row in (*self._rows, *waiting):
+            _fail(row, BackendError("the backend was closed."))
+
+    def _collect(self, waiting: list[Row]) -> None:
+        """Move arrived requests to ``waiting``; sleep only when there is nothing to decode."""
+        block = not self._rows and not waiting
+        while block or not self._inbox.empty():
+            row = self._inbox.get()
+            if row is not None and row.done.set_running_or_notify_cancel():
+                waiting.append(row)
+            elif row is None:
+                return
+            block = False
+
+    def _admit(self, waiting: list[Row]) -> None:
+        """Give free rows to waiting requests and compute their prefixes."""
+        low = len(self._rows)
+        while waiting and len(self._rows) < self._max_batch:
+            row = waiting.pop(0)
+            length, kv = self._prefixes.longest(tuple(row.ids[:-1]))
+            row.cached = length
+            self._rows.append(row)
+            if kv is not None:
+                self._batch.copy_in(len(self._rows) - 1, kv)
+        if len(self._rows) > low:
+            self._advance(low)
+
+    def _advance(self, low: int) -> None:
+        """One forward pass over the rows from ``low``: each gets its next token."""
+        rows = self._rows[low:]
+        starts = [row.cached if not row.chosen else len(row.ids) - 1 for row in rows]
+        new = [len(row.ids) - start for row, start in zip(rows, starts, strict=True)]
+        width = max(new)
+        tokens = [
+            row.ids[start:] + [0] * (width - n) for row, start, n in zip(rows, starts, new, strict=True)
+        ]
+        ids = torch.tensor(tokens, device=self._device)
+        positions = torch.tensor(starts, device=self._device)[:, None] + torch.arange(
+            width, device=self._device
+        )
+        self._batch.place(low, positions)
+        end = int(positions.max()) + 1
+        mask = torch.arange(end, device=self._device)[None, None, None, :] <= positions[:, None, :, None]
+        hidden = self._model.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._batch,
+            use_cache=True,
+        ).last_hidden_state
+        last = hidden[torch.arange(len(rows)), torch.tensor(new) - 1]
+        self._take(rows, self._model.lm_head(last).float())
+
+    def _take(self, rows: list[Row], logits: torch.Tensor) -> None:
+        """Choose each row's next token, record its signals, and let finished rows go."""
+        logprobs = logits.log_softmax(-1)
+        choice = logits.argmax(-1)
+        for i, row in enumerate(rows):
+            if row.sampling.temperature > 0.0:
+                choice[i] = self._draw(row, logits[i])
+        chosen = logprobs.gather(1, choice[:, None])[:, 0].tolist()
+        top = logprobs.topk(min(signals.TOP, logprobs.shape[1])).values.tolist()
+        for row, token, logprob, best in zip(rows, choice.tolist(), chosen, top, strict=True):
+            row.ids.append(token)
+            row.chosen.append(logprob)
+            row.finish = self._finish(row, token)
+            row.top.append(best if not row.top else best[:2])
+            if row.finish or row.abandoned:
+                self._leave(row, row.finish or "length")
+            elif row.wake:
+                row.wake()
+
+    def _draw(self, row: Row, logits: torch.Tensor) -> int:
+        if row.generator is None:
+            row.generator = torch.Generator().manual_seed(row.sampling.seed)
+        probabilities, order = (logits / row.sampling.temperature).softmax(-1).cpu().sort(descending=True)
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities[before >= row.sampling.top_p] = 0.0
+        return int(order[torch.multinomial(probabilities, 1, generator=row.generator)])
+
+    def _finish(self, row: Row, token: int) -> Finish | None:
+        if token in self._ends:
+            return "end"
+        if row.sampling.stop:
+            row.tail += self.piece(token)
+            if any(stop in row.tail for stop in row.sampling.stop):
+                return "stop"
+        full = len(row.chosen) >= row.sampling.max_tokens or len(row.ids) >= self.context
+        return "length" if full else None
+
+    def _leave(self, row: Row, finish: Finish) -> None:
+        """Take a row out of the batch, keep its keys and values, and close the gap."""
+        index, last = self._rows.index(row), len(self._rows) - 1
+        known = len(row.ids) - 1
+        kv = self._batch.copy_out(index, known)
+        if kv is not None:
+            self._prefixes.put(tuple(row.ids[:known]), kv)
+        if index != last:
+            self._rows[index] = self._rows[last]
+            self._batch.move(last, index, len(self._rows[index].ids))
+        self._rows.pop()
+        row.done.set_result(self._completion(row, finish))
+
+    def _completion(self, row: Row, finish: Finish) -> Completion:
+        ids = row.ids[row.start : -1] if finish == "end" else row.ids[row.start :]
+        return Completion(
+            text=self._tokenizer.decode(ids),
+            token_ids=tuple(ids),
+            usage=Usage(prompt=row.start, cached=row.cached, completion=len(row.chosen)),
+            signals=signals.measure(row.chosen, row.top),
+            finish=finish,
+        )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """All tokens that end an answer, from the generation config and the tokenizer."""
+    ends = model.generation_config.eos_token_id
+    listed = ends if isinstance(ends, list) else [ends]
+    return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)
+
+
+def _fail(row: Row, error: Exception) -> None:
+    if not row.done.done():
+        row.done.set_exception(error)

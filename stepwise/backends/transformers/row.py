@@ -1,0 +1,83 @@
+"""A request to the embedded backend, and how it is read while it is being decoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+
+from stepwise.engine.backend import Chunk, Completion, Sampling
+from stepwise.types import Finish, Usage
+
+
+@dataclass(eq=False)
+class Row:
+    """A request while it is being decoded."""
+
+    ids: list[int]
+    start: int
+    sampling: Sampling
+    done: Future[Completion] = field(default_factory=Future)
+    cached: int = 0
+    chosen: list[float] = field(default_factory=list)
+    top: list[list[float]] = field(default_factory=list)
+    tail: str = ""
+    finish: Finish | None = None
+    """Known before the last token's ``top``, so that whoever reads along never takes an end for a token."""
+    generator: torch.Generator | None = None
+    abandoned: bool = False
+    wake: Callable[[], None] | None = None
+    """Called in the worker thread when there is a new token, by whoever reads along."""
+
+
+class RowGeneration:
+    """A request that is read while it is being decoded: the worker appends to its row, this looks on."""
+
+    def __init__(self, row: Row, submit: Callable[[Row], Row]) -> None:
+        self._row = row
+        self._submit = submit
+        self._news = asyncio.Event()
+        self._read = 0
+        self._begun = False
+
+    @property
+    def prompt(self) -> Usage:
+        return Usage(prompt=self._row.start, cached=self._row.cached) if self._begun else Usage()
+
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
+        row = self._row
+        if not self._begun:
+            self._begin()
+        while len(row.top) == self._read and not row.done.done():
+            await self._news.wait()
+            self._news.clear()
+        if row.done.done():
+            row.done.result()  # raises what broke it
+        new = slice(self._read, len(row.top))
+        finish = row.finish if new.stop == len(row.chosen) else None
+        self._read = new.stop
+        ids = tuple(row.ids[row.start + new.start : row.start + new.stop])
+        return Chunk(ids, row.chosen[new], row.top[new], finish)
+
+    async def stop(self) -> int:
+        """The worker notices after the token that it is computing, which counts."""
+        if not self._begun:
+            return 0
+        self._row.abandoned = True
+        await asyncio.wait({asyncio.wrap_future(self._row.done)})
+        return len(self._row.top) - self._read
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def wake(*_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._news.set)
+
+        self._row.wake = wake
+        self._row.done.add_done_callback(wake)
+        self._submit(self._row)
+        self._begun = True

@@ -1,0 +1,128 @@
+"""One request to a running vLLM engine: whole, or read while it is generated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+from stepwise.engine import signals
+from stepwise.engine.backend import Chunk, Sampling
+from stepwise.errors import BackendError
+from stepwise.types import Finish, Usage
+
+
+async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
+    """One request to its end: the queue with its record, and vLLM's output; cancelling it frees its place."""
+    name = uuid4().hex
+    try:
+        queue = await engine.add_request(name, {"prompt_token_ids": prefix}, _parameters(sampling, room))
+        return queue.record, await queue.get()
+    except asyncio.CancelledError:
+        await engine.abort(name)
+        raise
+
+
+def _parameters(sampling: Sampling, room: int) -> Any:
+    """vLLM's sampling parameters. Log-probabilities are the model's own, before temperature and top-p.
+    Without stop strings nobody needs the text that vLLM would decode."""
+    vllm = import_module("vllm.sampling_params")
+    return vllm.SamplingParams(
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed if sampling.temperature > 0.0 else None,
+        stop=list(sampling.stop),
+        include_stop_str_in_output=True,
+        detokenize=bool(sampling.stop),
+        logprobs=signals.TOP,
+        output_kind=vllm.RequestOutputKind.FINAL_ONLY,
+    )
+
+
+class VllmGeneration:
+    """A request whose tokens are read as they come. What piles up between two reads comes as one chunk.
+
+    Args:
+        piece: the text of a token.
+    """
+
+    def __init__(
+        self, engine: Any, prefix: list[int], sampling: Sampling, room: int, piece: Callable[[int], str]
+    ) -> None:
+        self.prompt = Usage()
+        self._engine = engine
+        self._prompt = {"prompt_token_ids": prefix}
+        self._parameters = _parameters(sampling, room)
+        self._piece = piece
+        self._name = uuid4().hex
+        self._queue: Any = None
+        self._broken: BackendError | None = None
+
+    async def read(self, mark: str = "", limit: int = 1) -> Chunk:
+        try:
+            if self._queue is None:
+                self._queue = await self._engine.add_request(self._name, self._prompt, self._parameters)
+                self.prompt = Usage(prompt=len(self._prompt["prompt_token_ids"]))
+            if self._broken is not None:
+                raise self._broken
+            await self._enough(mark, limit)
+            last = self._queue.get_nowait()
+        except Exception as error:
+            raise failure(error) from error
+        record = self._queue.record
+        self.prompt = replace(self.prompt, cached=record.cached or 0)
+        ids, chosen, top = record.take()
+        return Chunk(ids, chosen, top, finish_of(last.outputs[0]) if last else None)
+
+    async def stop(self) -> int:
+        queue, self._queue = self._queue, None
+        try:
+            await self._engine.abort(self._name)
+        except Exception:  # the engine is dead, and so is the request
+            return 0
+        return len(queue.record.token_ids) if queue else 0
+
+    def fail(self, error: BackendError) -> None:
+        """Let whoever reads know that nothing more will come."""
+        self._broken = error
+        if self._queue is not None:
+            self._queue.put(error)
+
+    async def _enough(self, mark: str, limit: int) -> None:
+        """Wait until there is enough to read, the request has ended, or the engine has died."""
+        queue, piece = self._queue, self._piece
+        there = queue.record.expect(lambda token: mark in piece(token), limit)
+        if not there and queue.output is None:
+            queue.ready.clear()
+            await queue.ready.wait()
+
+
+def outcome(call: asyncio.Task[Any]) -> Any:
+    """The output of a finished call, or its failure."""
+    if call.cancelled():
+        raise BackendError("the backend was closed.")
+    error = call.exception()
+    if isinstance(error, Exception):
+        raise failure(error) from error
+    return call.result()
+
+
+def failure(error: Exception) -> BackendError:
+    """A failure in our terms: retryable when the engine is still alive."""
+    if isinstance(error, BackendError):
+        return error
+    alive = isinstance(error, import_module("vllm.v1.engine.exceptions").EngineGenerateError)
+    return BackendError(f"vLLM refused a request: {error.__cause__ or error}", retryable=alive)
+
+
+def finish_of(written: Any) -> Finish:
+    """Why vLLM stopped: a stop string is named, the end of the answer is a token or nothing."""
+    if written.finish_reason == "length":
+        return "length"
+    if written.finish_reason != "stop":
+        raise BackendError(f"vLLM broke off a request: {written.finish_reason}.", retryable=True)
+    return "stop" if isinstance(written.stop_reason, str) else "end"

@@ -1,0 +1,138 @@
+"""``stepwise serve``: from the command line to a running gateway. What it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from stepwise import load_dataset, load_pair
+from stepwise.calibration import OnlineThreshold
+from stepwise.errors import ConfigError
+from stepwise.models.pair import Pair
+from stepwise.routers import PolicyRouter
+from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
+from stepwise.types import Router
+
+if TYPE_CHECKING:
+    from stepwise.gateway import Keys
+    from stepwise.scope import Scope
+
+EXAMPLES = 8
+"""Questions that the page offers."""
+RATE = 0.2
+"""Of the moving threshold: single requests differ by far more than the budget, and at 1 the first of
+them would throw it from one end to the other."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options that ``serve`` has to itself."""
+    add = command.add_argument
+    add("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    add("--port", type=int, default=8700, help="0 takes a free one (default: %(default)s)")
+    add("--keys", type=Path, help="TOML file of tenants, their hashed keys and limits")
+    add("--key-env", action="append", default=[], metavar="NAME", help="environment variable with a key")
+    add("--insecure", action="store_true", help="bind beyond this machine without keys")
+    add("--concurrency", type=int, default=128, help="chains at once (default: %(default)s)")
+    add("--queue", type=int, default=256, help="chains that may wait (default: %(default)s)")
+    add("--max-tokens", type=int, help="completion tokens of a chain, at most")
+    add("--max-body", type=int, default=1_000_000, help="bytes of a request (default: %(default)s)")
+    add("--timeout", type=float, default=300.0, help="seconds of a request (default: %(default)g)")
+    add("--drain", type=int, default=30, help="seconds that a stop leaves to what is in flight (default: 30)")
+    state = Path("outputs/gateway/state.json")
+    add("--state", type=Path, default=state, help="what survives a restart (default: %(default)s)")
+    add(
+        "--conversation",
+        choices=("refuse", "include"),
+        default="refuse",
+        help="system messages, earlier turns",
+    )
+    add(
+        "--anchors",
+        help="SCOPE's anchors.json, for the page's estimate before the start; with --fingerprints",
+    )
+    add("--fingerprints", help="SCOPE's store of what the models did on them")
+    add("--log-prompts", action="store_true", help="let questions and answers into the log")
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ConfigError: if an option is unusable; everything is checked before a model is loaded.
+    """
+    from stepwise.gateway import Keys, Limits, Spending, create_app
+    from stepwise.gateway.server import bind, serve
+
+    keys = Keys.load(options.keys, options.key_env)
+    _refuse_to_expose(options.host, keys, insecure=options.insecure)
+    limits = Limits(
+        concurrency=options.concurrency, queue=options.queue, body=options.max_body,
+        tokens=options.max_tokens, seconds=options.timeout,
+    )  # fmt: skip
+    pair = load_pair(options.pair)
+    router, online = _router(options, pair)
+    estimator = _estimator(options, [model.name for model in pair.select()])
+    spending = Spending(online, options.state)
+    listening = bind(options.host, options.port)
+    models = pool(options.router, pair)
+    engine = pair.engine(backend=options.backend, cost=options.cost, models=models, failover=True)
+    app = create_app(
+        engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
+        examples=_examples(pair), conversation=options.conversation == "include",
+        log_prompts=options.log_prompts,
+    )  # fmt: skip
+    host, port = listening.getsockname()[:2]
+    at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    told = f"{pair.name} at {at}: a page at /, OpenAI's interface at /v1, numbers at /metrics"
+    say = partial(console.print, told, soft_wrap=True, highlight=False)
+    serve(app, engine, listening, drain=options.drain, ready=say)
+
+
+def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:
+    """The default router and, where a budget alone is given, what keeps its spend on target."""
+    loss, threshold = options.max_accuracy_loss, options.threshold
+    router = named_router(
+        options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
+    )
+    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    if record is None or loss is not None or threshold is not None:
+        return router, None
+    return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
+
+
+def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
+    """SCOPE over the files that were given; asked once, so that what is missing is said now."""
+    if options.anchors is None and options.fingerprints is None:
+        return None
+    if options.anchors is None or options.fingerprints is None:
+        raise ConfigError("anchors and fingerprints: the estimate before the start needs both.")
+    from stepwise.scope.routers import open_scope
+
+    scope = open_scope(options.anchors, options.fingerprints)
+    scope.estimate("How much is 1 + 1?", models=models)
+    return scope
+
+
+def _examples(pair: Pair) -> list[str]:
+    """Questions of the kind that the pair knows, where there are any."""
+    return (
+        [problem.question for problem in load_dataset("nano", limit=EXAMPLES)] if pair.name == "nano" else []
+    )
+
+
+def _refuse_to_expose(host: str, keys: Keys, *, insecure: bool) -> None:
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not (local or keys.tenants or insecure):
+        raise ConfigError(
+            f"host {host} can be reached from other machines, and there are no keys: give --keys or "
+            "--key-env, or --insecure if everybody may use the models."
+        )

@@ -1,0 +1,128 @@
+"""Running on: a model keeps writing past the end of a step while the router decides.
+
+Asking a model anew for every step costs a round trip, a place in the queue and a prompt each time. Here a
+generation is cut into steps as it is read, and stopped only when another model takes over. What it wrote
+beyond the last step is the overrun, which the chain is charged for as discarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from stepwise.engine import signals
+from stepwise.engine.backend import Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.prefix import Prefix
+from stepwise.errors import ContextOverflow
+from stepwise.types import Finish, Usage
+
+Listener = Callable[[str], None]
+"""Called with new text of a step as it is generated."""
+
+OVERLAP = 8
+"""Tokens before a step that are decoded with it, so that characters which span several tokens, and
+spaces that a decoder drops at the start of a text, come out right."""
+
+
+class RunOn:
+    """One generation of one model, handed out step by step.
+
+    Args:
+        model: its name.
+        backend: runs it.
+        prefix: what it continues.
+        sampling: ``max_tokens`` bounds all steps together; with a stop string it ends with the first.
+        separator: text that ends a step.
+    """
+
+    def __init__(
+        self, model: str, backend: StreamingBackend, prefix: Prefix, sampling: Sampling, separator: str
+    ) -> None:
+        self.model = model
+        self.position = len(prefix)
+        self._backend = backend
+        self._separator = separator
+        self._generation: Generation = backend.begin(prefix, sampling)
+        self._unpaid_prompt = True
+        self._before = prefix.tail(OVERLAP)
+        self._ids: list[int] = []
+        self._logprobs: list[float] = []
+        self._top: list[Sequence[float]] = []
+        self._scanned = 0
+        self._tail = ""
+        self._finish: Finish | None = None
+        self._overrun: Usage | None = None
+
+    def continues(self, model: str, length: int) -> bool:
+        """Whether the next token it hands out is ``model``'s at this length of the chain."""
+        return self.model == model and self.position == length and self._overrun is None
+
+    async def step(self, limit: int, listen: Listener | None = None) -> Completion:
+        """The text up to the next separator, the end of the answer, or ``limit`` tokens.
+        The generation ends with whoever waits for it.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        try:
+            return await self._step(limit, listen)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _step(self, limit: int, listen: Listener | None) -> Completion:
+        sent = 0
+        mark = "" if listen else self._separator[-1]
+        while True:
+            cut = self._cut(limit)
+            if listen is not None:
+                text = self._text(cut[0] if cut else len(self._ids)).removesuffix("\ufffd")
+                listen(text[sent:])
+                sent = max(sent, len(text))
+            if cut is not None:
+                return self._take(*cut)
+            chunk = await self._generation.read(mark, limit - len(self._ids))
+            self._ids.extend(chunk.token_ids)
+            self._logprobs.extend(chunk.logprobs)
+            self._top.extend(chunk.top)
+            self._finish = chunk.finish
+
+    async def stop(self) -> Usage:
+        """End the generation: the tokens that no step has taken, as discarded. Always the same answer."""
+        if self._overrun is None:
+            prompt = self._generation.prompt if self._unpaid_prompt else Usage()
+            self._overrun = replace(prompt, discarded=len(self._ids))  # in case the rest is cancelled
+            unread = await self._generation.stop()
+            self._overrun += Usage(discarded=unread)
+        return self._overrun
+
+    def _cut(self, limit: int) -> tuple[int, Finish] | None:
+        """Where the next step ends among the tokens at hand, and how; None when it goes on."""
+        end = len(self._ids) - (self._finish == "end")
+        while self._scanned < min(end, limit):
+            self._tail += self._backend.piece(self._ids[self._scanned])
+            self._scanned += 1
+            if self._separator in self._tail:
+                return self._scanned, "stop"
+        if self._scanned >= limit:
+            return limit, "length"
+        return (end, self._finish) if self._finish else None
+
+    def _take(self, count: int, finish: Finish) -> Completion:
+        """Hand out the first ``count`` tokens, and the end-of-sequence token when it follows them."""
+        if not count and finish == "length":
+            raise ContextOverflow(f"the chain has filled the context of model {self.model!r}.")
+        spent = count + (finish == "end")
+        ids = tuple(self._ids[:count])
+        text = self._text(count)
+        measured = signals.measure(self._logprobs[:spent], self._top[:spent])
+        prompt = self._generation.prompt if self._unpaid_prompt else Usage()
+        self._unpaid_prompt = False
+        self.position += count
+        self._before = [*self._before, *ids][-OVERLAP:]
+        del self._ids[:spent], self._logprobs[:spent], self._top[:spent]
+        self._scanned, self._tail = 0, ""
+        return Completion(text, ids, replace(prompt, completion=spent), measured, finish)
+
+    def _text(self, count: int) -> str:
+        return self._backend.text(self._before, self._ids[:count])

@@ -1,0 +1,92 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stepwise import load_dataset
+from stepwise.cli.main import main
+
+QUESTION = load_dataset("nano", limit=1)[0].question
+
+
+def test_solve_shows_the_chain_its_writers_and_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", QUESTION, "--budget", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert "answer:" in shown and "cost:" in shown and "large alone" in shown
+    assert "small" in shown and "worth" in shown
+
+
+def test_doctor_finds_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "nano large" in shown and "backend transformers" in shown and "broken" not in shown
+
+
+def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--n", "12", "--output", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["n"] == 12 and {p["router"] for p in summary["points"]} >= {"small", "large", "ppo"}
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert len(rows) == 12 * len(summary["points"])
+    for name in ("report.html", "frontier.png", "frontier.pdf", "points.csv", "table.tex"):
+        assert (tmp_path / name).exists()
+    (tmp_path / "report.html").unlink()
+    assert main(["report", str(tmp_path)]) == 0 and (tmp_path / "report.html").exists()
+    assert "ppo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["solve", " "], "question must not be empty"),
+        (["solve", "1 " * 60_000], "question is too long"),
+        (["solve", "q", "--pair", "mega"], "pair must be nano or the path"),
+        (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),
+        (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
+        (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),
+        (["solve", "q", "--budget", "0.001"], "budget 0.001 cannot be promised"),
+        (["report", "/no/such/run"], "/no/such/run holds no finished evaluation"),
+        (["demo", "--output", "/dev/null/x"], "output: /dev/null/x cannot be written"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.startswith("stepwise: ") and shown.err.count("\n") == 1
+
+
+def test_usage_errors_exit_with_2() -> None:
+    for arguments in ([], ["dance"], ["demo", "--n", "0"], ["solve", "q", "--backend", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_the_installed_command_has_help() -> None:
+    for command in ([], ["demo"], ["solve"], ["doctor"]):
+        shown = subprocess.run(
+            [Path(sys.executable).parent / "stepwise", *command, "--help"], capture_output=True, text=True
+        )
+        assert shown.returncode == 0 and "usage:" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://somewhere/v1", "base_url must start with http:// or https://, not 'ftp://somewhere/v1'."),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1 failed: Cannot connect to host"),
+    ],
+)
+def test_the_doctor_says_why_a_server_cannot_be_asked(
+    url: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--base-url", url]) == 2
+    assert sentence in capsys.readouterr().err

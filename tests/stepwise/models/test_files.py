@@ -1,0 +1,99 @@
+"""Pairs from files: a user's own models on the command line, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from stepwise import load_dataset, load_pair
+from stepwise.cli.main import main
+from stepwise.errors import ConfigError
+
+PAIRS = sorted(Path("configs/pair").glob("*.yaml"))
+QUESTION = load_dataset("nano", limit=1)[0].question
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """nano's models as somebody's own."""
+    small, _, large = load_pair("nano").models
+    models = [{"name": "tiny", "path": small.path}, {"name": "big", "path": large.path}]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"name": "mine", "prompt": "{question}\n", "models": models}))
+    return file
+
+
+@pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
+def test_a_file_is_the_pair_that_the_scripts_make_of_it(path: Path) -> None:
+    assert load_pair(path) == instantiate(OmegaConf.load(path))
+
+
+def test_a_pair_of_ones_own_is_solved_with_by_rule(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["solve", QUESTION, "--pair", str(mine), "--router", "confidence", "--threshold", "0.01"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "tiny" in shown and "big" in shown and "score" in shown and "answer:" in shown
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "the policy was trained on pair 'nano'"),
+        (["--router", "confidence"], "router 'confidence' is a rule without calibration"),
+        (["--router", "entropy", "--budget", "0.3"], "turn its threshold"),
+        (["--router", "middle"], "router must be one of nano-ppo"),
+    ],
+)
+def test_a_router_that_cannot_route_it_is_refused(
+    mine: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["solve", "q", "--pair", str(mine), *options]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and shown.count("\n") == 1
+
+
+GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x"}]}
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("models: [", "is no YAML"),
+        ("just text", "must hold the fields of a pair, not 'just text'"),
+        ({**GOOD, "promt": "x"}, "there is no field 'promt', only name, models, prompt"),
+        ({"name": "p", "prompt": "{question}"}, "the field models is missing"),
+        ({**GOOD, "max_steps": "many"}, "max_steps must be int, not 'many'"),
+        ({**GOOD, "max_steps": True}, "max_steps must be int, not True"),
+        ({**GOOD, "models": [{"path": "x"}]}, "models[0]: the field name is missing"),
+        ({**GOOD, "models": ["small"]}, "models[0] must hold the fields of a model, not 'small'"),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "stop": "END"}]},
+            "stop must be a list of str, not 'END'",
+        ),
+        ({**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": 1}}]}, "price: the field output"),
+        ({**GOOD, "models": [{"name": "a"}]}, "it needs a path or a base_url"),
+        ({**GOOD, "models": [{"name": "a", "path": "x", "stop": [""]}]}, "stop must not contain an empty"),
+        ({**GOOD, "models": [{"name": "", "path": "x"}]}, "name must not be empty"),
+        ({**GOOD, "models": [{"name": "a", "path": "x", "context": 0}]}, "context must be at least 2, not 0"),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": float("nan"), "output": 1}}]},
+            "input must be a number of dollars",
+        ),
+        ({**GOOD, "prompt": "no place"}, "prompt must contain {question}"),
+    ],
+)
+def test_a_bad_file_is_refused_by_field(given: object, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "pair.yml"
+    file.write_text(given if isinstance(given, str) else yaml.safe_dump(given))
+    with pytest.raises(ConfigError) as caught:
+        load_pair(str(file))
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"pair: no/such\.yaml could not be read"):
+        load_pair("no/such.yaml")

@@ -1,0 +1,190 @@
+"""Routers: what they choose, what they refuse, and the artifact that carries a trained one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stepwise import load_pair, load_router
+from stepwise.calibration import calibrate
+from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
+from stepwise.routers import (
+    Always,
+    Confidence,
+    LargeFirst,
+    PolicyArtifact,
+    PolicyRouter,
+    Random,
+    SmallFirst,
+    ThresholdRouter,
+)
+from stepwise.routers.features import FEATURES, bounds, observe
+from stepwise.types import Trace
+from tests.records import spread_record
+from tests.worlds import engine, problem
+
+
+def share(router: Random, problems: int) -> float:
+    world = engine()
+    traces = [world.solve_sync(problem(1, 2, 3, n), router) for n in range(problems)]
+    models = [step.model for trace in traces for step in trace.steps]
+    return models.count("large") / len(models)
+
+
+def test_fixed_routers_follow_their_rule() -> None:
+    world = engine()
+    first = world.solve_sync(problem(1, 2, 3), LargeFirst(2))
+    assert [step.model for step in first.steps] == ["large", "large", "small", "small"]
+    last = world.solve_sync(problem(1, 2, 3), SmallFirst(3))
+    assert [step.model for step in last.steps] == ["small", "small", "small", "large"]
+
+
+def test_random_mixes_at_its_rate_and_repeats_itself() -> None:
+    assert share(Random(0.3), 200) == pytest.approx(0.3, abs=0.06)
+    assert share(Random(0.3, per="problem"), 200) == pytest.approx(0.3, abs=0.1)
+    assert share(Random(0.5, seed=1), 20) == share(Random(0.5, seed=1), 20)
+    by_problem = engine().solve_sync(problem(1, 2, 3), Random(0.5, per="problem"))
+    assert len({step.model for step in by_problem.steps}) == 1
+
+
+def test_bad_knobs_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"p must lie in \[0, 1\]"):
+        Random(1.5)
+    with pytest.raises(ConfigError, match="of must be 'min' or 'mean'"):
+        Confidence("max")  # type: ignore[arg-type]
+
+
+def test_a_scorer_that_needs_a_draft_says_so() -> None:
+    with pytest.raises(StepwiseError, match="looks at a draft"):
+        ThresholdRouter(Confidence(), 0.5, "confidence").decide(Trace(problem(1)))
+
+
+def artifact(**changes: object) -> PolicyArtifact:
+    """A policy that asks for the large model exactly when the draft has an unlikely token."""
+    rng = np.random.default_rng(0)
+    n, width = len(FEATURES), 4
+    w0 = np.zeros((width, n), np.float32)
+    w0[0, FEATURES.index("draft_worst")] = 4.0
+    weights = {
+        "w0": w0,
+        "b0": np.array([-2, 0, 0, 0], np.float32),
+        "w1": np.eye(width, dtype=np.float32),
+        "b1": np.zeros(width, np.float32),
+        "gain_w": np.array([[-1.0, 0, 0, 0]], np.float32),
+        "gain_b": np.array([0.2], np.float32),
+        "cost_w": np.zeros((1, width), np.float32),
+        "cost_b": np.array([rng.uniform(-0.1, 0.1)], np.float32),
+    }
+    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", FEATURES, weights)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_policy_routes_and_its_threshold_is_a_price() -> None:
+    world = engine()
+    cheap, dear = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
+    trace = world.solve_sync(problem(1, 9, 2), cheap)
+    assert [step.model for step in trace.steps] == ["small", "large", "small", "small"]
+    assert trace.answer == "12"
+    assert {step.model for step in world.solve_sync(problem(1, 9, 2), dear).steps} == {"small"}
+    decision = trace.steps[1].decision
+    assert decision is not None and decision.score is not None and decision.score >= 0.1
+
+
+def test_an_artifact_survives_its_files(tmp_path: Path) -> None:
+    record = spread_record(n=400)
+    artifact(record=record, card={"seed": 0}).save(tmp_path)
+    loaded = PolicyArtifact.load(tmp_path)
+    assert loaded.record is not None and loaded.record.summary() == record.summary()
+    assert loaded.card == {"seed": 0} and loaded.models == ("small", "large")
+    assert json.loads((tmp_path / "policy.json").read_text())["calibration"]["n"] == 400
+
+
+def test_targets_choose_the_threshold(tmp_path: Path) -> None:
+    record = spread_record(n=400)
+    artifact(record=record).save(tmp_path)
+    wanted: list[dict[str, Any]] = [{"budget": 0.5}, {"max_accuracy_loss": 0.1}]
+    for targets in [*wanted, {**wanted[0], "max_accuracy_loss": 0.4}]:
+        expected = calibrate(record, **targets).threshold
+        assert load_router(str(tmp_path), **targets).threshold == pytest.approx(expected)
+    with pytest.raises(InfeasibleTarget, match="budget 0.05 cannot be promised") as caught:
+        load_router(str(tmp_path), budget=0.05)
+    assert load_router(str(tmp_path), budget=caught.value.best).threshold == record.thresholds[-1]
+
+
+def test_the_card_tells_how_a_policy_was_trained_and_what_calibration_found(tmp_path: Path) -> None:
+    curve = [(0, 0.51234), (4096, 0.7)]
+    trained = artifact(card={"dataset": "sums", "seed": 3, "validation": {"best": 0.7, "curve": curve}})
+    trained.save(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "- dataset: sums" in card and "| 0 | 0.5123 |" in card and "| 4,096 | 0.7000 |" in card
+    assert "None yet: `python -m scripts.calibrate`." in card
+    record = spread_record(n=50)
+    replace(trained, record=record).save(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "None yet" not in card
+    assert card.count("%") == 2 * len(record.thresholds)
+
+
+def test_unusable_artifacts_are_refused_with_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="router must be one of nano-ppo or the folder"):
+        load_router("nano-pop", budget=0.4)
+    with pytest.raises(ConfigError, match="either a threshold, or a budget"):
+        load_router("nano-ppo")
+    artifact().save(tmp_path)
+    with pytest.raises(ConfigError, match="has no calibration"):
+        load_router(str(tmp_path), budget=0.4)
+    with pytest.raises(ConfigError, match="was trained on pair 'world'"):
+        PolicyRouter(artifact(), 1.0).check(load_pair("nano"))
+    pair = load_pair("nano")
+    three = PolicyRouter(replace(artifact(), models=("small", "middle", "large")), 1.0)
+    three.check(pair, ["small", "middle", "large"], transfer=True)
+    with pytest.raises(ConfigError, match="models must contain small, middle, large, which the policy"):
+        three.check(pair, transfer=True)
+    record = json.loads((tmp_path / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps({**record, "features": ["other"]}))
+    with pytest.raises(ConfigError, match="features that this version does not have: .*not 'other'"):
+        load_router(str(tmp_path), threshold=1.0)
+    (tmp_path / "policy.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ConfigError, match="is damaged"):
+        load_router(str(tmp_path), threshold=1.0)
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, 1.5, float("nan")])
+def test_budgets_lie_in_the_unit_interval(budget: float) -> None:
+    with pytest.raises(ConfigError, match=r"budget must lie in \(0, 1\]"):
+        load_router("nano-ppo", budget=budget)
+
+
+def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
+    world = engine()
+
+    async def walk() -> list[Trace]:
+        trace = world.start(problem(9, 1, 9, 2))
+        seen = []
+        for model in ("small", "large", "small", "large", "small"):
+            trace = await world.look(trace, "after_draft")
+            seen.append(trace)
+            trace = await world.advance(trace, model)
+        return seen
+
+    low, high = bounds(FEATURES)
+    for trace in world.run(walk()):
+        seen = observe(trace, "small", "large")
+        assert seen.shape == (len(FEATURES),) and seen.dtype == np.float32
+        assert np.all(seen >= low) and np.all(seen <= high)
+        assert seen[FEATURES.index("position")] == pytest.approx(len(trace.steps) / 16)
+        assert trace.draft is not None
+        worst = np.exp(trace.draft.signals.min_logprob)
+        assert seen[FEATURES.index("draft_worst")] == pytest.approx(worst)
+    # What the large model must still read: everything before it first writes, then what it missed.
+    unread = [observe(t, "small", "large")[FEATURES.index("unread")] * 512 for t in world.run(walk())]
+    lengths = [len(s.text) for s in world.solve_sync(problem(9, 1, 9, 2), Always("small")).steps]
+    question = len("9 1 9 2\n")
+    assert unread[0] == pytest.approx(question)
+    assert unread[1] == pytest.approx(question + lengths[0])
+    assert unread[2] == pytest.approx(0)
