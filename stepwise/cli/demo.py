@@ -63,7 +63,7 @@ def run(
     problems = load_dataset("nano", split="test", limit=n)
     store = SqliteStore(folder / "steps.db")
     engine = pair.engine(backend=backend, store=store)
-    setting = f"{pair.fingerprint} {backend}"
+    setting = f"{pair.identity} {backend}"
     rows = compare(engine, problems, contenders(policy), folder, setting=setting, console=console)
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}

@@ -15,16 +15,18 @@ from rich.markup import escape
 from rich.text import Text
 
 from stepwise import __version__, load_pair
-from stepwise.backends import BACKENDS
+from stepwise.backends.options import known_backends
 from stepwise.cli import fingerprint
 from stepwise.cli import serve as serve_command
 from stepwise.engine.cost import CostModel
 from stepwise.engine.engine import Engine, check_question
 from stepwise.errors import StepwiseError
-from stepwise.models.pair import COSTS
+from stepwise.models.overrides import with_options
+from stepwise.models.pair import COSTS, DEFAULT_BACKEND
 from stepwise.routers.named import RULES, named_router, pool
 from stepwise.types import Trace
 
+LOCAL = ("transformers", "vllm")
 COLOURS = ("green", "magenta", "cyan", "yellow")
 
 
@@ -51,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="compare routers on the built-in models and draw the frontier")
     demo.add_argument("--n", type=_positive, default=300, help="test problems (default: 300)")
     demo.add_argument("--output", default="outputs/demo", help="folder for the report (default: %(default)s)")
-    demo.add_argument("--backend", choices=BACKENDS, default="transformers")
+    demo.add_argument("--backend", choices=LOCAL, default=DEFAULT_BACKEND)
     demo.set_defaults(run=_demo)
 
     solve = commands.add_parser("solve", help="solve one question and show who wrote which step")
@@ -93,7 +95,18 @@ def _add_routing(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-accuracy-loss", type=float, help="share of problems that only large gets right"
     )
-    command.add_argument("--backend", choices=BACKENDS, default="transformers")
+    command.add_argument(
+        "--backend",
+        default=DEFAULT_BACKEND,
+        help=f"runs models that name none: {', '.join(known_backends())} (default: %(default)s)",
+    )
+    command.add_argument(
+        "--backend-option",
+        action="append",
+        default=[],
+        metavar="[MODEL.]OPTION=VALUE",
+        help="of the backend, or of a model's own: dtype=bfloat16, large.patience={deadline_s: 10}",
+    )
     command.add_argument("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
 
 
@@ -127,12 +140,12 @@ def _report(options: argparse.Namespace, console: Console) -> None:
 
 def _solve(options: argparse.Namespace, console: Console) -> None:
     check_question(options.question)
-    pair = load_pair(options.pair)
+    pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router = named_router(
         options.router, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
         threshold=options.threshold,
     )  # fmt: skip
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool(options.router, pair))
+    engine = pair.engine(backend=backend, cost=options.cost, models=pool(options.router, pair))
     trace = engine.solve_sync(options.question, router)
     engine.run(engine.close())
     _show(trace, engine, engine.cost, console)
