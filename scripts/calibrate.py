@@ -26,9 +26,10 @@ from scripts import console, program
 from scripts.seeding import with_prior
 from stepwise import load_router
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
-from stepwise.cli.demo import compare
 from stepwise.evaluation import provenance
-from stepwise.evaluation.run import Contender, table
+from stepwise.evaluation.progress import compare
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import table
 from stepwise.routers import Always
 from stepwise.store.sqlite import SqliteStore
 
@@ -52,7 +53,7 @@ def main(cfg: DictConfig) -> None:
     )
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
-    lengths = {row["problem"]: len(row["steps"]) for row in rows if row["router"] == reference.router.name}
+    lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
     record = Record(
         thresholds=np.array(sorted(cfg.thresholds), float),
         correct=np.stack([correct[key] for key in keys]).astype(bool),

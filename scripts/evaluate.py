@@ -15,7 +15,6 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,14 @@ from omegaconf import DictConfig
 
 from scripts import console, program, save_config
 from scripts.seeding import with_prior
-from stepwise.cli import demo
+from stepwise import report
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.progress import compare
 from stepwise.evaluation.provenance import digest
-from stepwise.evaluation.run import Contender, samples, summarise
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.store.sqlite import SqliteStore
@@ -57,7 +58,7 @@ def main(cfg: DictConfig) -> None:
     sampled = f"{sampling}" if cfg.temperature else ""
     engine, prior = with_prior(engine, cfg)
     setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, prior)))
-    rows = demo.compare(
+    rows = compare(
         engine, problems, field, output, console=console,
         setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
     )  # fmt: skip
@@ -71,15 +72,15 @@ def main(cfg: DictConfig) -> None:
     }  # fmt: skip
     summary = summarise(rows, problems, models=engine.models, seed=cfg.seed, about=about)
     if cfg.oracle:
-        summary["oracle"] = oracle(cfg.oracle, summary)
+        summary.oracle = oracle(cfg.oracle, summary)
     runs = samples(rows, problems)
-    summary["differences"] = [
+    summary.differences = [
         line for name in cfg.compare for line in differences(name, runs, small, large, cfg)
     ]
-    demo.write(output, summary, rows)
-    demo.show(summary, output, console)
-    for line in summary["differences"]:
-        console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {line['difference']} {line['ci']}")
+    report.write_run(output, summary, rows)
+    report.show(summary, output, console)
+    for line in summary.differences:
+        console.print(f"  {line.of} minus {line.to}, {line.quantity}: {line.difference} {line.ci}")
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
@@ -98,7 +99,7 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     return field
 
 
-def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[dict[str, Any]]:
+def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[Difference]:
     """A router less each other one, with paired intervals: accuracy at equal costs, and APGR."""
     lines = []
     for other in runs if name in runs else ():
@@ -114,11 +115,11 @@ def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -
         found["APGR"] = metrics.difference_in_apgr(one, two, *ends, seed=cfg.seed)
         for what, values in found.items():
             mean, *ci = (None if value != value else round(value, 4) for value in values)
-            lines.append({"of": name, "to": other, "in": what, "difference": mean, "ci": ci})
+            lines.append(Difference(name, other, what, mean, ci))
     return lines
 
 
-def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def oracle(path: str, summary: Summary) -> Oracle:
     """The oracle frontier in the units of this evaluation, with its APGR."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -127,18 +128,22 @@ def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
             f"oracle: {path} cannot be read; make it with `python -m scripts.oracle`."
         ) from error
     ends = [
-        metrics.Point(point["cost"] / summary["large_cost"], point["accuracy"])
-        for model in (summary["models"][0], summary["models"][-1])
-        for point in summary["points"]
-        if point["router"] == model
+        metrics.Point(point.cost / summary.large_cost, point.accuracy)
+        for model in (summary.models[0], summary.models[-1])
+        for point in summary.points
+        if point.router == model
     ]
     frontier = metrics.curve(found["cost"], found["accuracy"], *ends)
-    return {
-        "n": found["n"], "complete": found["complete"],
-        "cost": frontier.cost.tolist(), "accuracy": frontier.accuracy.tolist(),
-        "apgr": metrics.apgr(frontier, *ends),
-        **{f"cpt{at}": metrics.cpt(frontier, at / 100, *ends) for at in (50, 80, 95)},
-    }  # fmt: skip
+    return Oracle(
+        n=found["n"],
+        complete=found["complete"],
+        cost=frontier.cost.tolist(),
+        accuracy=frontier.accuracy.tolist(),
+        apgr=metrics.apgr(frontier, *ends),
+        cpt50=metrics.cpt(frontier, 0.50, *ends),
+        cpt80=metrics.cpt(frontier, 0.80, *ends),
+        cpt95=metrics.cpt(frontier, 0.95, *ends),
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ model's whole answer: estimated tokens, 2 x parameters x tokens.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,8 +23,9 @@ from stepwise import report
 from stepwise.data.records import read_lines
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
-from stepwise.evaluation.run import Row, summarise
-from stepwise.types import Problem, normalised
+from stepwise.evaluation.rows import Row, RowStep, line_of
+from stepwise.evaluation.summary import summarise
+from stepwise.types import Problem, Signals, normalised
 
 Scores = list[NDArray[np.float64]]
 """By chain, a number per step: the larger, the greater the need for the stronger model."""
@@ -84,22 +85,23 @@ def run(
         for i, chain in enumerate(chains)
     ]
     with (output / "rows.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(line_of(row) for row in rows)
     problems = list({chain.problem.id: chain.problem for chain in chains}.values())
     about = {
         "dataset": "gsm8k, recorded (bon32)", "pair": f"Qwen2.5-7B and {large}", "reward": reward,
         "cost_unit": "FLOPs (estimated tokens)", **provenance.describe(),
     }  # fmt: skip
     summary = summarise(rows, problems, models=("small", "large"), seed=seed, about=about)
-    summary["auc_wrong_chain"] = {
+    summary.auc_wrong_chain = {
         name: auc([float(scores[i].max()) for i in range(len(chains))], [not c.correct for c in chains])
         for name, scores in rules.items()
     }
     report.write_report(output, summary, rows)
-    for name, values in summary["metrics"].items():
-        console.print(f"{name}: APGR {values['apgr']:.3f} {values['apgr_ci']}, "
-                      f"AUC for a wrong chain {summary['auc_wrong_chain'][name]:.3f}")  # fmt: skip
-    return summary
+    for name, values in summary.metrics.items():
+        console.print(f"{name}: APGR {values.apgr:.3f} {values.apgr_ci}, "
+                      f"AUC for a wrong chain {summary.auc_wrong_chain[name]:.3f}")  # fmt: skip
+    plain: dict[str, Any] = msgspec.to_builtins(summary)
+    return plain
 
 
 def read_chains(folder: Path, reward: str, samples: int) -> Iterator[Chain]:
@@ -207,24 +209,23 @@ def cascade(
         steps.append(
             _step("(the stronger model's recorded answer)", "large", None, cost["large"], answer.tokens)
         )
-    return {
-        "problem": chain.problem.id, "question": chain.problem.question, "gold": "", "labels": {},
-        "router": name, "threshold": at, "sample": chain.sample, "setting": "recorded",
-        "correct": answer.correct if leaves is not None else chain.correct, "answer": "recorded",
-        "stop": "answered", "error": None, "cost": sum(cost.values()), "wall_s": 0.0, "steps": steps,
-        "tokens": {
+    return Row(
+        setting="recorded", problem=chain.problem.id, question=chain.problem.question, gold="", router=name,
+        threshold=at, correct=answer.correct if leaves is not None else chain.correct,
+        cost=sum(cost.values()), answer="recorded", stop="answered", error=None,
+        tokens={
             model: {"prompt": 0, "cached": 0, "completion": tokens, "discarded": 0}
             for model, tokens in used.items()
             if tokens
         },
-        "spent": {model: {kind[model]: value} for model, value in cost.items() if value},
-    }  # fmt: skip
+        steps=steps, wall_s=0.0, sample=chain.sample,
+        spent={model: {kind[model]: value} for model, value in cost.items() if value},
+    )  # fmt: skip
 
 
-def _step(text: str, model: str, score: float | None, cost: float, tokens: float) -> dict[str, Any]:
-    signals = {"mean_logprob": 0.0, "length": 0}  # none were recorded
-    return {"text": text, "model": model, "score": score, "reason": f"about {tokens:.0f} tokens",
-            "cost": cost, "signals": signals, "draft": None}  # fmt: skip
+def _step(text: str, model: str, score: float | None, cost: float, tokens: float) -> RowStep:
+    """A step whose signals nobody recorded."""
+    return RowStep(text, model, score, f"about {tokens:.0f} tokens", cost, Signals(), None)
 
 
 def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:

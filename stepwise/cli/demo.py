@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from stepwise import load_dataset, load_pair, load_router, report
-from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
-from stepwise.evaluation.grader import Grader
-from stepwise.evaluation.run import Contender, Row, evaluate, summarise
+from stepwise.evaluation.progress import compare
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import Summary, summarise
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store.sqlite import SqliteStore
-from stepwise.types import Problem
 
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
@@ -44,9 +31,7 @@ def contenders(policy: PolicyRouter) -> list[Contender]:
     ]
 
 
-def run(
-    folder: str | Path, *, n: int = 300, backend: str = "transformers", console: Console
-) -> dict[str, Any]:
+def run(folder: str | Path, *, n: int = 300, backend: str = "transformers", console: Console) -> Summary:
     """Evaluate the contenders on nano test problems and write the report.
 
     Args:
@@ -68,75 +53,6 @@ def run(
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}
     summary = summarise(rows, problems, models=engine.models, seed=0, about=about)
-    write(folder, summary, rows)
-    show(summary, folder, console)
+    report.write_run(folder, summary, rows)
+    report.show(summary, folder, console)
     return summary
-
-
-def compare(
-    engine: Engine,
-    problems: Sequence[Problem],
-    field: Sequence[Contender],
-    folder: Path,
-    *,
-    setting: str,
-    console: Console,
-    concurrency: int = 64,
-    samples: int = 1,
-    grader: Grader | None = None,
-) -> list[Row]:
-    """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    spent = 0.0
-
-    def advance(rows: Sequence[Row]) -> None:
-        nonlocal spent
-        spent += sum(row["cost"] for row in rows)
-        progress.update(
-            task, advance=len(rows), description=f"solving, {spent:.3g} {engine.cost.unit} so far"
-        )
-
-    try:
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("solving", total=len(problems) * len(field) * samples)
-            work = evaluate(
-                engine,
-                problems,
-                field,
-                folder / "rows.jsonl",
-                setting=setting,
-                concurrency=concurrency,
-                samples=samples,
-                grader=grader,
-                progress=advance,
-            )
-            return engine.run(work)
-    finally:
-        engine.run(engine.close())
-
-
-def write(folder: Path, summary: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Everything a reader wants from a finished run."""
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    report.write_report(folder, summary, rows)
-
-
-def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
-    """The results as a person reads them."""
-    large = summary["large_cost"]
-    table = Table(title=f"{summary['n']} problems, accuracy and cost (cost of large-only = 100%)")
-    for name in ("router", "threshold", "accuracy", "95% interval", "cost"):
-        table.add_column(name, justify="left" if name == "router" else "right")
-    for point in sorted(summary["points"], key=lambda p: (p["router"], p["cost"])):
-        low, high = point["accuracy_ci"]
-        threshold = "" if point["threshold"] is None else f"{point['threshold']:g}"
-        cells = (f"{point['accuracy']:.1%}", f"{low:.1%} - {high:.1%}", f"{point['cost'] / large:.1%}")
-        table.add_row(point["router"], threshold, *cells, style="bold" if point["router"] == "ppo" else "")
-    console.print(table)
-    for name, values in summary["metrics"].items():
-        console.print(f"  {name}: area under the frontier (APGR) {_number(values['apgr'])}")
-    console.print(f"Open [bold]{folder / 'report.html'}[/bold] and {folder / 'frontier.png'}.")
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

@@ -7,11 +7,10 @@ costs is reported beside the chains' cost, never in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from stepwise.engine.engine import Engine
+from stepwise.evaluation.rows import Grading
 from stepwise.routers import Always
 from stepwise.types import Problem, Trace
 from stepwise.verify.compare import rules_suffice
@@ -46,8 +45,8 @@ class Grader:
             return False
         return not (rules_suffice(gold) and rules_suffice(trace.answer))
 
-    async def grade(self, trace: Trace) -> Mapping[str, Any]:
-        """What the model says: ``correct`` (None if it gave no verdict), its words, its cost and tokens."""
+    async def grade(self, trace: Trace) -> Grading:
+        """What the model says of a chain's answer."""
         problem = trace.problem
         filled = (
             QUESTION.replace("{answer}", trace.answer[:2_000])
@@ -56,11 +55,11 @@ class Grader:
         )
         reply = await self.engine.solve(Problem(f"grade-{problem.id}", filled), Always(self.name))
         verdicts = _VERDICT.findall(reply.text)
-        return {
-            "correct": verdicts[-1].lower() == "yes" if verdicts else None,
-            "text": reply.text,
-            "error": reply.error,
-            "cost": reply.cost,
-            "cost_unit": self.engine.cost.unit,
-            "tokens": {model: asdict(usage) for model, usage in reply.usage.items()},
-        }
+        return Grading(
+            correct=verdicts[-1].lower() == "yes" if verdicts else None,
+            text=reply.text,
+            error=reply.error,
+            cost=reply.cost,
+            cost_unit=self.engine.cost.unit,
+            tokens={model: asdict(usage) for model, usage in reply.usage.items()},
+        )

@@ -26,7 +26,8 @@ from stepwise.engine.engine import Engine
 from stepwise.engine.solution import Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
-from stepwise.evaluation.run import evaluate, read_rows
+from stepwise.evaluation.rows import Row, read_rows
+from stepwise.evaluation.run import evaluate
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
@@ -301,8 +302,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     assert len(rows) == len(whole) == len(PROBLEMS) * len(CONTENDERS)
     kept = ("problem", "router", "correct", "answer", "stop")
 
-    def essence(row: dict[str, Any]) -> Any:
-        return [*(row[name] for name in kept), *(step["text"] for step in row["steps"])]
+    def essence(row: Row) -> Any:
+        return [*(getattr(row, name) for name in kept), *(step.text for step in row.steps)]
 
     assert sorted(map(essence, rows)) == sorted(map(essence, whole))
 
