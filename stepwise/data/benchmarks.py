@@ -9,6 +9,7 @@ from typing import Any
 
 from stepwise.data.records import Fields, Record, read_lines
 from stepwise.errors import ConfigError
+from stepwise.extras import install
 
 MATH = Fields(question="problem")
 
@@ -80,8 +81,8 @@ def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[Recor
         import datasets
     except ImportError as error:
         raise ConfigError(
-            f"{part.hub} comes from the hub, which needs `pip install 'stepwise[data]'`; "
-            f"or put {part.file}.jsonl into a folder and name it with dataset.folder."
+            f"{part.hub} comes from the hub, which needs the extra 'data' ({install('data')}); or put "
+            f"{part.file}.jsonl into a folder and name that folder with dataset.folder."
         ) from error
     try:
         rows = datasets.load_dataset(part.hub, part.config, split=part.split, revision=revision)
