@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,12 @@ from rich.progress import (
 from rich.table import Table
 
 from stepwise import load_dataset, load_pair, load_router, report
+from stepwise.cli.options import Commands, add_backend, positive
 from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.run import Contender, Row, evaluate, summarise
+from stepwise.extras import require
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Problem
@@ -30,6 +33,19 @@ from stepwise.types import Problem
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
 PRICES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
+
+
+def add_parser(commands: Commands) -> None:
+    command = commands.add_parser("demo", help="compare routers on the built-in models and draw the frontier")
+    add = command.add_argument
+    add("--n", type=positive, default=300, help="test problems (default: %(default)s)")
+    add("--output", default="outputs/demo", help="folder for the report (default: %(default)s)")
+    add_backend(command)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    run(options.output, n=options.n, backend=options.backend, console=console)
 
 
 def contenders(policy: PolicyRouter) -> list[Contender]:
@@ -54,8 +70,9 @@ def run(
         n: test problems.
 
     Raises:
-        ConfigError: if the folder cannot be written.
+        ConfigError: if the folder cannot be written, or the extra `report` is missing.
     """
+    require("the report", "report")
     folder = provenance.writable(folder)
     pair = load_pair("nano")
     policy = load_router("nano-ppo", threshold=1.0)
