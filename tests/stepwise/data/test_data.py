@@ -17,7 +17,7 @@ from stepwise.data.splits import SHARES, SPLITS, split_of
 from stepwise.errors import ConfigError
 from stepwise.types import normalised
 
-FIXTURES = str(Path(__file__).resolve().parents[1] / "data")
+FIXTURES = str(Path(__file__).resolve().parents[2] / "data")
 
 
 def write(file: Path, *rows: Any) -> str:
