@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from scripts import console, program
-from scripts.seeding import seed
+from scripts.seeding import with_prior
 from stepwise import load_router
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
 from stepwise.cli.demo import compare
@@ -45,7 +45,8 @@ def main(cfg: DictConfig) -> None:
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.fingerprint} {cfg.backend} {seed(engine, cfg)}".rstrip()
+    engine, prior = with_prior(engine, cfg)
+    setting = f"{pair.fingerprint} {cfg.backend} {prior}".rstrip()
     rows = compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
     )

@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from scripts import console, program, save_config
-from scripts.seeding import seed
+from scripts.seeding import with_prior
 from stepwise.cli import demo
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
@@ -55,7 +55,8 @@ def main(cfg: DictConfig) -> None:
     graders = instantiate(cfg.grader) if cfg.grader else None
     grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
     sampled = f"{sampling}" if cfg.temperature else ""
-    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, seed(engine, cfg))))
+    engine, prior = with_prior(engine, cfg)
+    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, prior)))
     rows = demo.compare(
         engine, problems, field, output, console=console,
         setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,

@@ -30,6 +30,7 @@ from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
+from stepwise.verify import is_correct
 
 
 @program("fingerprint")
@@ -147,7 +148,7 @@ def summarise(model: str, traces: Sequence[Trace], price: Price, about: dict[str
     return Fingerprint(
         model=model,
         anchor_ids=[trace.problem.id for trace in traces],
-        correct=[float(trace.correct) for trace in traces],
+        correct=[float(is_correct(trace)) for trace in traces],
         tokens=[used.completion + used.discarded for used in usage],
         prompt_tokens=[trace.prompt_tokens for trace in traces],
         price=price,

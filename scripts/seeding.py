@@ -9,9 +9,9 @@ from stepwise.engine.engine import Engine
 from stepwise.scope.routers import ScopePrior
 
 
-def seed(engine: Engine, cfg: DictConfig) -> str:
-    """Let the engine ask for estimates; returns what identifies them, "" without any."""
+def with_prior(engine: Engine, cfg: DictConfig) -> tuple[Engine, str]:
+    """The engine, asking SCOPE for estimates; and what identifies them, "" without any."""
     if cfg.get("scope") is None:
-        return ""
-    engine.prior = ScopePrior(instantiate(cfg.scope), engine.models)
-    return repr(engine.prior)
+        return engine, ""
+    prior = ScopePrior(instantiate(cfg.scope), engine.models)
+    return engine.with_prior(prior), repr(prior)

@@ -26,7 +26,7 @@ from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, program
-from scripts.seeding import seed
+from scripts.seeding import with_prior
 from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
@@ -45,7 +45,8 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    _seeded(seed(engine, cfg), seen.features)
+    engine, prior = with_prior(engine, cfg)
+    _seeded(prior, seen.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(

@@ -28,6 +28,7 @@ from stepwise.routers import Always
 from stepwise.routers.fitted import words
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
+from stepwise.verify import correct
 
 
 @program("fit_baselines")
@@ -38,16 +39,16 @@ def main(cfg: DictConfig) -> None:
     engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
 
-    async def alone(model: str) -> dict[str, Trace]:
+    async def alone(model: str) -> dict[str, tuple[Trace, bool]]:
         solved = engine.solve_many(problems, Always(model), concurrency=cfg.concurrency)
-        return {trace.problem.id: trace async for trace in solved}
+        return {trace.problem.id: (trace, await correct(trace)) async for trace in solved}
 
     pool = (engine.models[0], engine.models[-1])
     small, large = (engine.run(alone(m)) for m in track(pool, "solving", console=console))
     engine.run(engine.close())
-    needs = [large[p.id].correct and not small[p.id].correct for p in problems]
+    needs = [large[p.id][1] and not small[p.id][1] for p in problems]
     fitted = {
-        "steer": mixture(list(small.values()), cfg.seed),
+        "steer": mixture([trace for trace, _ in small.values()], cfg.seed),
         "query": classifier(problems, needs, cfg.seed),
     }
     for name, numbers in fitted.items():

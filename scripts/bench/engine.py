@@ -19,7 +19,7 @@ from scripts.bench import own_cost, sweep
 from scripts.bench.lockstep import Decisions, Replay, lockstep
 from stepwise import load_dataset, load_pair
 from stepwise.backends.vllm.backend import VllmBackend
-from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.engine.engine import Engine
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
@@ -35,7 +35,7 @@ Work = Callable[[], Awaitable[Any]]
 async def measure_speed(pair: Pair, n: int, repeats: int) -> dict[str, Any]:
     """All ratios that need models."""
     problems = load_dataset("nano", split="validation", limit=n)
-    engine = pair.engine(backend="vllm", run_on=True, cost="tokens")
+    engine = pair.engine(backend="vllm", lookahead=True, cost="tokens")
     try:
         decisions = await _record(engine, problems)
         return {
@@ -136,8 +136,10 @@ class _Counted:
         self.encode, self.close = backend.encode, backend.close
         self._backend = backend
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        completion = await self._backend.generate(prefix, sampling)
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        completion = await self._backend.generate(prefix, sampling, lost)
         self.usage += completion.usage
         return completion
 

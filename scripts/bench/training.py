@@ -16,7 +16,7 @@ import numpy as np
 from envs import RoutingVectorEnv
 from scripts import collect_rarely
 from stepwise import load_dataset, load_pair
-from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.engine import Engine
 from stepwise.models.pair import Pair
@@ -39,8 +39,10 @@ class Counted:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self._backend.encode(text, first=first)
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        completion = await self._backend.generate(prefix, sampling)
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        completion = await self._backend.generate(prefix, sampling, lost)
         usage = completion.usage
         self.generated += usage.completion
         self.read += usage.prompt - usage.cached
@@ -109,7 +111,7 @@ def generating(
 
 def counted(pair: Pair, store: Store, backend: str) -> tuple[Engine, dict[str, Counted]]:
     """An engine with a store, and what its models have to do for it."""
-    engine = pair.engine(backend=backend, run_on=False)
+    engine = pair.engine(backend=backend, lookahead=False)
     counts = {model: Counted(engine.backends[model]) for model in engine.models}
     engine.backends.update({model: StoredBackend(one, store) for model, one in counts.items()})
     return engine, counts

@@ -40,9 +40,9 @@ class Grader:
         return self.engine.models[0]
 
     def concerns(self, trace: Trace) -> bool:
-        """Whether a chain's answer is for the model: it has one, rules say wrong, and could be mistaken."""
+        """Whether an answer that rules call wrong is for the model: one is there, and may be right."""
         gold = trace.problem.answer
-        if trace.stop != "answered" or not trace.answer or trace.correct:
+        if trace.stop != "answered" or not trace.answer:
             return False
         return not (rules_suffice(gold) and rules_suffice(trace.answer))
 

@@ -24,6 +24,7 @@ from stepwise.evaluation import breakdown, metrics
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.provenance import digest
 from stepwise.types import Problem, Router, Step, Trace
+from stepwise.verify import correct
 
 Row = dict[str, Any]
 
@@ -41,7 +42,14 @@ class Contender:
 
 
 def make_row(
-    trace: Trace, contender: Contender, setting: str, wall_s: float, cost: CostModel, sample: int = 0
+    trace: Trace,
+    contender: Contender,
+    setting: str,
+    wall_s: float,
+    cost: CostModel,
+    sample: int = 0,
+    *,
+    correct: bool,
 ) -> Row:
     """Everything that is kept of a trace. A chain that failed counts as wrong, with its error."""
     problem = trace.problem
@@ -54,7 +62,7 @@ def make_row(
         "gold": problem.answer,
         "router": contender.router.name,
         "threshold": contender.threshold,
-        "correct": trace.correct,
+        "correct": correct,
         "cost": trace.cost,
         "answer": trace.answer,
         "stop": trace.stop,
@@ -138,11 +146,12 @@ async def evaluate(
         for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]
             missing = [p for p in problems if (made, *contender.key, p.id, p.question, sample) not in known]
-            seeded = engine.sampling(seed=engine.seed + sample) if sample else engine
+            seeded = engine.with_sampling(seed=engine.seed + sample) if sample else engine
             began = time.perf_counter()
             async for trace in seeded.solve_many(missing, contender.router, concurrency=concurrency):
-                row = make_row(trace, contender, made, time.perf_counter() - began, engine.cost, sample)
-                if grader and grader.concerns(trace):
+                wall_s, right = time.perf_counter() - began, await correct(trace)
+                row = make_row(trace, contender, made, wall_s, engine.cost, sample, correct=right)
+                if grader and not right and grader.concerns(trace):
                     row["grading"] = await grader.grade(trace)
                     row["correct"] = bool(row["grading"]["correct"])
                 rows.append(row)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stepwise.engine.chain import Delta, Event
+from stepwise.engine.solution import Delta, Event
 from stepwise.types import Step, Trace
 
 Reason = Literal["stop", "length"]

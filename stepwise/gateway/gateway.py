@@ -73,7 +73,8 @@ class Gateway:
         router, default = self.knob.router(asked.model, asked.stepwise)
         questions = self._questions(asked)
         engines = self._engines(asked, len(questions))
-        prompts = [e.start(question).prompt_tokens for e, question in zip(engines, questions, strict=True)]
+        begun = [engine.start(question) for engine, question in zip(engines, questions, strict=True)]
+        prompts = [chain.trace.prompt_tokens for chain in begun]
         self.spending.check(tenant)
         order = Order(
             tenant, asked.model, router, default, questions, prompts, engines, asked.stops, asked.stream
@@ -96,7 +97,7 @@ class Gateway:
         limit = min(allowed, default=None)
         seed = random.getrandbits(32) if asked.seed is None else asked.seed
         return [
-            self.engine.sampling(
+            self.engine.with_sampling(
                 temperature=asked.temperature, top_p=asked.top_p, seed=seed + i, max_tokens=limit
             )
             for i in range(count)

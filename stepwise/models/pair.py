@@ -191,7 +191,7 @@ class Pair:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        run_on: bool | None = None,
+        lookahead: bool | None = None,
         failover: bool = False,
         patience: Patience | None = None,
     ) -> Engine:
@@ -206,7 +206,7 @@ class Pair:
             temperature: 0 is greedy.
             top_p: nucleus mass, in (0, 1].
             seed: of sampling.
-            run_on: let models run on past the end of a step, where their backend can be read while it
+            lookahead: let models write on past the end of a step, where their backend can be read while it
                 writes. By default vLLM in process does, where nothing is stored.
             failover: when a model cannot be run, let another one write the step.
             patience: with models behind HTTP.
@@ -248,7 +248,7 @@ class Pair:
             top_p=top_p,
             seed=seed,
             judge=judge,
-            run_on=fast if run_on is None else readable if run_on else (),
+            lookahead=fast if lookahead is None else readable if lookahead else (),
             failover=failover,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from stepwise.errors import ConfigError
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
+from stepwise.scope.estimators.base import Charge
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.scope import Choice, Scope
 from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
@@ -57,8 +58,8 @@ class ScopeRouter:
         asked = set(self.scope.asks)
         if self.expects and not any(estimate.usage.keys() >= asked for estimate in known):
             raise ConfigError(
-                f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; set "
-                "engine.prior = ScopePrior(scope, engine.models), so that the chain pays for them."
+                f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; give "
+                "the engine prior=ScopePrior(scope, models), so that the chain pays for them."
             )
         choice = self._choose(trace.problem.question, known)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
@@ -109,8 +110,8 @@ class ScopePrior:
     def asks(self) -> tuple[str, ...]:
         return self.scope.asks
 
-    def __call__(self, question: str) -> tuple[Estimate, ...]:
-        return tuple(self.scope.estimate(question, self.models))
+    def __call__(self, question: str, charge: Charge) -> tuple[Estimate, ...]:
+        return tuple(self.scope.estimate(question, self.models, charge))
 
 
 def seeded(policy: str, threshold: float, scope: Scope, models: Sequence[str], alpha: float) -> Seeded:

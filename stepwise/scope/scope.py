@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import BackendError, ConfigError, InfeasibleTarget
+from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.scope.estimators import Beliefs, Combination, Estimator, Neighbours
+from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
@@ -114,19 +115,20 @@ class Scope:
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
                 known = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
-                try:
-                    self._estimator.fit(known)
-                except BackendError as error:
-                    error.usage = {}  # what a fit takes is no chain's
-                    raise
+                self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
                 self._fitted = version, known
             return self._fitted[1]
 
-    def estimate(self, question: str, models: Sequence[str] | None = None) -> list[Estimate]:
+    def estimate(
+        self, question: str, models: Sequence[str] | None = None, charge: Charge = free
+    ) -> list[Estimate]:
         """What to expect of each model, in the order of ``models`` (by default all in the store).
 
         ``cost`` is in dollars, or None for a model without a price.
+
+        Args:
+            charge: told, by model, what an estimator takes that asks a language model, as it takes it.
 
         Raises:
             ConfigError: if the question is empty, or a model has no usable fingerprint.
@@ -134,7 +136,7 @@ class Scope:
         known = self.known
         rows = self._rows(known, models)
         compared = self._compare(known, [question])
-        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows))
+        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows, charge))
 
     def choose(
         self,

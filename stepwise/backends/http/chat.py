@@ -17,14 +17,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stepwise.backends.http.endpoint import Endpoint, cached_tokens
+from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.pace import Pace
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 MARK = "\ue000"
 """From a private use area of Unicode: ends the prompt."""
+
+CHARACTERS = 4
+"""A token, where a cut-off call has to be estimated."""
 
 DONE = "DONE"
 NEXT_STEP = (
@@ -70,6 +74,7 @@ class ChatBackend:
         self.tokenizer = "text"
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
+        self._pace = Pace()
         self._continues = continues
         self._logprobs = logprobs
         self._max_tokens_field = max_tokens_field
@@ -77,7 +82,15 @@ class ChatBackend:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return tuple(map(ord, text.replace(MARK, "") + MARK * first))
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        with self._pace.watch(len(prefix) // CHARACTERS, sampling.max_tokens, lost) as call:
+            completion = await self._complete(prefix, sampling)
+            call.finished(completion.usage)
+        return completion
+
+    async def _complete(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         if len(prefix) >= self.context:
             raise ContextOverflow(f"the chain has {len(prefix)} characters, the context is {self.context}.")
         question, _, steps = "".join(map(chr, prefix)).partition(MARK)
@@ -89,7 +102,7 @@ class ChatBackend:
             measured = _signals(choice) if self._logprobs else Signals(length=counts.completion)
             text, finish = self._end(text, choice, sampling, bool(steps))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise BackendError(
+            raise Unanswered(
                 f"{self.endpoint.base_url} answered something that is no chat completion "
                 f"({type(error).__name__} {error}): {str(answer)[:80]}",
                 retryable=True,

@@ -18,10 +18,10 @@ from typing import Any
 from stepwise.backends import checkpoint
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling, room
+from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.errors import BackendError, ConfigError
 from stepwise.extras import missing_extra
-from stepwise.types import Finish, Usage
+from stepwise.types import Finish
 
 try:
     import torch
@@ -85,12 +85,20 @@ class TransformersBackend(Tokenized):
         self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
         self._worker.start()
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         row = self._submit(Row(list(prefix), len(prefix), sampling))
         try:
             return await asyncio.wrap_future(row.done)
         except asyncio.CancelledError:
-            row.abandoned = True
+            try:
+                await row.leave()
+            finally:
+                lost(row.usage)
+            raise
+        except BackendError:
+            lost(row.usage)
             raise
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
@@ -239,7 +247,7 @@ class TransformersBackend(Tokenized):
         return Completion(
             text=self._tokenizer.decode(ids, skip_special_tokens=False),
             token_ids=tuple(ids),
-            usage=Usage(prompt=row.start, cached=row.cached, completion=len(row.chosen)),
+            usage=row.usage,
             signals=signals.measure(row.chosen, row.top),
             finish=finish,
         )

@@ -28,7 +28,7 @@ from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm.record import Record, keep_records
 from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling, room
+from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
 from stepwise.extras import install
@@ -110,15 +110,21 @@ class VllmBackend(Tokenized):
         self._calls: set[asyncio.Task[Any]] = set()
         self._generations: WeakSet[VllmGeneration] = WeakSet()
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         left = room(prefix, self.context)
-        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left))
+        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left, lost))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
             await asyncio.wait({call})
-        finally:
+        except asyncio.CancelledError:
             call.cancel()
+            await asyncio.wait({call})
+            if not call.cancelled() and call.exception() is None:  # it had just ended
+                lost(self._completion(prefix, *call.result()).usage)
+            raise
         return self._completion(prefix, *outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:

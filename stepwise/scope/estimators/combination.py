@@ -8,8 +8,17 @@ from typing import Self
 
 import numpy as np
 
-from stepwise.errors import BackendError
-from stepwise.scope.estimators.base import Array, Beliefs, Estimator, Rows, logit, sigmoid, spread
+from stepwise.scope.estimators.base import (
+    Array,
+    Beliefs,
+    Charge,
+    Estimator,
+    Rows,
+    free,
+    logit,
+    sigmoid,
+    spread,
+)
 from stepwise.scope.estimators.difficulty import PooledDifficulty
 from stepwise.scope.estimators.neighbours import Neighbours
 from stepwise.scope.known import Compared, Known
@@ -47,16 +56,8 @@ class Combination:
     def held_out(self) -> Beliefs:
         return self._held
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
-        found: list[Beliefs] = []
-        for member in self.members:
-            try:
-                found.append(member.predict(questions, models))
-            except BackendError as error:
-                spent = (one for beliefs in found for row in beliefs.usage or () for one in row)
-                error.usage = add_usage(error.usage, *spent)
-                raise
-        return self._mix(found, models)
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        return self._mix([member.predict(questions, models, charge) for member in self.members], models)
 
     def _log_tokens(self, parts: Sequence[Beliefs]) -> Array:
         return sum(

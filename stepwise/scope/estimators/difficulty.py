@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.known import Compared, Known
 
 NOISE = (0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -52,7 +52,7 @@ class PooledDifficulty:
         rows = np.arange(len(self._known.models))
         return self._beliefs(self._difficulty.held_out, self._length.held_out, rows)
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         near = questions.kernel
         return self._beliefs(self._difficulty.at(near), self._length.at(near), models)
 

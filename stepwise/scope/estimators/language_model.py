@@ -12,7 +12,7 @@ import numpy as np
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.engine.concurrency import run
 from stepwise.errors import BackendError, ConfigError
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
@@ -97,8 +97,8 @@ class LanguageModel:
             self._held = self._predict(among.questions, but_oneself(among.similarity), rows)
         return self._held
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
-        return self._predict(questions.questions, questions.similarity, models)
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        return self._predict(questions.questions, questions.similarity, models, charge)
 
     def examples(self, similarities: Array, row: int) -> list[Example]:
         """The nearest anchors that a model has answered, the nearest last; similarities [n]."""
@@ -110,13 +110,15 @@ class LanguageModel:
             for i in reversed(best)
         ]
 
-    def _predict(self, questions: Sequence[str], similarities: Array, rows: Rows) -> Beliefs:
+    def _predict(
+        self, questions: Sequence[str], similarities: Array, rows: Rows, charge: Charge = free
+    ) -> Beliefs:
         prompts = [
             ask(question, self._known.models[row], self.examples(similarities[at], row))
             for row in rows
             for at, question in enumerate(questions)
         ]
-        answers = run(self._ask_all(prompts))
+        answers = run(self._ask_all(prompts, charge))
         shape = len(rows), len(questions)
         value, tokens = np.empty(shape), np.empty(shape)
         explanations = [[""] * shape[1] for _ in rows]
@@ -136,42 +138,45 @@ class LanguageModel:
         sure = sigmoid(np.log(value / (1 - value)))
         return Beliefs(sure, tokens, tokens * low, tokens * high, explanations, spent)
 
-    async def _ask_all(self, prompts: Sequence[str]) -> list[tuple[list[Answer], Usage]]:
+    async def _ask_all(self, prompts: Sequence[str], charge: Charge) -> list[tuple[list[Answer], Usage]]:
         """What could be read of the samples of each prompt, and the tokens that all of them took. The first
         sample brings the prompt to the server, where the others find it.
 
         Raises:
-            BackendError: if the estimator cannot be run; it carries what the other samples took.
+            BackendError: if the estimator cannot be run; the other samples are waited for, and charged.
         """
         gate = asyncio.Semaphore(self._concurrency)
-        told: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
+        collected: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
 
-        async def one(at: int, sample: int) -> None:
+        async def collect(at: int, sample: int) -> None:
             async with gate:
-                told[at][sample] = await self._ask(prompts[at], sample)
+                collected[at][sample] = await self._ask(prompts[at], sample, charge)
 
         for samples in (range(1), range(1, self._samples)):
-            asked = [one(at, sample) for at in range(len(prompts)) for sample in samples]
+            asked = [collect(at, sample) for at in range(len(prompts)) for sample in samples]
             for error in await asyncio.gather(*asked, return_exceptions=True):
                 if isinstance(error, BackendError):
-                    spent = _sum(sample for group in told for sample in group.values())
-                    error.model, error.usage = self.asks[0], {self.asks[0]: spent}
+                    error.model = self.asks[0]
                 if error is not None:
                     raise error
         return [
             ([answer for i in sorted(group) if (answer := group[i][0])], _sum(group.values()))
-            for group in told
+            for group in collected
         ]
 
-    async def _ask(self, prompt: str, sample: int) -> tuple[Answer | None, Usage]:
+    async def _ask(self, prompt: str, sample: int, charge: Charge) -> tuple[Answer | None, Usage]:
+        def lost(usage: Usage) -> None:
+            charge(self.asks[0], usage.rejected())
+
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
         seeded = seed_of(prompt, sample, self._sampling.seed)
         sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
-        written = await self._backend.generate(prefix, sampling)
+        written = await self._backend.generate(prefix, sampling, lost)
         answer = read(written.text)
         # What a server has in its cache counts where this question itself has brought it there.
         usage = written.usage if sample else written.usage.known(0)
         self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
+        charge(self.asks[0], usage.rejected())
         return answer, usage.rejected()
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.known import Compared, Known
 
 
@@ -40,7 +40,7 @@ class Neighbours:
     def held_out(self) -> Beliefs:
         return self._beliefs(self._held_value, self._held_logs, np.arange(len(self._known.models)))
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         value, logs = self._near(questions.similarity, models)
         return self._beliefs(value, logs, models)
 

@@ -19,8 +19,8 @@ import pytest
 from stepwise import load_dataset, load_pair
 from stepwise.backends.http.probe import examine
 from stepwise.engine.backend import Sampling
-from stepwise.engine.chain import Delta, Event
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Delta, Event
 from stepwise.models.pair import Model, Pair, connect
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
 from stepwise.types import Router, Usage
@@ -105,11 +105,11 @@ def reference() -> dict[str, str]:
     return texts
 
 
-@pytest.mark.parametrize("run_on", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True])
 async def test_chains_are_those_of_transformers(
-    server: Server, reference: dict[str, str], run_on: bool
+    server: Server, reference: dict[str, str], lookahead: bool
 ) -> None:
-    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(run_on=run_on)
+    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(lookahead=lookahead)
     texts = {t.problem.id: t.text async for t in engine.solve_many(PROBLEMS, Always("small"))}
     same = sum(texts[i] == reference[i] for i in texts)
     assert same >= len(PROBLEMS) - 1  # one numerical tie may fall the other way
@@ -172,7 +172,7 @@ async def test_cached_tokens_are_the_servers(server: Server) -> None:
 
 
 async def test_leaving_a_chain_stops_its_generation_on_the_server(server: Server) -> None:
-    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(run_on=True)
+    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(lookahead=True)
     async for _ in engine.solve(PROBLEMS[0], Always("small")):
         break
     await asyncio.wait_for(_idle(server), 30)

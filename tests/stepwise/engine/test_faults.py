@@ -20,9 +20,9 @@ import pytest
 
 from stepwise.backends.http.resilient import Breaker, Patience, resilient
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.engine.chain import Event
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.run import evaluate, read_rows
@@ -30,9 +30,10 @@ from stepwise.models.pair import Model, Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.routers.judged import ProcessReward
 from stepwise.types import Problem, Router, Trace, Usage
+from stepwise.verify import is_correct
 from tests.characters import save_tokenizer
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS
-from tests.worlds import Crowd, adder, problem
+from tests.worlds import Crowd, adder, problem, writers
 from tests.worlds import engine as world
 
 QUICK = Patience(deadline_s=20.0, call_s=1.0, first_wait_s=0.02, max_wait_s=0.2)
@@ -116,16 +117,16 @@ async def solve_all(
     return {trace.problem.id: trace async for trace in traces}
 
 
-@pytest.mark.parametrize("run_on", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True])
 async def test_models_behind_http_write_what_they_write_in_process(
-    server: Served, tokenizer: str, run_on: bool
+    server: Served, tokenizer: str, lookahead: bool
 ) -> None:
-    engine = pool(server, tokenizer).engine(cost="tokens", run_on=run_on)
+    engine = pool(server, tokenizer).engine(cost="tokens", lookahead=lookahead)
     for numbers in [(1, 2, 3), (7, 8), (9, 1, 9)]:
         ours = await engine.solve(problem(*numbers), ROUTER)
         theirs = await in_process().solve(problem(*numbers), ROUTER)
-        assert (ours.text, ours.stop, ours.share) == (theirs.text, theirs.stop, theirs.share)
-        if not run_on:
+        assert (ours.text, ours.stop, writers(ours)) == (theirs.text, theirs.stop, writers(theirs))
+        if not lookahead:
             assert ours.usage == theirs.usage
     await engine.close()
 
@@ -138,7 +139,7 @@ async def test_what_passes_is_tried_again(server: Served, tokenizer: str, fault:
     server.ask("/faults", fault.split())
     began = time.monotonic()
     trace = await engine.solve(problem(1, 2, 3), ROUTER)
-    assert trace.stop == "answered" and trace.correct
+    assert trace.stop == "answered" and is_correct(trace)
     if fault == "429":
         assert time.monotonic() - began >= 0.3  # as long as Retry-After asked for
     await engine.close()
@@ -156,10 +157,12 @@ async def test_what_a_server_refuses_is_not_charged_to_who_listens(server: Serve
 
 
 async def test_a_stream_that_is_cut_goes_on_where_it_broke_off(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK, run_on=True)
+    engine = pool(server, tokenizer).engine(patience=QUICK, lookahead=True)
     server.ask("/faults", ["cut mid-stream", "", "cut mid-stream"])
     trace = await engine.solve(problem(1, 2, 3), Always("large"))
-    assert trace.correct and trace.text == (await in_process().solve(problem(1, 2, 3), Always("large"))).text
+    assert (
+        is_correct(trace) and trace.text == (await in_process().solve(problem(1, 2, 3), Always("large"))).text
+    )
     assert trace.usage["large"].prompt > len("1 2 3\n")  # read again, and charged for
     await engine.close()
 
@@ -180,7 +183,7 @@ async def test_what_does_not_pass_is_recorded_at_once(
     trace = await engine.solve(problem(1, 2), ROUTER)
     assert trace.stop == stop and sentence in str(trace.error)
     assert server.ask("/counters")["requests"] == before + 1
-    assert (await engine.solve(problem(1, 2), ROUTER)).correct
+    assert is_correct(await engine.solve(problem(1, 2), ROUTER))
     await engine.close()
 
 
@@ -234,7 +237,7 @@ async def test_a_run_survives_its_server_being_killed_and_started_again(
 
 
 async def test_cancelling_a_solve_stops_the_generation(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine(run_on=True)
+    engine = pool(server, tokenizer).engine(lookahead=True)
     server.ask("/faults", ["slow"])
     async for _ in engine.solve(problem(*[1] * 20), Always("large")):
         break
@@ -295,12 +298,12 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     assert sorted(map(essence, rows)) == sorted(map(essence, whole))
 
 
-@pytest.mark.parametrize("run_on", [False, True])
-async def test_no_more_calls_are_in_flight_than_a_model_may_have(run_on: bool) -> None:
+@pytest.mark.parametrize("lookahead", [False, True])
+async def test_no_more_calls_are_in_flight_than_a_model_may_have(lookahead: bool) -> None:
     crowd = Crowd()
     limited = resilient(ScriptedBackend(lambda _: "The answer is 1.", before=crowd), "m", concurrency=3)
-    names = ("m",) if run_on else ()
-    engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), run_on=names)
+    names = ("m",) if lookahead else ()
+    engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), lookahead=names)
     problems = [replace(problem(1), id=str(i)) for i in range(20)]
     traces = await solve_all(engine, problems, 20, Always("m"))
     assert len(traces) == 20 and 1 < crowd.peak <= 3
@@ -316,7 +319,7 @@ async def test_a_judge_that_cannot_be_run_is_named_and_the_draft_taken() -> None
     broken = world(judge=ScriptedBackend(lambda _: "+", before=dead))
     failed = await broken.solve(problem(1, 2), router)
     assert failed.error == "the server is gone."
-    assert failed.usage["small"] == Usage(prompt=4, completion=len("0 + 1 = 1.\n")) and failed.cost > 0
+    assert failed.usage["small"] == Usage(prompt=4, discarded=len("0 + 1 = 1.\n")) and failed.cost > 0
     broken.failover = True
     trace = await broken.solve(problem(1, 2), router)
     assert trace.stop == "answered" and trace.steps[0].decision is not None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stepwise.backends.scripted import ScriptedBackend
+from stepwise.engine.backend import unaccounted
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
@@ -37,9 +38,9 @@ async def stream(
         return [json.loads(event.removeprefix("data: ")) for event in events]
 
 
-def run_on_engine() -> Engine:
+def lookahead_engine() -> Engine:
     """The adders, whose steps can be read while they are written."""
-    return engine(run_on=True)
+    return engine(lookahead=True)
 
 
 async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:
@@ -74,7 +75,7 @@ async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:
 @pytest.mark.parametrize("model", ["stepwise", "stepwise:small", "stepwise:large"])
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     body = chat(QUESTION, model, stream_options={"include_usage": True})
     *chunks, last = await stream(body, world=world())
     whole = await ask(chat(QUESTION, model), world=world())
@@ -101,7 +102,7 @@ async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: 
 
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_a_step_whose_writer_is_decided_arrives_in_pieces(running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     chunks = [c["choices"][0] for c in await stream(chat("1 7", "stepwise:large"), world=world())]
     first = next(i for i, chunk in enumerate(chunks) if "step" in chunk["stepwise"])
     pieces = [chunk["delta"].get("content", "") for chunk in chunks[: first + 1]]
@@ -136,7 +137,7 @@ async def test_completions_answer_every_prompt_n_times() -> None:
 )
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_stop_strings_end_the_text_and_the_chain(stop: Any, text: str, running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     answer = await ask(chat(QUESTION, "stepwise:large", stop=stop), world=world())
     (choice,) = answer["choices"]
     assert choice["message"]["content"] == text and choice["finish_reason"] == "stop"
@@ -161,9 +162,9 @@ def coin() -> Engine:
     """One model whose text depends on the seed of its call."""
 
     class Coin(ScriptedBackend):
-        async def generate(self, prefix: Any, sampling: Any) -> Any:
+        async def generate(self, prefix: Any, sampling: Any, lost: Any = unaccounted) -> Any:
             text = f"{sampling.seed} at {sampling.temperature} of {sampling.top_p}."
-            return await ScriptedBackend(lambda _: text).generate(prefix, sampling)
+            return await ScriptedBackend(lambda _: text).generate(prefix, sampling, lost)
 
     return Engine(
         {"coin": Coin(str)}, prompt="{question}\n", rule=StepRule("\n", 64, 4), cost=Flops({"coin": 1})
