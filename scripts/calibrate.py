@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
     engine, prior = with_prior(engine, cfg)
-    setting = f"{pair.fingerprint} {cfg.backend} {prior}".rstrip()
+    setting = f"{pair.identity} {cfg.backend} {prior}".rstrip()
     rows = compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
     )

@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> None:
     grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
     sampled = f"{sampling}" if cfg.temperature else ""
     engine, prior = with_prior(engine, cfg)
-    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, prior)))
+    setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, prior)))
     rows = demo.compare(
         engine, problems, field, output, console=console,
         setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,

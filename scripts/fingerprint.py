@@ -25,7 +25,8 @@ from stepwise.engine.cost import Price
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
-from stepwise.models.pair import Model, Pair
+from stepwise.models.model import Model
+from stepwise.models.pair import Pair
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
 from stepwise.store.sqlite import SqliteStore

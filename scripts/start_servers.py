@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -54,7 +55,7 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
     Raises:
         ConfigError: if no model of the pair is served from here, or they do not fit.
     """
-    local = [m for m in pair.everyone if urlsplit(m.base_url).hostname in ("localhost", "127.0.0.1")]
+    local = [model for model in pair.everyone if _address(model).hostname in ("localhost", "127.0.0.1")]
     if not local:
         raise ConfigError(f"pair {pair.name!r} has no model with a base_url on localhost: nothing to serve.")
     weights = [2 * model.size / GIB for model in local]
@@ -71,11 +72,21 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
 
 
 def _command(model: Model, share: float, options: Sequence[str]) -> tuple[str, ...]:
-    port = urlsplit(model.base_url).port or 8000
-    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.path, "--port", str(port)]
-    command += ["--served-model-name", model.served_name or model.path, "--dtype", "bfloat16"]
-    command += ["--max-model-len", str(model.context)] if model.context else []
+    served, context = _option(model, "served_name"), _option(model, "context")
+    port = str(_address(model).port or 8000)
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.path, "--port", port]
+    command += ["--served-model-name", served or model.path, "--dtype", "bfloat16"]
+    command += ["--max-model-len", str(context)] if context else []
     return (*command, "--gpu-memory-utilization", f"{share:.2f}", "--enable-prefix-caching", *options)
+
+
+def _address(model: Model) -> SplitResult:
+    return urlsplit(_option(model, "base_url") or "")
+
+
+def _option(model: Model, name: str) -> Any:
+    """Of its backend, where that has such an option."""
+    return getattr(model.options, name, None)
 
 
 def serve(servers: Sequence[Server]) -> None:

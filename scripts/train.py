@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     seen = view(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
-    _same_run(output, cfg, pair.fingerprint)
+    _same_run(output, cfg, pair.identity)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))

@@ -27,10 +27,10 @@ from rich.progress import track
 
 from scripts import console, program
 from scripts.scope.trainers import Datum, reinforce, supervise
-from stepwise.backends import open_backend
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
+from stepwise.models.model import Model, options_of
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.embed import open_embedder
 from stepwise.scope.features import Features
@@ -138,9 +138,8 @@ Samples = list[list[str]]
 
 def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) -> Samples:
     """Answers of one model to all test cases; kept, so that a rerun does not ask again."""
-    backend: Backend = StoredBackend(
-        open_backend(cfg.backend, model, share=1), SqliteStore(output / "completions.db")
-    )
+    opened = Model("estimator", model).open(options_of(cfg.backend), share=1)
+    backend: Backend = StoredBackend(opened, SqliteStore(output / "completions.db"))
 
     async def one(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
         async with gate:

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from scripts import console
 from scripts.bench import engine, gateway, training
-from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 
 
@@ -24,7 +23,7 @@ def main() -> int:
     one.add_argument("--num-envs", type=int, default=128)
     one.add_argument("--problems", type=int, default=400)
     one.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
-    one.add_argument("--backend", choices=BACKENDS, default="transformers")
+    one.add_argument("--backend", choices=("transformers", "vllm"), default="transformers")
     one.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps, o.backend))
     two = benchmarks.add_parser("engine", help="against uninterrupted calls, against lock step, by itself")
     two.add_argument("--problems", type=int, default=384)
@@ -41,7 +40,7 @@ def main() -> int:
     one.add_argument("--problems", type=int, default=128)
     one.add_argument("--soak-streams", type=int, default=200)
     one.add_argument("--soak-seconds", type=float, default=120.0)
-    one.add_argument("--backend", choices=BACKENDS, default="vllm")
+    one.add_argument("--backend", choices=("transformers", "vllm"), default="vllm")
     one.set_defaults(
         run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
     )

@@ -10,10 +10,11 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
+
+from msgspec.structs import replace
 
 from scripts.bench import own_cost, sweep
 from scripts.bench.lockstep import Decisions, Replay, lockstep
@@ -220,6 +221,11 @@ def measure(n: int, repeats: int, urls: Sequence[str]) -> dict[str, Any]:
     """Everything. ``urls`` are "NAME=URL" of servers that run the models, instead of this process."""
     pair = load_pair("nano")
     where = dict(url.split("=", 1) for url in urls)
-    models = [replace(m, base_url=where.get(m.name, ""), served_name=m.name) for m in pair.select()]
-    figures = asyncio.run(measure_speed(replace(pair, models=tuple(models)), n, repeats))
+    models = tuple(
+        replace(m, backend={"name": "vllm-server", "base_url": where[m.name], "served_name": m.name})
+        if m.name in where
+        else m
+        for m in pair.select()
+    )
+    figures = asyncio.run(measure_speed(replace(pair, models=models), n, repeats))
     return {**figures, **own_cost.measure(), **sweep.measure(300)}

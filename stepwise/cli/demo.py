@@ -20,16 +20,18 @@ from rich.progress import (
 from rich.table import Table
 
 from stepwise import load_dataset, load_pair, load_router, report
-from stepwise.cli.options import Commands, add_backend, positive
+from stepwise.cli.options import Commands, positive
 from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.run import Contender, Row, evaluate, summarise
 from stepwise.extras import require
+from stepwise.models.pair import DEFAULT_BACKEND
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Problem
 
+LOCAL = ("transformers", "vllm")
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
 PRICES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
@@ -40,7 +42,7 @@ def add_parser(commands: Commands) -> None:
     add = command.add_argument
     add("--n", type=positive, default=300, help="test problems (default: %(default)s)")
     add("--output", default="outputs/demo", help="folder for the report (default: %(default)s)")
-    add_backend(command)
+    add("--backend", choices=LOCAL, default=DEFAULT_BACKEND, help="runs the models (default: %(default)s)")
     command.set_defaults(run=_run)
 
 
@@ -80,7 +82,7 @@ def run(
     problems = load_dataset("nano", split="test", limit=n)
     store = SqliteStore(folder / "steps.db")
     engine = pair.engine(backend=backend, store=store)
-    setting = f"{pair.fingerprint} {backend}"
+    setting = f"{pair.identity} {backend}"
     rows = compare(engine, problems, contenders(policy), folder, setting=setting, console=console)
     store.close()
     about = {"dataset": "nano", "pair": pair.name, "cost_unit": engine.cost.unit, **provenance.describe()}

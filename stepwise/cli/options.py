@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
-from stepwise.backends import BACKENDS
-from stepwise.models.pair import COSTS
+from stepwise.backends.options import known_backends
+from stepwise.models.pair import COSTS, DEFAULT_BACKEND
 from stepwise.routers.named import RULES
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -29,15 +29,16 @@ def add_routing(command: argparse.ArgumentParser) -> None:
         "--max-accuracy-loss", type=float,
         help="largest share of problems that the large model gets right and routing gets wrong",
     )  # fmt: skip
-    add_backend(command)
+    backends = ", ".join(known_backends())
+    add(
+        "--backend", default=DEFAULT_BACKEND,
+        help=f"for models that name none: {backends} (default: %(default)s)",
+    )  # fmt: skip
+    add(
+        "--backend-option", action="append", default=[], metavar="[MODEL.]OPTION=VALUE",
+        help="of that backend, or of a model's own: dtype=bfloat16, large.patience={deadline_s: 10}",
+    )  # fmt: skip
     add("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
-
-
-def add_backend(command: argparse.ArgumentParser) -> None:
-    """What runs the models that live in this process."""
-    command.add_argument(
-        "--backend", choices=BACKENDS, default="transformers", help="for models without a base_url"
-    )
 
 
 def positive(text: str) -> int:

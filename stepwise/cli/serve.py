@@ -15,6 +15,7 @@ from stepwise import load_dataset, load_pair
 from stepwise.calibration import OnlineThreshold
 from stepwise.cli.options import Commands, add_routing
 from stepwise.errors import ConfigError
+from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
@@ -75,13 +76,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         concurrency=options.concurrency, queue=options.queue, body=options.max_body,
         tokens=options.max_tokens, seconds=options.timeout,
     )  # fmt: skip
-    pair = load_pair(options.pair)
+    pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router, online = _router(options, pair)
     estimator = _estimator(options, [model.name for model in pair.select()])
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
     models = pool(options.router, pair)
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=models, failover=True)
+    engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
     app = create_app(
         engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
         examples=_examples(pair), conversation=options.conversation == "include",

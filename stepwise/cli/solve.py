@@ -10,6 +10,7 @@ from rich.text import Text
 from stepwise import load_pair
 from stepwise.cli.options import Commands, add_routing
 from stepwise.engine.engine import Engine, check_question
+from stepwise.models.overrides import with_options
 from stepwise.routers.named import named_router, pool
 from stepwise.types import Trace
 
@@ -30,12 +31,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
         StepwiseError: if an option is unusable; the question and the router are checked before a model loads.
     """
     check_question(options.question)
-    pair = load_pair(options.pair)
+    pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router = named_router(
         options.router, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
         threshold=options.threshold,
     )  # fmt: skip
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=pool(options.router, pair))
+    engine = pair.engine(backend=backend, cost=options.cost, models=pool(options.router, pair))
     trace = engine.solve_sync(options.question, router)
     engine.run(engine.close())
     _print_chain(trace, engine, console)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepwise.backends import Backend
+    from stepwise.engine.backend import Backend
 
 STATES = ("closed", "half-open", "open")
 

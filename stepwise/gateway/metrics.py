@@ -13,8 +13,8 @@ from stepwise.gateway.answers import switches
 from stepwise.types import Trace, Usage
 
 if TYPE_CHECKING:
-    from stepwise.backends import Backend
     from stepwise.calibration import OnlineThreshold
+    from stepwise.engine.backend import Backend
     from stepwise.gateway.admission import Admission
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

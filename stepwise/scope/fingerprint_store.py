@@ -6,9 +6,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
@@ -126,7 +127,8 @@ class FingerprintStore:
 
 
 def _plain(fingerprint: Fingerprint) -> dict[str, Any]:
-    return asdict(fingerprint)
+    plain: dict[str, Any] = msgspec.to_builtins(fingerprint)
+    return plain
 
 
 def _fingerprint(row: Mapping[str, Any]) -> Fingerprint:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from scripts import evaluate, train
 from stepwise import Model, Pair, load_dataset, load_pair
+from stepwise.backends.http.completions import Options as CompletionsOptions
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price
 from stepwise.types import Look, Router
 
@@ -32,7 +33,7 @@ def test_programs_compose(name: str) -> None:
 def test_pairs_can_be_built(name: str) -> None:
     pair = instantiate(OmegaConf.load(CONFIGS / "pair" / f"{name}.yaml"))
     assert isinstance(pair, Pair) and all(isinstance(model, Model) for model in pair.everyone)
-    assert all(model.size for model in pair.models if model.base_url and model.api == "completions")
+    assert all(model.size for model in pair.models if isinstance(model.options, CompletionsOptions))
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "dataset").glob("*.yaml")))

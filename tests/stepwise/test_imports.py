@@ -21,14 +21,14 @@ BLOCK_HEAVY = f"for name in {HEAVY}: sys.modules[name] = None"
 ONE_LINE = "in a checkout, run pip install -e "
 
 
-def write_pair(folder: Path, api: str, base_url: str) -> Path:
+def write_pair(folder: Path, backend: str, base_url: str) -> Path:
     """A pair behind HTTP."""
-    shared: dict[str, object] = {"base_url": base_url, "api": api, "parameters": 1}
-    if api == "chat":
-        shared |= {"logprobs": True, "continues": True}
+    options: dict[str, object] = {"name": backend, "base_url": base_url}
+    if backend == "chat":
+        options |= {"logprobs": True, "continues": True}
     else:
-        shared |= {"tokenizer": str(save_tokenizer(folder / "tokenizer")), "context": 2000}
-    models = [{"name": name, **shared} for name in ("small", "large")]
+        options |= {"tokenizer": str(save_tokenizer(folder / "tokenizer")), "context": 2000}
+    models = [{"name": name, "parameters": 1, "backend": options} for name in ("small", "large")]
     file = folder / "pair.yaml"
     file.write_text(json.dumps({"name": "served", "prompt": "{question}\n", "models": models}))
     return file
@@ -51,24 +51,24 @@ def test_the_package_and_the_command_line_import_nothing_heavy() -> None:
     assert heavy_modules("import stepwise.cli.main as command", "command._parser()") == "[]"
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-def test_models_behind_http_and_a_gateway_over_them_import_nothing_heavy(tmp_path: Path, api: str) -> None:
-    pair = write_pair(tmp_path, api, "http://127.0.0.1:9/v1")
+@pytest.mark.parametrize("backend", ["chat", "vllm-server"])
+def test_a_pair_behind_http_and_a_gateway_over_it_import_nothing_heavy(tmp_path: Path, backend: str) -> None:
+    pair = write_pair(tmp_path, backend, "http://127.0.0.1:9/v1")
     program = ["import stepwise", f"engine = stepwise.load_pair({str(pair)!r}).engine()"]
     assert heavy_modules(*program) == "[]"
     program += ["from stepwise.gateway import create_app", "from stepwise.routers import Always"]
     assert heavy_modules(*program, "create_app(engine, {'default': Always('small')})") == "[]"
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-async def test_a_question_is_solved_where_nothing_heavy_is_installed(tmp_path: Path, api: str) -> None:
+@pytest.mark.parametrize("backend", ["chat", "vllm-server"])
+async def test_a_question_is_solved_where_nothing_heavy_is_installed(tmp_path: Path, backend: str) -> None:
     served = Server(tmp_path / "log.jsonl", 0.0)
     app = web.Application()
     app.router.add_get("/v1/models", served.list_models)
     app.router.add_post("/v1/completions", served.completions)
     app.router.add_post("/v1/chat/completions", served.chat)
     async with TestServer(app) as server:
-        pair = write_pair(tmp_path, api, str(server.make_url("/v1")))
+        pair = write_pair(tmp_path, backend, str(server.make_url("/v1")))
         options = ["--pair", str(pair), "--router", "confidence", "--threshold", "0.5", "--cost", "tokens"]
         arguments = ["solve", "1 2 3", *options]
         program = [

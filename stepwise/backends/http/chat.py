@@ -18,14 +18,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.resilient import resilient
+from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 MARK = "\ue000"
 """From a private use area of Unicode: ends the prompt."""
+
+CONTEXT = 400_000
+"""Characters, where the pair says nothing."""
 
 CHARACTERS = 4
 """A token, where a cut-off call has to be estimated."""
@@ -37,6 +43,30 @@ NEXT_STEP = (
     f"If the solution above is complete and has stated its answer, write only {DONE}."
 )
 """What a model is asked that cannot continue a message."""
+
+
+class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model behind a chat endpoint.
+
+    Attributes:
+        continues: whether the server can continue the assistant's message (vLLM, SGLang).
+        logprobs: whether it returns log-probabilities; a model that writes drafts needs them.
+        max_tokens_field: how the server calls its limit.
+    """
+
+    continues: bool = False
+    logprobs: bool = False
+    max_tokens_field: str = "max_tokens"
+
+    def open(self, model: ModelSpec) -> Backend:
+        endpoint = self.endpoint()
+        name, _ = self.served(model)
+        opened = ChatBackend(
+            endpoint, name, continues=self.continues, logprobs=self.logprobs, revision=model.identity,
+            max_tokens_field=self.max_tokens_field, context=self.context or CONTEXT,
+            parameters=model.parameters or 0,
+        )  # fmt: skip
+        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class ChatBackend:
@@ -62,7 +92,7 @@ class ChatBackend:
         continues: bool = False,
         logprobs: bool = False,
         max_tokens_field: str = "max_tokens",
-        context: int = 400_000,
+        context: int = CONTEXT,
         parameters: int = 0,
         revision: str = "",
     ) -> None:

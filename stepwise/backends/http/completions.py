@@ -19,13 +19,40 @@ from typing import Any
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.resilient import resilient
+from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, room, unaccounted
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room, unaccounted
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
 from stepwise.types import Finish, Usage
+
+
+class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model on a vLLM server.
+
+    Attributes:
+        tokenizer: folder or hub id of its tokenizer; by default the model's path.
+    """
+
+    tokenizer: str = ""
+
+    def open(self, model: ModelSpec) -> Backend:
+        tokenizer = self.tokenizer or model.path
+        if not tokenizer:
+            raise ConfigError(
+                f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
+            )
+        endpoint = self.endpoint()
+        name, limit = self.served(model)
+        opened = CompletionsBackend(
+            endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0, revision=model.identity,
+            context=self.context or limit or checkpoint.context(tokenizer),
+        )  # fmt: skip
+        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class CompletionsBackend(Tokenized):

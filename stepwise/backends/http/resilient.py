@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
 
+import msgspec
 import tenacity
 
 from stepwise.engine.backend import (
@@ -34,8 +35,7 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to go on trying.
 
     Attributes:

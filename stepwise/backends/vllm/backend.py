@@ -58,6 +58,9 @@ class VllmBackend(Tokenized):
         dtype: of weights and computation: "float32", "bfloat16" or "float16".
         context: tokens of a prefix and its completion together; by default the model's limit.
         memory_gib: memory for keys and values, in GiB.
+        quantization: how the weights are quantised, as vLLM calls it; by default as the checkpoint says.
+        tensor_parallel: GPUs that share the model.
+        gpu_memory: share of a GPU's memory that vLLM may take, in place of ``memory_gib``.
         max_concurrency: requests that are decoded together; more wait their turn.
         threads: of the computation on a CPU; by default all but one, which is left to this process. If
             ``VLLM_CPU_OMP_THREADS_BIND`` is set, vLLM binds threads to cores as it says instead
@@ -74,6 +77,9 @@ class VllmBackend(Tokenized):
         dtype: str = "float32",
         context: int | None = None,
         memory_gib: float = 1.0,
+        quantization: str | None = None,
+        tensor_parallel: int = 1,
+        gpu_memory: float | None = None,
         max_concurrency: int = 128,
         threads: int | None = None,
     ) -> None:
@@ -83,6 +89,11 @@ class VllmBackend(Tokenized):
         for wrong, sentence in (
             (dtype not in DTYPES, f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}."),
             (memory_gib <= 0, f"memory_gib must be more than 0 GiB, not {memory_gib}."),
+            (tensor_parallel < 1, f"tensor_parallel must be at least 1, not {tensor_parallel}."),
+            (
+                gpu_memory is not None and not 0 < gpu_memory <= 1,
+                f"gpu_memory must be a share of the GPU, above 0 and at most 1, not {gpu_memory}.",
+            ),
             (max_concurrency < 1, f"max_concurrency must be at least 1, not {max_concurrency}."),
             (threads is not None and threads < 1, f"threads must be at least 1, not {threads}."),
             (not 1 < self.context <= limit, f"context must be 2 to {limit} tokens, not {self.context}."),
@@ -99,7 +110,13 @@ class VllmBackend(Tokenized):
             "dtype": dtype,
             "max_model_len": self.context,
             "max_num_seqs": max_concurrency,
-            "kv_cache_memory_bytes": int(memory_gib * 2**30),
+            "quantization": quantization,
+            "tensor_parallel_size": tensor_parallel,
+            **(
+                {"kv_cache_memory_bytes": int(memory_gib * 2**30)}
+                if gpu_memory is None
+                else {"gpu_memory_utilization": gpu_memory}
+            ),
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
