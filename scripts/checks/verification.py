@@ -22,7 +22,7 @@ from rich.table import Table
 
 from scripts import console, program
 from stepwise import load_dataset
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.types import normalised

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stepwise import report
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.rows import Row, RowStep, line_of

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.recorded.bon_cascade import auc
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.evaluation import provenance
 from stepwise.evaluation.metrics import resamples
 from stepwise.types import normalised

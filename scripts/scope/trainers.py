@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stepwise.errors import ConfigError
+from stepwise.extras import missing_extra
 from stepwise.scope.reward import reward
 
 
@@ -84,7 +84,7 @@ def _train(
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise ConfigError("training an estimator needs TRL: pip install 'stepwise[scope-train]'.") from error
+        raise missing_extra("training an estimator", "scope-train") from error
     tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(start, dtype=settings["dtype"])

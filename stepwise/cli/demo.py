@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from rich.console import Console
 
 from stepwise import load_dataset, load_pair, load_router, report
+from stepwise.cli.options import Commands, positive
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Summary, summarise
+from stepwise.extras import require
+from stepwise.models.pair import DEFAULT_BACKEND
 from stepwise.routers import Always, Confidence, PolicyRouter, Random, ThresholdRouter
 from stepwise.store.sqlite import SqliteStore
 
+LOCAL = ("transformers", "vllm")
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
 PRICES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
+
+
+def add_parser(commands: Commands) -> None:
+    command = commands.add_parser("demo", help="compare routers on the built-in models and draw the frontier")
+    add = command.add_argument
+    add("--n", type=positive, default=300, help="test problems (default: %(default)s)")
+    add("--output", default="outputs/demo", help="folder for the report (default: %(default)s)")
+    add("--backend", choices=LOCAL, default=DEFAULT_BACKEND, help="runs the models (default: %(default)s)")
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    run(options.output, n=options.n, backend=options.backend, console=console)
 
 
 def contenders(policy: PolicyRouter) -> list[Contender]:
@@ -39,8 +57,9 @@ def run(folder: str | Path, *, n: int = 300, backend: str = "transformers", cons
         n: test problems.
 
     Raises:
-        ConfigError: if the folder cannot be written.
+        ConfigError: if the folder cannot be written, or the extra `report` is missing.
     """
+    require("the report", "report")
     folder = provenance.writable(folder)
     pair = load_pair("nano")
     policy = load_router("nano-ppo", threshold=1.0)

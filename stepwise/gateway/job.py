@@ -13,7 +13,7 @@ from stepwise.engine.engine import Engine
 from stepwise.engine.solution import Solution
 from stepwise.gateway import breakers
 from stepwise.gateway.admission import Admission, Ticket
-from stepwise.gateway.choice import Choice, Finished, Piece, Stopped
+from stepwise.gateway.answer_choice import AnswerChoice, Finished, Piece, Stopped
 from stepwise.gateway.failures import backend_failure
 from stepwise.gateway.keys import Tenant
 from stepwise.types import Problem, Router, Trace, Usage
@@ -51,7 +51,7 @@ class Order:
         return lambda written: engine.cost({engine.models[-1]: Usage(prompt=prompt, completion=written)})
 
 
-Settle = Callable[[Order, Choice, Finished, Outcome], None]
+Settle = Callable[[Order, AnswerChoice, Finished, Outcome], None]
 """Books a chain, however it ended."""
 
 
@@ -65,7 +65,7 @@ class Job:
         ticket = admission.ask(order.tenant, len(order.questions))
         self.order = order
         self.choices = [
-            Choice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
+            AnswerChoice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
         ]
         self._settle = settle
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
@@ -115,7 +115,7 @@ class Job:
                 for choice in self.choices:
                     group.create_task(self._grow(choice))
 
-    async def _grow(self, choice: Choice) -> None:
+    async def _grow(self, choice: AnswerChoice) -> None:
         order, engine = self.order, self.order.engines[choice.index]
         problem = Problem(f"{order.id}-{choice.index}", order.questions[choice.index])
         solution = engine.solve(problem, order.router)
@@ -136,7 +136,7 @@ class Job:
         choice.finish(end)
 
 
-async def _finished(solution: Solution, choice: Choice, *, deltas: bool) -> Trace:
+async def _finished(solution: Solution, choice: AnswerChoice, *, deltas: bool) -> Trace:
     try:
         return await solution.finish(choice.hear, deltas=deltas)
     except Stopped:

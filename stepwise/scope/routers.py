@@ -11,8 +11,8 @@ from stepwise.errors import ConfigError
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.estimators.base import Charge
+from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.scope import Choice, Scope
-from stepwise.scope.store import FingerprintStore
 from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
 
 
@@ -55,14 +55,15 @@ class ScopeRouter:
 
     def decide(self, trace: Trace) -> Decision:
         known = trace.estimates if self.expects else ()
-        if self.expects and not any(one.usage.keys() >= set(self.scope.asks) for one in known):
+        asked = set(self.scope.asks)
+        if self.expects and not any(estimate.usage.keys() >= asked for estimate in known):
             raise ConfigError(
                 f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; give "
                 "the engine prior=ScopePrior(scope, models), so that the chain pays for them."
             )
         choice = self._choose(trace.problem.question, known)
-        expected = next(one for one in choice.estimates if one.model == choice.model)
-        return Decision(choice.model, choice.utility, f"expected right {expected.p_correct:.0%}")
+        chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
+        return Decision(choice.model, choice.utility, f"expected right {chosen.p_correct:.0%}")
 
 
 @dataclass(frozen=True)

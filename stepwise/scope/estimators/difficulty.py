@@ -22,7 +22,7 @@ class PooledDifficulty:
     fingerprints at once gives every anchor a difficulty. Step 2: kernel ridge regression predicts it from the
     question; its penalty minimises the leave-one-out error, which has a closed form. Step 3: each model gets
     a curve of its own over the *predicted* difficulty, P = sigmoid(a_m - s_m d), fitted on leave-one-out
-    predictions, so that it is as steep as the prediction is good. Slopes are drawn towards their common
+    predictions, so that it is as steep as the prediction is good. Slopes are shrunk toward their common
     value. A new model needs step 3 alone. Lengths go the same way: ln(tokens) = a_m + s_m l, with a predicted
     length l in the place of the difficulty.
 
@@ -145,7 +145,7 @@ def logistic(x: Array, value: Array, strength: float) -> Array:
 def linear(x: Array, y: Array, strength: float) -> Array:
     """(intercept, slope) [m, 2] of y = a + s x for each row of y [m, n] (nan: unseen).
 
-    Slopes are drawn towards the common one, which counts like ``strength`` observations.
+    Slopes are shrunk toward the common one, which counts as ``strength`` observations.
     """
     seen = ~np.isnan(y)
     count = np.maximum(seen.sum(axis=1), 1)

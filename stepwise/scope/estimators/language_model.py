@@ -37,8 +37,8 @@ class Counts:
 class LanguageModel:
     """Reads the nearest anchors with their outcomes, writes an analysis and a prediction (arXiv 2601.22323).
 
-    ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, drawn
-    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot
+    ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, shrunk
+    toward the model's mean as if that were one more sample; the length is their median. Answers that cannot
     be read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is
     the analysis of the first sample that agrees with the majority.
 
@@ -121,20 +121,22 @@ class LanguageModel:
         answers = run(self._ask_all(prompts, charge))
         shape = len(rows), len(questions)
         value, tokens = np.empty(shape), np.empty(shape)
-        told = [[""] * shape[1] for _ in rows]
+        explanations = [[""] * shape[1] for _ in rows]
         spent: list[list[dict[str, Usage]]] = [[{}] * shape[1] for _ in rows]
-        for flat, (found, usage) in enumerate(answers):
+        for flat, (readable, usage) in enumerate(answers):
             i, j = divmod(flat, shape[1])
             spent[i][j] = {self.asks[0]: usage}
             mean = self._value_mean[rows[i]]
-            value[i, j] = (sum(one.correct for one in found) + mean) / (len(found) + 1)
+            value[i, j] = (sum(answer.correct for answer in readable) + mean) / (len(readable) + 1)
             typical = np.exp(self._log_mean[rows[i]])
-            tokens[i, j] = np.median([one.tokens for one in found]) if found else typical
+            tokens[i, j] = np.median([answer.tokens for answer in readable]) if readable else typical
             majority = value[i, j] >= 0.5
-            told[i][j] = next((one.analysis for one in found if one.correct == majority), "")
+            explanations[i][j] = next(
+                (answer.analysis for answer in readable if answer.correct == majority), ""
+            )
         low, high = np.exp(self._quantiles[rows].T[:, :, None])
         sure = sigmoid(np.log(value / (1 - value)))
-        return Beliefs(sure, tokens, tokens * low, tokens * high, told, spent)
+        return Beliefs(sure, tokens, tokens * low, tokens * high, explanations, spent)
 
     async def _ask_all(self, prompts: Sequence[str], charge: Charge) -> list[tuple[list[Answer], Usage]]:
         """What could be read of the samples of each prompt, and the tokens that all of them took. The first
@@ -144,14 +146,14 @@ class LanguageModel:
             BackendError: if the estimator cannot be run; the other samples are waited for, and charged.
         """
         gate = asyncio.Semaphore(self._concurrency)
-        told: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
+        collected: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
 
-        async def one(at: int, sample: int) -> None:
+        async def collect(at: int, sample: int) -> None:
             async with gate:
-                told[at][sample] = await self._ask(prompts[at], sample, charge)
+                collected[at][sample] = await self._ask(prompts[at], sample, charge)
 
         for samples in (range(1), range(1, self._samples)):
-            asked = [one(at, sample) for at in range(len(prompts)) for sample in samples]
+            asked = [collect(at, sample) for at in range(len(prompts)) for sample in samples]
             for error in await asyncio.gather(*asked, return_exceptions=True):
                 if isinstance(error, BackendError):
                     error.model = self.asks[0]
@@ -159,7 +161,7 @@ class LanguageModel:
                     raise error
         return [
             ([answer for i in sorted(group) if (answer := group[i][0])], _sum(group.values()))
-            for group in told
+            for group in collected
         ]
 
     async def _ask(self, prompt: str, sample: int, charge: Charge) -> tuple[Answer | None, Usage]:
@@ -178,5 +180,5 @@ class LanguageModel:
         return answer, usage.rejected()
 
 
-def _sum(told: Iterable[tuple[Answer | None, Usage]]) -> Usage:
-    return sum((usage for _, usage in told), Usage())
+def _sum(samples: Iterable[tuple[Answer | None, Usage]]) -> Usage:
+    return sum((usage for _, usage in samples), Usage())

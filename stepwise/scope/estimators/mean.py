@@ -37,8 +37,13 @@ class ModelMean:
         low, high = self._quantiles[rows].T[:, :, None]
         logs = self._logs[rows]
         value, tokens, least, most = (
-            np.repeat(one, count, axis=1)
-            for one in (sigmoid_of(self._value[rows]), np.exp(logs), np.exp(logs + low), np.exp(logs + high))
+            np.repeat(column, count, axis=1)
+            for column in (
+                sigmoid_of(self._value[rows]),
+                np.exp(logs),
+                np.exp(logs + low),
+                np.exp(logs + high),
+            )
         )
         return Beliefs(value, tokens, least, most)
 

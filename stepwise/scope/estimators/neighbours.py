@@ -15,7 +15,7 @@ from stepwise.scope.known import Compared, Known
 class Neighbours:
     """Mean over the k nearest anchors, weighted by similarity squared.
 
-    This is the calibration term of SCOPE (arXiv 2601.22323; k = 6), drawn towards the model's mean as if that
+    This is the calibration term of SCOPE (arXiv 2601.22323; k = 6), shrunk toward the model's mean as if that
     were one more neighbour of weight ``shrinkage``. Anchors that a model has not answered are left out.
     """
 

@@ -47,6 +47,7 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["solve", " "], "question must not be empty"),
         (["solve", "1 " * 60_000], "question is too long"),
         (["solve", "q", "--pair", "mega"], "pair must be nano or the path"),
+        (["solve", "q", "--backend", "x"], "backend: name must be one of chat, transformers"),
         (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),
         (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),

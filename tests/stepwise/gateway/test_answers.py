@@ -50,25 +50,26 @@ async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:
     assert choice["message"] == {"role": "assistant", "content": TEXT, "refusal": None}
     assert choice["finish_reason"] == "stop" and answer["object"] == "chat.completion"
     assert answer["usage"] == {"prompt_tokens": 6, "completion_tokens": 52, "total_tokens": 58}
-    told = choice["stepwise"]
-    assert (told["router"], told["threshold"], told["answer"], told["stop"]) == (
+    provenance = choice["stepwise"]
+    assert (provenance["router"], provenance["threshold"], provenance["answer"], provenance["stop"]) == (
         "confidence",
         0.5,
         "10",
         "answered",
     )
-    assert told["cost"] == trace.cost and told["switches"] == 2
-    assert told["cost_large_only"] == engine().cost_alone(trace, "large")
-    assert told["cost_share"] == told["cost"] / told["cost_large_only"]
-    for step, one in zip(trace.steps, told["steps"], strict=True):
+    assert provenance["cost"] == trace.cost and provenance["switches"] == 2
+    assert provenance["cost_large_only"] == engine().cost_alone(trace, "large")
+    assert provenance["cost_share"] == provenance["cost"] / provenance["cost_large_only"]
+    for step, shown in zip(trace.steps, provenance["steps"], strict=True):
         assert step.decision is not None
-        assert (one["model"], one["text"], one["cost"]) == (step.model, step.text, step.cost)
-        assert (one["score"], one["reason"]) == (step.decision.score, step.decision.reason)
+        assert (shown["model"], shown["text"], shown["cost"]) == (step.model, step.text, step.cost)
+        assert (shown["score"], shown["reason"]) == (step.decision.score, step.decision.reason)
         assert (
-            one["tokens"] == len(step.token_ids) and one["signals"]["min_logprob"] == step.signals.min_logprob
+            shown["tokens"] == len(step.token_ids)
+            and shown["signals"]["min_logprob"] == step.signals.min_logprob
         )
-    assert told["steps"][1]["draft"]["text"] == "1 + 7 = 9.\n"
-    assert sum(one["cost"] for one in told["steps"]) == pytest.approx(answer["stepwise"]["cost"])
+    assert provenance["steps"][1]["draft"]["text"] == "1 + 7 = 9.\n"
+    assert sum(shown["cost"] for shown in provenance["steps"]) == pytest.approx(answer["stepwise"]["cost"])
 
 
 @pytest.mark.parametrize("model", ["stepwise", "stepwise:small", "stepwise:large"])
@@ -85,14 +86,18 @@ async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: 
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     assert all(chunk["usage"] is None for chunk in chunks)
     assert last["choices"] == [] and last["usage"] == whole["usage"]
-    told, steps = whole["choices"][0]["stepwise"], []
+    provenance, steps = whole["choices"][0]["stepwise"], []
     for chunk in chunks:
         steps += (
             [chunk["choices"][0]["stepwise"]["step"]] if "step" in chunk["choices"][0]["stepwise"] else []
         )
-    assert [{**step, "finished": 0} for step in steps] == [{**step, "finished": 0} for step in told["steps"]]
+    assert [{**step, "finished": 0} for step in steps] == [
+        {**step, "finished": 0} for step in provenance["steps"]
+    ]
     end = chunks[-1]["choices"][0]["stepwise"]
-    assert {k: end[k] for k in told if k != "steps"} == {k: told[k] for k in told if k != "steps"}
+    assert {k: end[k] for k in provenance if k != "steps"} == {
+        k: provenance[k] for k in provenance if k != "steps"
+    }
 
 
 @pytest.mark.parametrize("running_on", [False, True])
@@ -108,7 +113,7 @@ async def test_a_step_whose_writer_is_decided_arrives_in_pieces(running_on: bool
 async def test_the_meter_of_a_stream_ends_at_the_whole_cost() -> None:
     chunks = await stream(chat(QUESTION))
     costs = [c["choices"][0]["stepwise"] for c in chunks]
-    meter = [told["cost"] for told in costs if "step" in told]
+    meter = [provenance["cost"] for provenance in costs if "step" in provenance]
     assert meter == sorted(meter) and meter[-1] == costs[-1]["cost"]
     assert [t["cost_large_only"] for t in costs if "step" in t][-1] == costs[-1]["cost_large_only"]
 

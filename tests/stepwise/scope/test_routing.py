@@ -186,7 +186,7 @@ def test_an_estimator_without_a_price_is_refused_before_any_work(scope: Scope) -
     assert engine.prior is None
     with pytest.raises(ConfigError, match=r"from model 'oracle'; give the engine prior=ScopePrior"):
         ScopeRouter(asking(scope, said), POOL, 0.6).decide(engine.start("1 2 3").trace)
-    with pytest.raises(ConfigError, match="estimates: there is none of model 'large'"):
+    with pytest.raises(ConfigError, match="estimates: there is none for model 'large'"):
         scope.choose("1 2 3", POOL, 0.5, scope.estimate("1 2 3", ("small",)))
 
 
