@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
-from scripts import console, program, save_config
-from scripts.seeding import seed
+from scripts.prior import with_prior
+from scripts.program import console, program, save_config
+from scripts.settings import Routing
 from stepwise.cli import demo
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
@@ -35,27 +37,50 @@ from stepwise.routers import PolicyRouter
 from stepwise.store.sqlite import SqliteStore
 
 
-@program("evaluate")
+@dataclass
+class Evaluate(Routing):
+    """The settings of an evaluation."""
+
+    study: Any = None  # settings of another study; its ``run`` is a function that takes over
+    output: str = "outputs/evaluate"
+    n: int = 1000
+    split: str = "test"
+    seed: int = 0  # of sampling and of the bootstrap
+    samples: int = 1  # chains a problem, each with a seed of its own
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0
+    scope: Any = None
+    grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
+    routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
+    transfer: bool = False  # let policies route a pair that they were not trained on
+    oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
+    concurrency: int = 128
+    compare: list[str] = field(default_factory=lambda: ["ppo"])  # to the other routers, at the budgets
+    budgets: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.5])  # shares of large-only's cost
+
+
+@program("evaluate", Evaluate)
 def main(cfg: DictConfig) -> None:
     if cfg.study is not None:
-        instantiate(cfg.study)(cfg)
+        get_method(cfg.study.run)(cfg)
         return
     if cfg.samples < 1 or (cfg.samples > 1 and not cfg.temperature):
         raise ConfigError(
             f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
         )
     output = provenance.writable(cfg.output)
-    save_config(cfg, output / "config.yaml")
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     store = SqliteStore(cfg.store)
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=store, **sampling)
+    engine, estimates = with_prior(engine, cfg)
     graders = instantiate(cfg.grader) if cfg.grader else None
     grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
     sampled = f"{sampling}" if cfg.temperature else ""
-    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, seed(engine, cfg))))
+    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, estimates)))
     rows = demo.compare(
         engine, problems, field, output, console=console,
         setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,

@@ -9,25 +9,36 @@ kept in the step store, so that a run that is killed goes on where it was.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import Progress
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search_many
 from policies.reference import measure_reference
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Routing
 from stepwise.evaluation import provenance
 from stepwise.store.sqlite import SqliteStore
 
 
-@program("oracle")
+@dataclass
+class Oracle(Routing):
+    """The settings of a search."""
+
+    output: str = "outputs/oracle"
+    split: str = "test"
+    n: int = 1000
+    concurrency: int = 64
+
+
+@program("oracle", Oracle)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))

@@ -16,16 +16,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.progress import track
 
-from scripts import console, program
+from scripts.program import console, program, save_config
 from scripts.scope.trainers import Datum, reinforce, supervise
 from stepwise.backends import open_backend
 from stepwise.engine.backend import Backend, Sampling
@@ -43,11 +44,39 @@ from stepwise.store.sqlite import SqliteStore
 STAGES = ("few_shot", "sft", "grpo")
 
 
-@program("train_scope")
+@dataclass
+class Measure:
+    """How the model is measured after each stage."""
+
+    cases: int = 250
+    samples: int = 2
+    temperature: float = 0.7
+    concurrency: int = 64
+
+
+@dataclass
+class TrainScope:
+    """The fingerprints to learn from, the model that learns and how it is measured."""
+
+    base: Any = MISSING
+    output: str = "outputs/train_scope"
+    seed: int = 0
+    anchor_set: str = "outputs/scope_anchors/anchors.json"
+    fingerprints: str = "outputs/scope_anchors/fingerprints.db"
+    embedder: Any = "tfidf"  # or several: [tfidf,FOLDER]
+    k: int = 2  # examples in a prompt
+    cases: int | None = None  # at most this many to learn from
+    test_share: float = 0.15  # of the questions: no stage sees them
+    teacher: Any = MISSING
+    backend: str = "transformers"  # measures the models
+    measure: Measure = field(default_factory=Measure)
+
+
+@program("train_scope", TrainScope)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     provenance.same_run(output, _about(cfg))
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     train, test = cases(cfg, output)
     console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
     settings: Any = OmegaConf.to_container(cfg.base, resolve=True)

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import track
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.mixture import GaussianMixture
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Solving
 from stepwise.evaluation import provenance
 from stepwise.routers import Always
 from stepwise.routers.fitted import words
@@ -30,10 +32,20 @@ from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
 
 
-@program("fit_baselines")
+@dataclass
+class Fit(Solving):
+    """On which problems the baselines are fitted."""
+
+    output: str = "outputs/baselines"
+    seed: int = 0
+    problems: int = 2000
+    concurrency: int = 128
+
+
+@program("baselines.fit", Fit)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)

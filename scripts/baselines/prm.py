@@ -14,18 +14,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import Progress, track
 from scipy.stats import mannwhitneyu
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from scripts import console, program
-from scripts.train_nano import IGNORED, optimizers, update
+from scripts.nano.data import IGNORED
+from scripts.nano.network import optimizers, update
+from scripts.program import console, program, save_config
+from scripts.settings import Solving
 from stepwise.data.nano.problems import NanoProblem
 from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
@@ -38,10 +41,25 @@ Example = tuple[list[int], list[int], list[bool]]
 """Token ids of a chain up to its first wrong step, the positions where steps end, and which are right."""
 
 
-@program("train_prm")
+@dataclass
+class RewardModel(Solving):
+    """The chains that the reward model learns from, and its training."""
+
+    output: str = "outputs/prm"
+    seed: int = 0
+    problems: dict[str, int] = field(default_factory=lambda: {"train": 2500, "validation": 300})
+    mixes: list[float] = field(default_factory=lambda: [0.2, 0.5])  # shares of steps by the large model
+    epochs: int = 6
+    batch_tokens: int = 8192
+    threads: int = 1
+    muon_lr: float = 0.008
+    adam_lr: float = 0.002
+
+
+@program("baselines.prm", RewardModel)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     torch.manual_seed(cfg.seed)
     pair = instantiate(cfg.pair)
     engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))

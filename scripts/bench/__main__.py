@@ -11,8 +11,8 @@ import sys
 
 from rich.table import Table
 
-from scripts import console
 from scripts.bench import engine, gateway, training
+from scripts.program import console
 from stepwise.backends import BACKENDS
 from stepwise.errors import StepwiseError
 

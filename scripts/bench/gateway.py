@@ -17,9 +17,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from scripts import console
 from scripts.bench import outage
 from scripts.bench.load import Tally, load
+from scripts.program import console
 from stepwise import load_dataset, load_pair, load_router
 from stepwise.types import Problem, Step
 

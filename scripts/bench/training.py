@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs import RoutingVectorEnv
-from scripts import collect_rarely
+from scripts.program import collect_rarely
 from stepwise import load_dataset, load_pair
 from stepwise.engine.backend import Backend, Completion, Sampling
 from stepwise.engine.concurrency import as_they_finish, run

@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import RECORDED
 from stepwise import load_dataset
 from stepwise.data.records import read_lines
 from stepwise.errors import ConfigError
@@ -38,10 +40,24 @@ class Solution(NamedTuple):
     recorded: bool
 
 
-@program("check_verification")
+SETS = ("bon32-gsm8k", "bon32-math500", "zeroeval-gsm", "zeroeval-math-l5")
+
+
+@dataclass
+class Verification:
+    """Which recorded grades are compared with ours."""
+
+    data: str = RECORDED
+    output: str = "outputs/check_verification"
+    sets: list[str] = field(default_factory=lambda: list(SETS))
+    limit: int | None = None  # solutions a set
+    workers: int = 4  # comparisons side by side
+
+
+@program("checks.verification", Verification)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     lines = []
     with (output / "disagreements.jsonl").open("w", encoding="utf-8") as file:
         for name in cfg.sets:
