@@ -98,16 +98,16 @@ def by_length(steps: Sequence[int]) -> NDArray[np.str_]:
     return np.asarray(np.array(labels)[(counts > low).astype(int) + (counts > high)])
 
 
-def _report(record: Record, found: Calibration, output: Path) -> None:
-    groups = record.by_group(found.threshold)
-    summary = {**asdict(found), "groups": groups, "curve": record.summary(), **provenance.describe()}
+def _report(record: Record, promise: Calibration, output: Path) -> None:
+    groups = record.by_group(promise.threshold)
+    summary = {**asdict(promise), "groups": groups, "curve": record.summary(), **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    sure = "in expectation" if found.delta is None else f"with probability {1 - found.delta:.0%}"
-    goals = [f"cost at most {found.budget:.0%} of large-only"] if found.budget else []
-    goals += [f"accuracy loss at most {found.max_accuracy_loss:.1%}"] if found.max_accuracy_loss else []
-    console.print(f"{' and '.join(goals)} ({sure}): threshold {found.threshold:g}")
+    sure = "in expectation" if promise.delta is None else f"with probability {1 - promise.delta:.0%}"
+    goals = [f"cost at most {promise.budget:.0%} of large-only"] if promise.budget else []
+    goals += [f"accuracy loss at most {promise.max_accuracy_loss:.1%}"] if promise.max_accuracy_loss else []
+    console.print(f"{' and '.join(goals)} ({sure}): threshold {promise.threshold:g}")
     lines = Table("problems", "n", "accuracy", "loss against large-only", "cost")
-    everything = {"group": "all", "n": found.n, **asdict(found)}
+    everything = {"group": "all", "n": promise.n, **asdict(promise)}
     for line in [*groups, everything]:
         shares = (f"{line[name]:.1%}" for name in ("accuracy", "accuracy_loss", "cost"))
         lines.add_row(line["group"], str(line["n"]), *shares)

@@ -128,15 +128,15 @@ def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -
     for other in runs if name in runs else ():
         if other in cfg.compare or len(runs[other][0]) < 2:
             continue
-        one, two, ends = runs[name], runs[other], (runs[small], runs[large])
-        found = {
+        ours, theirs, ends = runs[name], runs[other], (runs[small], runs[large])
+        gaps = {
             f"accuracy at {budget:.0%} of large-only cost": metrics.difference_at_cost(
-                one, two, budget, ends[1], seed=cfg.seed
+                ours, theirs, budget, ends[1], seed=cfg.seed
             )
             for budget in cfg.budgets
         }
-        found["APGR"] = metrics.difference_in_apgr(one, two, *ends, seed=cfg.seed)
-        for what, values in found.items():
+        gaps["APGR"] = metrics.difference_in_apgr(ours, theirs, *ends, seed=cfg.seed)
+        for what, values in gaps.items():
             mean, *ci = (None if value != value else round(value, 4) for value in values)
             lines.append({"of": name, "to": other, "in": what, "difference": mean, "ci": ci})
     return lines
@@ -145,7 +145,7 @@ def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -
 def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The oracle frontier in the units of this evaluation, with its APGR."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        search = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"oracle: {path} cannot be read; make it with `python -m scripts.oracle`."
@@ -156,9 +156,9 @@ def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         for point in summary["points"]
         if point["router"] == model
     ]
-    frontier = metrics.curve(found["cost"], found["accuracy"], *ends)
+    frontier = metrics.curve(search["cost"], search["accuracy"], *ends)
     return {
-        "n": found["n"], "complete": found["complete"],
+        "n": search["n"], "complete": search["complete"],
         "cost": frontier.cost.tolist(), "accuracy": frontier.accuracy.tolist(),
         "apgr": metrics.apgr(frontier, *ends),
         **{f"cpt{at}": metrics.cpt(frontier, at / 100, *ends) for at in (50, 80, 95)},

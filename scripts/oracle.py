@@ -43,30 +43,30 @@ def main(cfg: DictConfig) -> None:
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
     reference = engine.run(measure_reference(engine, problems))
-    found: list[Best] = []
+    searched: list[Best] = []
 
     async def search_all() -> None:
         with Progress(console=console) as progress, (output / "rows.jsonl").open("w") as rows:
             task = progress.add_task("searching", total=len(problems))
             async for best in search_many(Tree(engine, "before"), problems, cfg.concurrency):
-                found.append(best)
+                searched.append(best)
                 print(json.dumps(asdict(best)), file=rows, flush=True)
                 progress.advance(task)
 
     engine.run(search_all())
     engine.run(engine.close())
-    cost, accuracy = frontier(found, reference.large_cost)
+    cost, accuracy = frontier(searched, reference.large_cost)
     reaches = cost[np.searchsorted(accuracy, min(reference.large_accuracy, accuracy[-1]))]
     summary = {
-        "pair": pair.name, "dataset": cfg.dataset.name, "split": cfg.split, "n": len(found),
+        "pair": pair.name, "dataset": cfg.dataset.name, "split": cfg.split, "n": len(searched),
         "cost_unit": engine.cost.unit, "large": asdict(reference),
         "cost": cost.round(5).tolist(), "accuracy": accuracy.round(5).tolist(),
-        "cost_of_large_accuracy": float(reaches), "complete": sum(best.complete for best in found),
+        "cost_of_large_accuracy": float(reaches), "complete": sum(best.complete for best in searched),
         **provenance.describe(),
     }  # fmt: skip
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     console.print(
-        f"oracle on {len(found)} problems: from {accuracy[0]:.1%} at {cost[0]:.1%} of large-only cost to "
+        f"oracle on {len(searched)} problems: from {accuracy[0]:.1%} at {cost[0]:.1%} of large-only cost to "
         f"{accuracy[-1]:.1%} at {cost[-1]:.1%}; "
         f"large-only's accuracy of {reference.large_accuracy:.1%} takes {reaches:.1%}"
     )

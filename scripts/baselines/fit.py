@@ -74,12 +74,12 @@ def main(cfg: DictConfig) -> None:
 def mixture(traces: Sequence[Trace], seed: int) -> dict[str, Any]:
     """Two Gaussians over the mean log-probability of the steps, the unsure one first."""
     values = np.array([[step.signals.mean_logprob] for trace in traces for step in trace.steps])
-    found = GaussianMixture(2, random_state=seed).fit(values)
-    order = np.argsort(found.means_[:, 0])
+    fitted = GaussianMixture(2, random_state=seed).fit(values)
+    order = np.argsort(fitted.means_[:, 0])
     return {
-        "weights": found.weights_[order].tolist(),
-        "means": found.means_[order, 0].tolist(),
-        "deviations": np.sqrt(found.covariances_[order, 0, 0]).tolist(),
+        "weights": fitted.weights_[order].tolist(),
+        "means": fitted.means_[order, 0].tolist(),
+        "deviations": np.sqrt(fitted.covariances_[order, 0, 0]).tolist(),
     }
 
 
@@ -87,7 +87,7 @@ def classifier(problems: Sequence[Any], needs: Sequence[bool], seed: int) -> dic
     """A logistic regression on word counts; its strength of regularisation by cross-validation."""
     reader = CountVectorizer(analyzer=words)
     counts = reader.fit_transform([problem.question for problem in problems])
-    found = LogisticRegressionCV(
+    fitted = LogisticRegressionCV(
         Cs=6,
         cv=5,
         scoring="roc_auc",
@@ -98,9 +98,9 @@ def classifier(problems: Sequence[Any], needs: Sequence[bool], seed: int) -> dic
     ).fit(counts, needs)
     names = reader.get_feature_names_out()
     return {
-        "bias": float(found.intercept_[0]),
-        "weights": dict(zip(names, found.coef_[0].tolist(), strict=True)),
-        "auc": float(np.mean(found.scores_, axis=0).max()),
+        "bias": float(fitted.intercept_[0]),
+        "weights": dict(zip(names, fitted.coef_[0].tolist(), strict=True)),
+        "auc": float(np.mean(fitted.scores_, axis=0).max()),
     }
 
 

@@ -91,12 +91,12 @@ def collect(engine: Engine, problems: Sequence[NanoProblem], samplers: Sequence[
     async def solve(router: Router) -> list[Trace]:
         return [trace async for trace in engine.solve_many(problems, router, concurrency=128)]
 
-    found: dict[tuple[int, ...], Example] = {}
+    examples: dict[tuple[int, ...], Example] = {}
     for router in track(samplers, description="sampling chains", console=console):
         for trace in engine.run(solve(router)):
             example = label(engine, trace)
-            found[tuple(example[0])] = example
-    return [found[ids] for ids in sorted(found)]
+            examples[tuple(example[0])] = example
+    return [examples[ids] for ids in sorted(examples)]
 
 
 def label(engine: Engine, trace: Trace) -> Example:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from scripts.scope.records import Data
+from scripts.scope.records import Outcomes
 from stepwise.evaluation import metrics
 from stepwise.scope import Scope
 from stepwise.scope.decision import sweep
 
 
-def route(data: Data, scope: Scope, test: Sequence[int], settings: DictConfig) -> dict[str, Any]:
+def route(data: Outcomes, scope: Scope, test: Sequence[int], settings: DictConfig) -> dict[str, Any]:
     """The frontier of a pool on the questions of one split, and what the anchors alone would have chosen."""
     pool = [i for i, model in enumerate(data.models) if data.prices[i] and model not in settings.not_in_pool]
     pool = [i for i in pool if not np.isnan(data.correct[i]).any()]

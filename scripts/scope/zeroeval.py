@@ -26,7 +26,7 @@ from rich.table import Table
 from scripts.program import console, save_config
 from scripts.scope.figures import draw
 from scripts.scope.measures import Scored, measured, reliability
-from scripts.scope.records import Data, auxiliary, load
+from scripts.scope.records import Outcomes, auxiliary, load
 from scripts.scope.routes import route
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.provenance import digest
@@ -68,7 +68,7 @@ Split = tuple[dict[str, Scored], dict[str, Any]]
 
 def kept(
     output: Path,
-    data: Data,
+    data: Outcomes,
     settings: DictConfig,
     helpers: Sequence[Auxiliary],
     embedders: Mapping[str, Embedder],
@@ -98,7 +98,7 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split(
-    data: Data,
+    data: Outcomes,
     settings: DictConfig,
     helpers: Sequence[Auxiliary],
     embedders: Mapping[str, Embedder],
@@ -134,12 +134,12 @@ def split(
     return scored, routed
 
 
-def _draw(data: Data, count: int, random: np.random.Generator) -> AnchorSet:
+def _draw(data: Outcomes, count: int, random: np.random.Generator) -> AnchorSet:
     chosen = sorted(random.choice(len(data.problems), count, replace=False))
     return AnchorSet([data.problems[i] for i in chosen], {"chosen": "at random"})
 
 
-def _oracle(data: Data, at: Sequence[int], test: Sequence[int], rows: NDArray[np.intp]) -> Beliefs:
+def _oracle(data: Outcomes, at: Sequence[int], test: Sequence[int], rows: NDArray[np.intp]) -> Beliefs:
     """What would be known if the difficulty of every question was: learned from all outcomes on it."""
     difficulty = rasch(data.correct)
     curves = logistic(-difficulty[list(at)], data.correct[:, list(at)], 50.0)[rows]
@@ -148,7 +148,7 @@ def _oracle(data: Data, at: Sequence[int], test: Sequence[int], rows: NDArray[np
     return Beliefs(value, tokens, 0 * tokens, np.inf * tokens)
 
 
-def _score(data: Data, beliefs: Beliefs, rows: NDArray[np.intp], test: Sequence[int]) -> Scored:
+def _score(data: Outcomes, beliefs: Beliefs, rows: NDArray[np.intp], test: Sequence[int]) -> Scored:
     truth, tokens = data.correct[rows][:, test], data.tokens[rows][:, test]
     seen = ~np.isnan(truth)
     model, question = np.meshgrid(rows, test, indexing="ij")
@@ -164,7 +164,7 @@ def _score(data: Data, beliefs: Beliefs, rows: NDArray[np.intp], test: Sequence[
     )
 
 
-def report(data: Data, splits: Sequence[Split], settings: DictConfig) -> dict[str, Any]:
+def report(data: Outcomes, splits: Sequence[Split], settings: DictConfig) -> dict[str, Any]:
     """All numbers of one set, with 95% intervals (bootstrap over questions)."""
     seed, hard = settings.seed, contested(data, settings)
     estimators: dict[str, dict[str, Any]] = {}
@@ -194,7 +194,7 @@ def report(data: Data, splits: Sequence[Split], settings: DictConfig) -> dict[st
     }  # fmt: skip
 
 
-def contested(data: Data, settings: DictConfig) -> NDArray[np.bool_]:
+def contested(data: Outcomes, settings: DictConfig) -> NDArray[np.bool_]:
     """Models whose outcome is least foreseeable: right between these shares of the questions."""
     share = np.nanmean(data.correct, axis=1)
     return np.asarray((share > settings.contested[0]) & (share < settings.contested[1]))
