@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -70,7 +71,7 @@ def repeating(arguments: Sequence[str]) -> list[str]:
 
 def save_config(cfg: DictConfig, output: Path) -> None:
     """Save the resolved configuration in a run's folder, in a form that ``--config-path`` accepts."""
-    schema = OmegaConf.get_type(cfg)
+    schema: Any = OmegaConf.get_type(cfg)
     frame = {"defaults": ["base", schema.__name__, "_self_"]}
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(OmegaConf.merge(frame, resolved), output / "config.yaml")

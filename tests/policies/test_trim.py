@@ -56,5 +56,5 @@ def test_it_learns_to_mend_what_the_judge_rejects(tmp_path: Path) -> None:
     assert np.mean([trace.correct for trace in traces]) >= 0.9
     steps = [step for trace in traces for step in trace.steps]
     assert 0.1 < np.mean([step.model == "large" for step in steps]) < 0.9
-    with pytest.raises(ConfigError, match=r"scripts\.train_trim"):
+    with pytest.raises(ConfigError, match=r"scripts\.baselines\.trim"):
         trim.TrimRouter(str(tmp_path), 0.5)

@@ -48,7 +48,8 @@ def records(tmp_path: Path) -> Path:
 def configured(folder: Path, **changes: Any) -> DictConfig:
     prices = ",".join(f"{name}:[{0.1 * 2**i},{0.4 * 2**i}]" for i, name in enumerate(ABILITIES))
     settings = [
-        "experiment=scope_zeroeval", f"study.data={folder / 'data'}", f"output={folder / 'out'}", "study.splits=2",
+        "experiment=scope_zeroeval", f"study.data={folder / 'data'}", f"output={folder / 'out'}",
+        "study.splits=2",
         "study.anchor_count=80", "~study.sets.math-l5", "~study.sets.gsm",
         "+study.sets.sums={auxiliary:[]}",
         f"++study.prices={{{prices}}}", *(f"{name}={value}" for name, value in changes.items()),
