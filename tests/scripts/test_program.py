@@ -56,3 +56,12 @@ def test_a_saved_configuration_is_the_same_and_keeps_its_types(tmp_path: Path) -
     with initialize_config_dir(str(tmp_path), version_base=None), pytest.raises(Exception, match="n=many"):
         compose("config", overrides=[search, "n=many"])
     assert evaluate.Evaluate.__name__ in (tmp_path / "config.yaml").read_text()
+
+
+def test_another_projects_package_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").touch()
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""}
+    command = [sys.executable, "-m", "scripts.start_servers"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "the package 'envs' was imported from" in done.stderr

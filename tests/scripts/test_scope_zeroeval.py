@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from scripts.evaluate import Evaluate
 from scripts.scope.records import load
 from scripts.scope.zeroeval import study
 from stepwise.errors import ConfigError
@@ -55,7 +56,9 @@ def configured(folder: Path, **changes: Any) -> DictConfig:
         f"++study.prices={{{prices}}}", *(f"{name}={value}" for name, value in changes.items()),
     ]  # fmt: skip
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-        return compose("evaluate", settings)
+        cfg = compose("evaluate", settings)
+    assert OmegaConf.get_type(cfg) is Evaluate
+    return cfg
 
 
 def test_estimators_are_ordered_by_what_they_know(records: Path) -> None:
