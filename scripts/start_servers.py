@@ -10,14 +10,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
-from scripts import console, program
+from scripts.program import console, program
 from stepwise import Model, Pair
 from stepwise.errors import ConfigError
 
@@ -34,7 +34,18 @@ class Server:
     needs_gib: float
 
 
-@program("serve_pair")
+@dataclass
+class Servers:
+    """The GPU that the servers share, and what to do with their commands."""
+
+    pair: Any = MISSING
+    gpu_gib: float = 80.0  # memory of the GPU that the models share
+    cache_gib: float = 4.0  # for each model's key-value cache and activations, at least
+    run: bool = False  # start the servers instead of printing the commands; Ctrl-C ends them
+    options: list[str] = field(default_factory=list)  # more of vLLM's server, e.g. [--enforce-eager]
+
+
+@program("start_servers", Servers)
 def main(cfg: DictConfig) -> None:
     servers = plan(
         instantiate(cfg.pair), gpu_gib=cfg.gpu_gib, cache_gib=cfg.cache_gib, options=list(cfg.options)

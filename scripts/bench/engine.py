@@ -173,7 +173,7 @@ async def _bare_calls(backend: Backend, prefixes: Sequence[Sequence[int]]) -> bo
         return False
     vllm, engine = import_module("vllm.sampling_params"), backend._started()
 
-    async def one(number: int, prefix: Sequence[int]) -> None:
+    async def call(number: int, prefix: Sequence[int]) -> None:
         parameters = vllm.SamplingParams(
             max_tokens=backend.context - len(prefix),
             temperature=0.0,
@@ -183,18 +183,18 @@ async def _bare_calls(backend: Backend, prefixes: Sequence[Sequence[int]]) -> bo
         async for _ in engine.generate({"prompt_token_ids": list(prefix)}, parameters, name):
             pass
 
-    await _bounded([partial(one, i, prefix) for i, prefix in enumerate(prefixes)])
+    await _bounded([partial(call, i, prefix) for i, prefix in enumerate(prefixes)])
     return True
 
 
 async def _bounded(calls: Sequence[Work]) -> None:
     places = asyncio.Semaphore(IN_FLIGHT)
 
-    async def one(call: Work) -> None:
+    async def bounded(call: Work) -> None:
         async with places:
             await call()
 
-    await asyncio.gather(*(one(call) for call in calls))
+    await asyncio.gather(*(bounded(call) for call in calls))
 
 
 async def _side_by_side(engine: Engine, repeats: int, **work: Work) -> dict[str, float]:

@@ -32,7 +32,7 @@ Scores = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Chain:
+class RecordedChain:
     """One recorded chain of the small model."""
 
     problem: Problem
@@ -44,7 +44,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordedAnswer:
     """The stronger model's recorded answer."""
 
     correct: bool
@@ -104,7 +104,7 @@ def run(
     return plain
 
 
-def read_chains(folder: Path, reward: str, samples: int) -> Iterator[Chain]:
+def read_chains(folder: Path, reward: str, samples: int) -> Iterator[RecordedChain]:
     """The first recorded chains of every question.
 
     Raises:
@@ -122,7 +122,7 @@ def read_chains(folder: Path, reward: str, samples: int) -> Iterator[Chain]:
         rewards = np.asarray(row["prm"][reward], dtype=np.float64)
         if rewards.size:
             problem = Problem(row["problem_id"], questions[row["problem_id"]])
-            yield Chain(
+            yield RecordedChain(
                 problem, row["cand"], _pieces(row, rewards.size), rewards, row["est_tokens"], row["correct"]
             )
 
@@ -134,7 +134,7 @@ def _pieces(row: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple("\n\n".join(paragraphs[i] for i in group) for group in groups)
 
 
-def read_answers(folder: Path, model: str) -> dict[str, Answer]:
+def read_answers(folder: Path, model: str) -> dict[str, RecordedAnswer]:
     """The stronger model's answers by normalised question.
 
     Raises:
@@ -143,7 +143,7 @@ def read_answers(folder: Path, model: str) -> dict[str, Answer]:
     questions = {str(r.row["id"]): r.row["question"] for r in read_lines(folder / "gsm_questions.jsonl.gz")}
     right, tokens = (_table(folder / f"gsm_{name}.csv", model) for name in ("correct", "est_tokens"))
     return {
-        normalised(question): Answer(right[id] in ("1", "1.0", "True"), float(tokens[id] or 0))
+        normalised(question): RecordedAnswer(right[id] in ("1", "1.0", "True"), float(tokens[id] or 0))
         for id, question in questions.items()
         if id in right and id in tokens
     }
@@ -157,7 +157,7 @@ def _table(file: Path, model: str) -> dict[str, str]:
     return {row["id"]: row[model] for row in rows}
 
 
-def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
+def learned(chains: Sequence[RecordedChain], seed: int, folds: int = 5) -> Scores:
     """After every step, the probability that the chain ends wrong, by models that never saw its question."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import GroupKFold
@@ -165,7 +165,7 @@ def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
     features = [_features(chain) for chain in chains]
     groups = np.array([chain.problem.id for chain in chains])
     wrong = np.array([not chain.correct for chain in chains])
-    found: Scores = [np.zeros(0)] * len(chains)
+    scores: Scores = [np.zeros(0)] * len(chains)
     for seen, unseen in GroupKFold(folds).split(groups, groups=groups):
         model = HistGradientBoostingClassifier(
             max_iter=150, max_depth=3, learning_rate=0.05, random_state=seed
@@ -173,11 +173,11 @@ def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
         lengths = [len(features[i]) for i in seen]
         model.fit(np.vstack([features[i] for i in seen]), np.repeat(wrong[seen], lengths))
         for i in unseen:
-            found[i] = model.predict_proba(features[i])[:, 1]
-    return found
+            scores[i] = model.predict_proba(features[i])[:, 1]
+    return scores
 
 
-def _features(chain: Chain) -> NDArray[np.float64]:
+def _features(chain: RecordedChain) -> NDArray[np.float64]:
     """[steps, 5]: reward, lowest and mean reward so far, step number, tokens so far."""
     rewards = chain.rewards
     number = np.arange(1, len(rewards) + 1)
@@ -188,7 +188,7 @@ def _features(chain: Chain) -> NDArray[np.float64]:
 
 
 def cascade(
-    chain: Chain, answer: Answer, name: str, at: float | None, scores: NDArray[np.float64],
+    chain: RecordedChain, answer: RecordedAnswer, name: str, at: float | None, scores: NDArray[np.float64],
     parameters: Mapping[str, float],
 ) -> Row:  # fmt: skip
     """One chain under one rule, as a row of an evaluation."""
@@ -229,7 +229,7 @@ def _step(text: str, model: str, score: float | None, cost: float, tokens: float
 
 
 def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under the ROC curve: how likely a positive one scores above a negative one."""
+    """Area under the ROC curve: how likely a positive scores above a negative."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive, scores))

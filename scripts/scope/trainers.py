@@ -32,7 +32,7 @@ def supervise(data: Sequence[Datum], settings: Mapping[str, Any], folder: Path, 
         arguments = SFTConfig(**_arguments(folder, seed), completion_only_loss=True, **settings["sft"])
         return SFTTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
 
-    rows = [{"prompt": one.prompt, "completion": one.completion} for one in data]
+    rows = [{"prompt": datum.prompt, "completion": datum.completion} for datum in data]
     _train(make, rows, settings["model"], settings, folder)
 
 
@@ -44,7 +44,7 @@ def reinforce(
     def rewards(
         completions: Sequence[str], correct: Sequence[bool], tokens: Sequence[int], **_: Any
     ) -> list[float]:
-        return [reward(*told) for told in zip(completions, correct, tokens, strict=True)]
+        return [reward(*case) for case in zip(completions, correct, tokens, strict=True)]
 
     def make(model: Any, tokenizer: Any, rows: Any, lora: Any) -> Any:
         from trl import GRPOConfig, GRPOTrainer
@@ -56,7 +56,7 @@ def reinforce(
             model, rewards, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora
         )
 
-    rows = [{name: value for name, value in asdict(one).items() if name != "completion"} for one in data]
+    rows = [{name: value for name, value in asdict(datum).items() if name != "completion"} for datum in data]
     _train(make, rows, start, settings, folder)
 
 

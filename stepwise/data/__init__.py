@@ -56,7 +56,7 @@ def load_dataset(
         return list(islice(nano.problems(split, seed, DATASETS[name]), limit))
     if path is None and name in BENCHMARKS:
         return subset(_benchmark(name, split, folder, revision), where, limit, seed)
-    file = path or name
+    file = str(path or name)  # a number on a command line is a name too
     if "{split}" not in file and not Path(file).is_file():
         known = ", ".join((*DATASETS, *BENCHMARKS))
         raise ConfigError(f"dataset must be one of {known}, or the path of a JSON Lines file, not {file!r}.")

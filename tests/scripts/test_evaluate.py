@@ -34,8 +34,8 @@ SUMMARY = Summary(
 
 def test_the_oracle_is_measured_between_small_and_large(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
-    found = {"n": 10, "complete": 9, "cost": [0.1, 0.2, 0.4], "accuracy": [0.4, 0.7, 0.9]}
-    file.write_text(json.dumps(found))
+    search = {"n": 10, "complete": 9, "cost": [0.1, 0.2, 0.4], "accuracy": [0.4, 0.7, 0.9]}
+    file.write_text(json.dumps(search))
     drawn = oracle(str(file), SUMMARY)
     assert drawn.cost == [0.1, 0.2, 0.4] and drawn.complete == 9
     assert drawn.cpt50 == pytest.approx(0.1 + 0.1 * 0.25 / 0.3)

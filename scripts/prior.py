@@ -10,8 +10,9 @@ from stepwise.scope.routers import ScopePrior
 
 
 def with_prior(engine: Engine, cfg: DictConfig) -> tuple[Engine, str]:
-    """The engine, asking SCOPE for estimates; and what identifies them, "" without any."""
-    if cfg.get("scope") is None:
+    """The engine that asks SCOPE for estimates, and what identifies them; without a ``scope``, the engine as
+    it is and ""."""
+    if cfg.scope is None:
         return engine, ""
     prior = ScopePrior(instantiate(cfg.scope), engine.models)
     return engine.with_prior(prior), repr(prior)
