@@ -97,6 +97,7 @@ class Signals:
             (GlimpRouter, arXiv 2601.05110).
         margin: the smallest gap between the probabilities of the two likeliest tokens, in [0, 1].
         length: number of tokens.
+        missing: the model gave no probabilities, or none that can be true: only ``length`` means anything.
     """
 
     mean_logprob: float = 0.0
@@ -104,6 +105,12 @@ class Signals:
     first_entropy: float = 0.0
     margin: float = 1.0
     length: int = 0
+    missing: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether they say anything. Where they do not, they must not be read as confidence."""
+        return self.length > 0 and not self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +124,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge wrote about a draft: one token, and how likely it was."""
+    """What a judge wrote about a draft: one token, and how likely it was, None where the judge's backend did
+    not tell."""
 
     token: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ counted them they are estimated, and `Usage.estimated` says how many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stepwise.errors import ContextOverflow
+from stepwise.errors import ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 
@@ -28,6 +29,9 @@ class Sampling:
         seed: of this one call; the same call with the same seed gives the same tokens.
         stop: generation ends with the token that completes one of these strings; the token is
             part of the completion.
+
+    Raises:
+        ConfigError: if a value is out of range.
     """
 
     max_tokens: int = 256
@@ -35,6 +39,12 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature must be a number, at least 0, not {self.temperature}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ConfigError(f"top_p must be more than 0 and at most 1, not {self.top_p}.")
 
     def call(self, max_tokens: int, seed: int) -> Sampling:
         """The same for one call. (Once a step: `dataclasses.replace` takes four times as long.)"""

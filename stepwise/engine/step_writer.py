@@ -113,7 +113,8 @@ class StepWriter:
         with _naming(judge.name):
             completion = await judge.backend.generate(prefix, self.sampling.call(1, 0), meter.lost)
         meter.completed(completion.usage.rejected())
-        verdict = Verdict(completion.text, math.exp(completion.signals.mean_logprob))
+        measured = completion.signals
+        verdict = Verdict(completion.text, math.exp(measured.mean_logprob) if measured.known else None)
         usage = chain.ledger.step
         return replace(draft, usage=usage, cost=self.cost(usage), verdict=verdict)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.calibration import Record, calibrate
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, NoSignal
 from stepwise.routers.card import describe
 from stepwise.routers.features import ESTIMATES, expand, observe
 from stepwise.types import Decision, Look, Trace
@@ -134,7 +134,10 @@ class PolicyRouter:
 
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
-        seen = observe(trace, models[0], models[-1], self.artifact.features)
+        try:
+            seen = observe(trace, models[0], models[-1], self.artifact.features)
+        except NoSignal as missing:
+            return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
         best = int(np.argmax(gain - self.threshold * cost))
         score = float(np.max(gain / cost))

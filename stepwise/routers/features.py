@@ -44,7 +44,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError, StepwiseError
+from stepwise.errors import ConfigError, NoSignal, StepwiseError
 from stepwise.types import Trace
 
 FEATURES = (
@@ -106,6 +106,8 @@ def observe(
         features: what to observe, in order.
 
     Raises:
+        NoSignal: if a draft waits that came without log-probabilities. One that has been accepted counts as
+            doubted.
         StepwiseError: if estimates are asked for and the trace has none.
     """
     values = _signals(trace, small, large)
@@ -124,7 +126,13 @@ def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
     """The draft's probabilities, the position, and what was spent and doubted so far [14]."""
     draft, steps = trace.draft, trace.steps
     signals = draft.signals if draft else None
-    accepted = [step.signals.min_logprob for step in steps if step.model == small]
+    if draft is not None and not draft.signals.known:
+        raise NoSignal(f"the draft of model {draft.model!r} came without log-probabilities")
+    accepted = [
+        -math.inf if step.signals.missing else step.signals.min_logprob
+        for step in steps
+        if step.model == small
+    ]
     written = sum(len(step.token_ids) for step in steps)
     return (
         math.exp(signals.min_logprob) if signals else 0.0,

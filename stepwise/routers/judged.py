@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepwise.errors import StepwiseError
+from stepwise.errors import NoSignal, StepwiseError
 from stepwise.routers.threshold import waiting_draft
 from stepwise.types import Look, Trace, Verdict
 
@@ -39,10 +39,15 @@ class ProcessReward:
     def score(self, trace: Trace) -> float:
         return 1.0 - self.reward(verdict(trace))
 
-    def reward(self, found: Verdict) -> float:
-        """The probability of approval, in [0, 1]."""
-        approves = found.token.strip() == self.good
-        return found.probability if approves else 1.0 - found.probability
+    def reward(self, verdict: Verdict) -> float:
+        """The probability of approval, in [0, 1].
+
+        Raises:
+            NoSignal: if the judge's backend told no probability.
+        """
+        if verdict.probability is None:
+            raise NoSignal("the judge's verdict came without a probability")
+        return verdict.probability if verdict.token.strip() == self.good else 1.0 - verdict.probability
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from stepwise.engine.backend import Chunk, Completion, Sampling
+from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 
@@ -29,6 +30,8 @@ class Row:
     """Known before the last token's ``top``, so that whoever reads along never takes an end for a token."""
     generator: torch.Generator | None = None
     abandoned: bool = False
+    broken: BackendError | None = None
+    """Why no token could be chosen for it."""
     wake: Callable[[], None] | None = None
     """Called in the worker thread when there is a new token, by whoever reads along."""
 
