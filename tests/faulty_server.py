@@ -66,7 +66,7 @@ class Server:
             fault = self.random.choice(RANDOM_FAULTS)
         if early := await self.early(request, fault):
             return early
-        sampling = Sampling(body["max_tokens"], stop=tuple(body["stop"]))
+        sampling = Sampling(body["max_tokens"], stop=tuple(body.get("stop", ())))
         model = self.models[body["model"]]
         done = await model.generate(tuple(map(ord, text)), sampling)
         name = "another" if fault == "name" else body["model"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,12 +63,31 @@ class Completion:
     finish: Finish
 
 
+HANDOVER: ContextVar[bool] = ContextVar("handover", default=False)
+"""Whether another model would take over from the one that is called: then a backend need not go on trying for
+long. (It concerns how long one task waits, and no result: so it is in no signature.)"""
+
+TEXT = "text"
+"""The ``tokenizer`` of backends whose state is text: what stands for a token id is a character."""
+CHARACTERS = 4
+"""A token of a text, where no server has counted."""
+
 Lost = Callable[[Usage], None]
 """Told what an attempt took whose tokens are in no completion; every attempt is told once."""
 
 
 def unaccounted(usage: Usage) -> None:
     """A `Lost` for callers that keep no account."""
+
+
+def text_tokens(characters: int) -> int:
+    """About how many tokens a text of so many characters has."""
+    return -(-characters // CHARACTERS)
+
+
+def tokens_in(backend: Backend, ids: int) -> int:
+    """How many tokens so many ids of a backend are; an estimate where its state is text."""
+    return text_tokens(ids) if backend.tokenizer == TEXT else ids
 
 
 def room(prefix: Sequence[int], context: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from stepwise.engine import signals
-from stepwise.engine.backend import Backend, Completion, Sampling, StreamingBackend
+from stepwise.engine.backend import TEXT, Backend, Completion, Sampling, StreamingBackend, tokens_in
 from stepwise.engine.chain import Chain
 from stepwise.engine.contexts import Context, Contexts
 from stepwise.engine.cost import CostModel
@@ -19,8 +19,9 @@ from stepwise.engine.ledger import Meter
 from stepwise.engine.lookahead import Listener, Lookahead
 from stepwise.engine.prefix import Prefix
 from stepwise.engine.stop_rules import StepRule
+from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Finish, Step, Verdict
+from stepwise.types import Finish, Step, Usage, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class StepWriter:
         Raises:
             BackendError: if the model cannot be run.
         """
+        chain.rest = ()
         context = self.context(chain, model)
         prefix = context.prefix.extend(begun) if begun else context.prefix
         ahead = chain.lookahead
@@ -71,10 +73,48 @@ class StepWriter:
         meter.completed(completion.usage)
         if model not in self.lookahead:
             await chain.stop_lookahead()
-        usage = chain.ledger.step
+        return self._step(model, completion, chain.ledger.step)
+
+    async def write_whole(self, chain: Chain, model: str) -> Step:
+        """The next step of an answer that the model writes to its end in one call.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        if chain.rest and chain.rest[0].model == model:
+            step, *rest = chain.rest
+            chain.rest = tuple(rest)
+            return step
+        backend, context = self.backends[model], self.context(chain, model)
+        left = self.rule.left(chain.trace.steps)
+        tokens = min(left, getattr(backend, "answer_tokens", left))
+        sampling = replace(self.sampling.call(tokens, self._seed(model, context.prefix)), stop=())
+        meter = self._meter(chain, model, context.seen)
+        with _naming(model):
+            answer = await backend.generate(context.prefix, sampling, meter.lost)
+        first, *rest = cut(answer, self.rule.separator, backend)
+        usage = answer.usage
+        if (
+            rest and answer.finish == "length" and tokens < left
+        ):  # the chain may go on after its last whole step
+            usage = usage.discard(rest.pop().usage.completion)
+        meter.completed(usage)
+        chain.rest = tuple(self._step(model, part, {}, part.usage.completion) for part in rest)
+        return self._step(model, first, chain.ledger.step, first.usage.completion)
+
+    def writes_whole(self, chain: Chain, model: str) -> bool:
+        """Whether a model that may write the whole chain had better do so in one call."""
+        begun = chain.trace.draft is not None or (chain.trace.steps and not chain.rest)
+        return not begun and getattr(self.backends[model], "answer_tokens", 0) > 0
+
+    def _step(
+        self, model: str, completion: Completion, usage: Mapping[str, Usage], counted: int | None = None
+    ) -> Step:
+        if counted is None and self.backends[model].tokenizer == TEXT:
+            counted = completion.usage.completion
         return Step(
             completion.text, completion.token_ids, model, usage, completion.signals,
-            self.cost(usage), self._ended(model, completion),
+            self.cost(usage), self._ended(model, completion), counted=counted,
         )  # fmt: skip
 
     async def finish(self, chain: Chain, draft: Step, listen: Listener | None) -> Step:
@@ -83,7 +123,7 @@ class StepWriter:
         Raises:
             BackendError: if the model cannot be run.
         """
-        room = self.rule.room(chain.trace.steps) - len(draft.token_ids)
+        room = self.rule.room(chain.trace.steps) - draft.length
         if draft.finish != "length" or room <= 0:
             return draft
         if listen is not None:
@@ -94,6 +134,7 @@ class StepWriter:
             text=draft.text + rest.text,
             token_ids=draft.token_ids + rest.token_ids,
             signals=signals.join(draft.signals, rest.signals),
+            counted=None if rest.counted is None else draft.length + rest.counted,
         )
 
     async def judged(self, chain: Chain, draft: Step) -> Step:
@@ -133,7 +174,7 @@ class StepWriter:
         def sent(tokens: int) -> None:
             chain.contexts[model] = chain.contexts[model].having_sent(tokens)
 
-        return Meter(chain.ledger, model, seen, sent)
+        return Meter(chain.ledger, model, tokens_in(self.backends[model], seen), sent)
 
     def _readable(self, model: str, listen: Listener | None) -> bool:
         """Whether somebody listens, and can be told while the model writes."""

@@ -46,7 +46,14 @@ class StepRule:
         """How many tokens the step after ``steps`` may have."""
         if self.max_tokens is None:
             return self.max_step_tokens
-        return min(self.max_step_tokens, self.max_tokens - sum(len(step.token_ids) for step in steps))
+        if self.max_tokens is None:
+            return self.max_step_tokens
+        return min(self.max_step_tokens, self.left(steps))
+
+    def left(self, steps: Sequence[Step]) -> int:
+        """How many tokens the chain after ``steps`` may have, in all its steps together."""
+        longest = self.max_step_tokens * self.max_steps
+        return (longest if self.max_tokens is None else self.max_tokens) - sum(step.length for step in steps)
 
     def stop_after(self, step: Step, before: Sequence[Step]) -> Stop | None:
         """Why the chain ends with ``step``, which follows the steps ``before`` it, or None."""

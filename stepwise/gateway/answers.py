@@ -156,7 +156,7 @@ def described(done: Done) -> Body:
         "number": done.number,
         "model": step.model,
         "text": step.text,
-        "tokens": len(step.token_ids),
+        "tokens": step.length,
         "score": decision.score if decision else None,
         "reason": decision.reason if decision else "",
         "signals": asdict(step.signals),

@@ -133,7 +133,7 @@ def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
         for step in steps
         if step.model == small
     ]
-    written = sum(len(step.token_ids) for step in steps)
+    written = sum(step.length for step in steps)
     return (
         math.exp(signals.min_logprob) if signals else 0.0,
         signals.min_logprob / 5 if signals else 0.0,
@@ -185,6 +185,6 @@ def _read(trace: Trace, model: str) -> int:
     written = 0
     for i in reversed(range(len(trace.steps))):
         if trace.steps[i].model == model:
-            written = sum(len(step.token_ids) for step in trace.steps[: i + 1])
+            written = sum(step.length for step in trace.steps[: i + 1])
             return trace.prompt_tokens + written
     return 0

@@ -19,7 +19,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, StepwiseError
-from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
+from stepwise.routers import Always, Confidence, FirstTokenEntropy, LargeFirst, Random, ThresholdRouter
 from stepwise.types import Decision, Look, Router, Step, Trace, Usage
 from tests.worlds import SIZES, Crowd, adder, engine, problem
 
@@ -201,7 +201,7 @@ async def test_no_model_takes_over_a_step_that_somebody_has_heard_the_beginning_
         prompt="{question}\n", rule=StepRule(), cost=Tokens(), failover=True,
     )  # fmt: skip
     heard: list[Event] = []
-    trace = await world.solve(problem(1, 7, 2), Always("large")).finish(heard.append)
+    trace = await world.solve(problem(1, 7, 2), LargeFirst(99)).finish(heard.append)
     told = "".join(event.text for event in heard if isinstance(event, Delta))
     if failing_at:
         assert trace.stop == "error" and told and "something else".startswith(told)
