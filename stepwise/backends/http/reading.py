@@ -25,6 +25,9 @@ T = TypeVar("T")
 LARGEST_EVENT = 1 << 24
 """Bytes of one server-sent event."""
 
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape of half a surrogate pair."""
+
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -118,7 +121,11 @@ def document(raw: bytes, where: str) -> Any:
         Unanswered: if it is none.
     """
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_int=_integer)
+        text = raw.decode("utf-8-sig")
+        value = json.loads(text, parse_int=_integer)
+        if HALF.search(text):
+            value = json.loads(_clean(json.dumps(value, ensure_ascii=False)))
+        return value
     except (ValueError, RecursionError) as error:
         raise garbage(where, "is no JSON") from error
 
@@ -149,7 +156,7 @@ def _maybe(value: Any, shape: type[T]) -> T | None:
         return None
 
 
-def clean(text: str) -> str:
+def _clean(text: str) -> str:
     """A text that can be encoded: halves of surrogate pairs are no characters."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -214,7 +221,7 @@ def said(message: Message) -> Said:
     kinds = [str(part.get("type")) for part in parts if isinstance(part, dict)]
     texts = [message.content] if isinstance(message.content, str) else [_text(part) for part in parts]
     return Said(
-        text=clean("".join(texts)),
+        text="".join(texts),
         thought=bool(message.reasoning_content or message.reasoning or {"thinking", "reasoning"} & {*kinds}),
         declined=bool(message.refusal) or "refusal" in kinds,
         called=bool(message.tool_calls) or "tool_use" in kinds,
