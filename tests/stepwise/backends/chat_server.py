@@ -28,6 +28,9 @@ class Upstream:
         self.headers: list[dict[str, str]] = []
         self.url = ""
 
+    async def get(self, _: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "m"}]})
+
     async def post(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.headers.append(dict(request.headers))
@@ -52,6 +55,7 @@ async def upstream(answer: Answer) -> AsyncIterator[Upstream]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", served.post)
     app.router.add_post("/v1/completions", served.post)
+    app.router.add_get("/v1/models", served.get)
     async with TestServer(app) as server:
         served.url = str(server.make_url("/v1"))
         yield served
