@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from stepwise.engine.engine import Engine
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
 
@@ -47,6 +49,10 @@ class Upstream:
     def pair(self, *models: Model, **changes: Any) -> Pair:
         settings = {"prompt": "{question}", "separator": "\n\n", "max_step_tokens": 64, **changes}
         return Pair("chat", models or (self.model(),), **settings)
+
+    async def engine(self, *models: Model, **changes: Any) -> Engine:
+        """Opened in a thread: a backend asks for the server's models before it is there."""
+        return await asyncio.to_thread(lambda: self.pair(*models, **changes).engine(cost="tokens"))
 
 
 @asynccontextmanager

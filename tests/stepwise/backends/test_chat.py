@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -23,7 +24,7 @@ QUESTION = "What is " + "x" * 300 + "?"
 
 async def test_a_whole_answer_takes_one_call_and_is_cut_into_steps() -> None:
     async with upstream(lambda _: chat(SIX, prompt=84, completion=61)) as served:
-        engine = served.pair().engine(cost="tokens")
+        engine = await served.engine()
         trace = await engine.solve(QUESTION, Always("m"))
         await engine.close()
     assert len(served.bodies) == 1 and "stop" not in served.bodies[0]
@@ -37,7 +38,7 @@ async def test_a_whole_answer_takes_one_call_and_is_cut_into_steps() -> None:
 
 async def test_tokens_are_the_servers_or_estimated_and_never_characters() -> None:
     async with upstream(lambda _: chat(SIX)) as served:
-        engine = served.pair().engine(cost="tokens")
+        engine = await served.engine()
         assert engine.start(QUESTION).trace.prompt_tokens == -(-(len(QUESTION) + 1) // 4)
         served.answer = lambda _: chat(SIX) | {"usage": None}
         trace = await engine.solve(QUESTION, Always("m"))
@@ -49,7 +50,7 @@ async def test_tokens_are_the_servers_or_estimated_and_never_characters() -> Non
 
 async def test_a_request_for_few_tokens_is_one() -> None:
     async with upstream(lambda _: chat("Half of an", "length", completion=10)) as served:
-        engine = served.pair().engine(cost="tokens").with_sampling(max_tokens=10)
+        engine = (await served.engine()).with_sampling(max_tokens=10)
         trace = await engine.solve(QUESTION, Always("m"))
         await engine.close()
     assert served.bodies[0]["max_tokens"] == 10 and trace.stop == "max_tokens"
@@ -58,7 +59,7 @@ async def test_a_request_for_few_tokens_is_one() -> None:
 async def test_an_answer_longer_than_one_call_goes_on_after_its_last_whole_step() -> None:
     answers = iter([chat("One.\n\nTwo.\n\nThr", "length", completion=8), chat("Three.", completion=2)])
     async with upstream(lambda _: next(answers)) as served:
-        engine = served.pair(served.model(answer_tokens=8)).engine(cost="tokens")
+        engine = await served.engine(served.model(answer_tokens=8))
         trace = await engine.solve("q", Always("m"))
         await engine.close()
     assert trace.text.startswith("One.\n\nTwo.\n\nThree.") and "Thr\n" not in trace.text
@@ -71,7 +72,7 @@ async def test_a_chain_of_two_models_is_asked_step_by_step() -> None:
 
     async with upstream(answer) as served:
         small, large = served.model("small", served_name="m"), served.model("large", served_name="m")
-        engine = served.pair(small, large).engine(cost="tokens")
+        engine = await served.engine(small, large)
         trace = await engine.solve("q", LargeFirst(1))
         await engine.close()
     assert [step.model for step in trace.steps] == ["large", "small"] and trace.stop == "answered"
@@ -100,7 +101,7 @@ async def test_an_answer_that_is_none_is_named_charged_and_not_tried_again(
 ) -> None:
     answer = chat("") | {"choices": [{"message": message, "finish_reason": finish}]}
     async with upstream(lambda _: answer) as served:
-        engine = served.pair().engine(cost="tokens")
+        engine = await served.engine()
         trace = await engine.solve("q", Always("m"))
         await engine.close()
     assert trace.stop == "error" and sentence in str(trace.error) and len(served.bodies) == 1
@@ -120,7 +121,7 @@ async def test_an_answer_that_is_none_is_named_charged_and_not_tried_again(
 )
 async def test_an_answer_in_any_dialect_is_its_text(content: Any, finish: Any) -> None:
     async with upstream(lambda _: chat(content, finish)) as served:
-        engine = served.pair().engine(cost="tokens")
+        engine = await served.engine()
         trace = await engine.solve("q", Always("m"))
         await engine.close()
     assert trace.stop == "answered" and trace.text == "ab"
@@ -133,7 +134,8 @@ async def test_a_dialect_is_spoken_as_the_pair_says() -> None:
         "headers": {"X-Team": "a"}, "answers_as": ["alias"],
     }  # fmt: skip
     async with upstream(lambda _: chat("One.\n\nTwo.", model="alias-2025-01-01", completion=8)) as served:
-        backend = served.model(**options).open(options_of("transformers"), share=1)
+        model = served.model(**options)
+        backend = await asyncio.to_thread(model.open, options_of("transformers"), 1)
         done = await backend.generate(backend.encode("q"), Sampling(9, 0.5, 0.9, 1, ("\n\n",)))
         await backend.close()
     assert served.bodies[0] == {
@@ -150,7 +152,7 @@ async def test_a_dialect_is_spoken_as_the_pair_says() -> None:
 )
 async def test_another_models_answer_is_refused(name: str, fits: bool) -> None:
     async with upstream(lambda _: chat("ab", model=name)) as served:
-        engine = served.pair().engine(cost="tokens")
+        engine = await served.engine()
         trace = await engine.solve("q", Always("m"))
         await engine.close()
     assert (trace.error is None) is fits and trace.usage["m"].prompt == 7
@@ -183,7 +185,7 @@ async def test_a_draft_without_log_probabilities_goes_to_the_large_model(logprob
 
     async with upstream(answer) as served:
         small = served.model("small", served_name="m", logprobs=True)
-        engine = served.pair(small, served.model("large", served_name="m")).engine(cost="tokens")
+        engine = await served.engine(small, served.model("large", served_name="m"))
         trace = await engine.solve("q", ThresholdRouter(Confidence(), 1e9, "confidence"))
         await engine.close()
     assert {step.model for step in trace.steps} == {"large"}
@@ -223,7 +225,7 @@ async def test_the_doctor_asks_what_the_engine_asks() -> None:
         await asked(served)
         doctor = [body for body in served.bodies if "messages" in body]
         served.bodies.clear()
-        engine = served.pair(served.model(continues=True, logprobs=True), max_steps=2).engine(cost="tokens")
+        engine = await served.engine(served.model(continues=True, logprobs=True), max_steps=2)
         await engine.solve("q", LargeFirst(1, "m", "m"))
         await engine.close()
     shapes = {tuple(sorted(body)) for body in doctor}
