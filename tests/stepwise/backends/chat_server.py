@@ -31,7 +31,7 @@ class Upstream:
         self.url = ""
 
     async def get(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "m"}]})
+        return web.json_response({"data": [{"id": name} for name in ("m", "small", "large")]})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
