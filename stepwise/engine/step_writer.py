@@ -82,8 +82,7 @@ class StepWriter:
             BackendError: if the model cannot be run.
         """
         if chain.rest and chain.rest[0].model == model:
-            step, *rest = chain.rest
-            chain.rest = tuple(rest)
+            step, chain.rest = chain.rest[0], chain.rest[1:]
             return step
         backend, context = self.backends[model], self.context(chain, model)
         left = self.rule.left(chain.trace.steps)

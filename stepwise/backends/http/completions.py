@@ -225,8 +225,10 @@ class CompletionsGeneration:
 
 def finish_of(choice: CompletionChoice, where: str) -> Finish | None:
     """A stop string is named, the end of the answer is a token or nothing."""
-    if choice.finish_reason is None or choice.finish_reason == "length":
-        return choice.finish_reason
+    if choice.finish_reason is None:
+        return None
+    if choice.finish_reason == "length":
+        return "length"
     if choice.finish_reason != "stop":
         raise garbage(where, "ended for a reason that is neither stop nor length")
     return "stop" if isinstance(choice.stop_reason, str) else "end"

@@ -13,6 +13,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,19 +108,26 @@ class Endpoint:
         None if it cannot be reached now or does not list its models: it may still come up.
 
         Raises:
-            ConfigError: if it does not accept the key.
+            ConfigError: if it does not accept the key, for a list or for an answer.
         """
-        request = urllib.request.Request(self.base_url + "/models", headers=self._all_headers())
+        status, raw = self._ask("/models", timeout_s)
+        if status == 401 and self._ask("/chat/completions", timeout_s, b"{}")[0] == 401:
+            raise ConfigError(f"{self.base_url} does not accept the key; check api_key_env.")
+        with suppress(BackendError):
+            return served(document(raw, self.base_url), self.base_url) if status == 200 else None
+        return None
+
+    def _ask(self, path: str, timeout_s: float, body: bytes | None = None) -> tuple[int, bytes]:
+        """The status and the body of an answer, outside of any event loop; 0 where none came."""
+        request = urllib.request.Request(self.base_url + path, body, headers=self._all_headers())
         try:
             with _BLIND.open(request, timeout=timeout_s) as answer:
-                return served(document(answer.read(), self.base_url), self.base_url)
+                return int(answer.status), bytes(answer.read())
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 401:
-                raise ConfigError(f"{self.base_url} does not accept the key; check api_key_env.") from error
-        except (OSError, ValueError, HTTPException, BackendError):
-            pass
-        return None
+            return error.code, b""
+        except (OSError, ValueError, HTTPException):
+            return 0, b""
 
     async def close(self) -> None:
         self._closed = True
@@ -131,7 +139,8 @@ class Endpoint:
         try:
             async with self._request(method, path, body) as response:
                 await self._check(response, body or {})
-                return await response.read()
+                raw: bytes = await response.read()
+                return raw
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(error) from error
 
@@ -152,8 +161,8 @@ class Endpoint:
         if not error:
             return event
         code = error.get("code") if isinstance(error, dict) else None
-        known = isinstance(code, int) and not isinstance(code, bool) and 300 <= code < 600
-        raise refusal(f"{self.base_url}, in a stream,", int(code) if known else 500, data, body.keys())
+        status = code if isinstance(code, int) and 300 <= code < 600 else 500
+        raise refusal(f"{self.base_url}, in a stream,", status, data, body.keys())
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:

@@ -128,7 +128,7 @@ async def test_an_answer_in_any_dialect_is_its_text(content: Any, finish: Any) -
 
 
 async def test_a_dialect_is_spoken_as_the_pair_says() -> None:
-    options = {
+    options: dict[str, Any] = {
         "omit": ["temperature", "top_p", "stop", "seed"], "max_tokens_field": "max_completion_tokens",
         "logprobs": True, "top_logprobs": 5, "extra_body": {"reasoning_effort": "low"},
         "headers": {"X-Team": "a"}, "answers_as": ["alias"],

@@ -262,9 +262,15 @@ async def test_a_wrong_key_is_said_when_a_program_starts() -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=401)
 
+    async def take(_: web.Request) -> web.Response:
+        return web.Response(status=400)
+
     app = web.Application()
-    app.router.add_get("/v1/models", refuse)
+    app.router.add_get("/{kind}/models", refuse)
+    app.router.add_post("/v1/chat/completions", refuse)
+    app.router.add_post("/v2/chat/completions", take)
     async with TestServer(app) as server:
-        endpoint = Endpoint(str(server.make_url("/v1")))
+        wrong, unlisted = (Endpoint(str(server.make_url(path))) for path in ("/v1", "/v2"))
         with pytest.raises(ConfigError, match="does not accept the key; check api_key_env"):
-            await asyncio.to_thread(endpoint.served_models, LOOK_S)
+            await asyncio.to_thread(wrong.served_models, 60.0)
+        assert await asyncio.to_thread(unlisted.served_models, 60.0) is None

@@ -171,7 +171,8 @@ def read(backend: CompletionsBackend) -> list[int] | None:
     """The tokens of a stream; None where it failed."""
 
     async def tokens() -> list[int] | None:
-        generation, ids = backend.begin(backend.encode("ab"), Sampling(LIMIT)), []
+        ids: list[int] = []
+        generation = backend.begin(backend.encode("ab"), Sampling(LIMIT))
         try:
             while True:
                 chunk = await generation.read()
