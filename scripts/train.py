@@ -21,8 +21,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
-from envs.routing import Task
-from envs.tree import view
+from envs.observer import Observer
+from envs.task import Task
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts import console, program
@@ -38,14 +38,14 @@ from stepwise.types import Problem
 
 @program("train")
 def main(cfg: DictConfig) -> None:
-    seen = view(cfg.policy.features)
+    observer = Observer.of(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.fingerprint)
     OmegaConf.save(cfg, output / "config.yaml", resolve=True)
     problems, validation = problem_sets(cfg)
     engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    _seeded(seed(engine, cfg), seen.features)
+    _seeded(seed(engine, cfg), observer.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -53,13 +53,13 @@ def main(cfg: DictConfig) -> None:
         problems,
         num_envs=cfg.policy.num_envs,
         look=cfg.policy.look,
-        price=_price(cfg.policy.price),
+        cost_weight=_cost_weight(cfg.policy.cost_weight),
         cost_scale=reference.large_cost,
-        view=seen,
+        observer=observer,
     )
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, view=seen),
+        validation=Task(engine, validation, cfg.policy.look, observer=observer),
         about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
     )  # fmt: skip
     artifact.save(output / "policy")
@@ -112,7 +112,7 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     same_run(output, about)
 
 
-def _price(value: Any) -> float | tuple[float, float]:
+def _cost_weight(value: Any) -> float | tuple[float, float]:
     return float(value) if isinstance(value, int | float) else (float(value[0]), float(value[1]))
 
 

@@ -1,4 +1,4 @@
-"""Train TRIM-Agg, one policy for every price of a large token, for comparison.
+"""Train TRIM-Agg, one policy for every cost weight of a large token, for comparison.
 
 python -m scripts.baselines.trim pair.judge=outputs/prm/model
 python -m scripts.evaluate pair.judge=outputs/prm/model +router@routers.trim_agg=trim_agg
@@ -26,13 +26,13 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("pair.judge must name a process reward model: TRIM sees nothing else.")
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
     engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
-    env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", view=trim.view(cfg.good))
-    for price in cfg.prices:
-        folder = output / f"{price:g}"
+    env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", observer=trim.observer(cfg.good))
+    for cost_weight in cfg.cost_weights:
+        folder = output / f"{cost_weight:g}"
         if (folder / "trim.zip").exists():
             continue
-        env.task.price = float(price)
-        console.print(f"training at {price:g} per token of the large model")
+        env.task.cost_weight = float(cost_weight)
+        console.print(f"training at {cost_weight:g} per token of the large model")
         trim.train(env, cfg.total_steps, cfg.seed, folder)
     engine.run(engine.close())
 

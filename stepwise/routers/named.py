@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stepwise.errors import ConfigError
 from stepwise.models.pair import Pair
-from stepwise.routers.artifact import load_router
 from stepwise.routers.fixed import Always
+from stepwise.routers.policy import load_router
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
 from stepwise.types import Router
 
@@ -47,7 +47,7 @@ def named_router(
         policy.check(pair)
         return policy
     if threshold is None:
-        raise ConfigError(f"router {name!r} is a rule without calibration: turn its threshold (in nats).")
+        raise ConfigError(f"router {name!r} is not calibrated; pass --threshold (in nats), for example 1.0.")
     loaded = pair.select()
     if loaded[0].api == "chat" and not loaded[0].logprobs:
         raise ConfigError(

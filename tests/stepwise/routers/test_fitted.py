@@ -53,5 +53,5 @@ def test_the_query_scorer_is_a_logistic_regression_on_words(tmp_path: Path) -> N
 
 
 def test_a_missing_fit_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"scripts\.fit_baselines"):
+    with pytest.raises(ConfigError, match=r"scripts\.baselines\.fit"):
         NeedsLarge.load(str(tmp_path / "none.json"))
