@@ -134,6 +134,7 @@ def load_router(
     if threshold is None:
         if artifact.record is None:
             raise ConfigError(f"router {name!r} has no calibration; run `python -m scripts.calibrate` first.")
-        targets = {"budget": budget, "max_accuracy_loss": max_accuracy_loss}
-        threshold = calibrate(artifact.record, **targets, delta=delta).threshold
+        threshold = calibrate(
+            artifact.record, budget=budget, max_accuracy_loss=max_accuracy_loss, delta=delta
+        ).threshold
     return PolicyRouter(artifact, threshold, label)

@@ -43,8 +43,9 @@ QUESTION_TEXT = (
 
 
 def recorded(steps: int, draft: Line | None) -> Trace:
-    def step(model: str, tokens: int, *probabilities: float) -> Step:
-        return Step("", tuple(range(tokens)), model, {}, Signals(*probabilities, length=tokens))
+    def step(model: str, tokens: int, mean: float, least: float, entropy: float, margin: float) -> Step:
+        signals = Signals(mean, least, entropy, margin, length=tokens)
+        return Step("", tuple(range(tokens)), model, {}, signals)
 
     written = tuple(step(*line) for line in RECORDED[:steps])
     problem = Problem("nano", QUESTION_TEXT, "22")
