@@ -88,7 +88,7 @@ def estimates(trace: Trace, small: str, large: str) -> tuple[Estimate, Estimate]
     by_model = {estimate.model: estimate for estimate in trace.estimates}
     if small not in by_model or large not in by_model:
         raise StepwiseError(
-            "the policy observes SCOPE's estimates, and the trace has none; set engine.prior."
+            "the policy observes SCOPE's estimates, and the trace has none; give the engine a prior."
         )
     return by_model[small], by_model[large]
 

@@ -1,4 +1,4 @@
-"""Rows of a file or a hub dataset as problems; what is wrong with a row is said with its line number."""
+"""Rows of a file or a hub dataset as problems; an error names the line that caused it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepwise.types import Problem
 
 LABELS = {"level": "level", "subject": "subject", "type": "subject", "subfield": "subject",
           "domain": "subject", "difficulty": "difficulty"}  # fmt: skip
-"""What problems are grouped and filtered by: a row's key, and the label that it becomes."""
+"""What problems are grouped and filtered by: a row's key, and the label it becomes."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class Record:
-    """One row: where it lies (for messages), the id it gets if it has none, its content."""
+class RawProblem:
+    """One row before it is checked: where it comes from (for messages), the id it gets if it has none."""
 
     place: str
     id: str
     row: Any
 
 
-def read_lines(file: Path) -> Iterator[Record]:
+def read_lines(file: Path) -> Iterator[RawProblem]:
     """Rows of a JSON Lines file (``.gz`` too).
 
     Raises:
-        ConfigError: if the file cannot be read or a line is no JSON; the line is named.
+        ConfigError: if the file cannot be read or a line is not JSON; the message names the line.
     """
     name = file.name.removesuffix(".gz").removesuffix(".jsonl")
     opened = gzip.open if file.suffix == ".gz" else open
@@ -49,9 +49,9 @@ def read_lines(file: Path) -> Iterator[Record]:
             for number, line in enumerate(lines, 1):
                 place = f"{file}, line {number}"
                 if line.strip():
-                    yield Record(place, f"{name}-{number}", _parsed(line, place))
+                    yield RawProblem(place, f"{name}-{number}", _parsed(line, place))
     except (OSError, EOFError) as error:
-        raise ConfigError(f"dataset: {file} cannot be read ({error}).") from error
+        raise ConfigError(f"dataset: {file} cannot be read: {error}.") from error
 
 
 def _parsed(line: str, place: str) -> Any:
@@ -61,13 +61,13 @@ def _parsed(line: str, place: str) -> Any:
         raise ConfigError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}.") from error
 
 
-def to_problem(record: Record, fields: Fields) -> Problem:
+def to_problem(raw: RawProblem, fields: Fields) -> Problem:
     """A row as a problem.
 
     Raises:
         ConfigError: if the question or the answer is missing or empty.
     """
-    row, place = record.row, record.place
+    row, place = raw.row, raw.place
     if not isinstance(row, Mapping):
         raise ConfigError(
             f"{place}: expected an object with {fields.question!r} and {fields.answer!r}, "
@@ -79,7 +79,7 @@ def to_problem(record: Record, fields: Fields) -> Problem:
     answer = _answer(row, fields)
     if not answer:
         raise ConfigError(_missing(place, "answer", fields.answer, row))
-    return Problem(str(row.get(fields.id, record.id)), question, answer, labels=_labels(row))
+    return Problem(str(row.get(fields.id, raw.id)), question, answer, labels=_labels(row))
 
 
 def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
@@ -88,7 +88,7 @@ def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
 
 
 def _answer(row: Mapping[str, Any], fields: Fields) -> str:
-    """The gold answer; of a worked solution (GSM8K's ####, MATH's box), the answer that it ends in."""
+    """The gold answer; from a worked solution (GSM8K's ####, MATH's box), the answer it ends in."""
     from stepwise.verify import extract_answer
 
     value = row.get(fields.answer)
