@@ -46,7 +46,7 @@ def test_a_pair_of_ones_own_is_solved_with_by_rule(mine: Path, capsys: pytest.Ca
     "options, message",
     [
         ([], "the policy was trained on pair 'nano'"),
-        (["--router", "confidence"], "router 'confidence' is not calibrated"),
+        (["--router", "confidence"], "router 'confidence' is not calibrated; pass --threshold"),
         (["--router", "entropy", "--budget", "0.3"], "pass --threshold"),
         (["--router", "middle"], "router must be one of nano-ppo"),
     ],
