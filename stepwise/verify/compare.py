@@ -2,15 +2,18 @@ r"""Whether two answers are the same, in exact arithmetic where that is possible
 
 from __future__ import annotations
 
+import asyncio
 import re
 from fractions import Fraction
 
 from stepwise.verify.extract import marked, tidy
-from stepwise.verify.symbolic import symbolic
+from stepwise.verify.symbolic import symbolic, threads
 
 MAX_LENGTH = 10_000
 """Characters of an extracted answer; a longer one is wrong."""
 
+MAX_AT_ONCE = 200
+"""Characters of an answer that `verify` compares without leaving the event loop."""
 MAX_EXPRESSION = 2_000
 """Characters of an expression that is compared symbolically; a longer one has to match as it is written."""
 MAX_DEPTH = 30
@@ -62,6 +65,27 @@ def equivalent(prediction: str, gold: str) -> bool:
     Raises:
         VerificationError: if no worker can be started (math-verify is not installed).
     """
+    verdict = _by_rules(prediction, gold)
+    return symbolic(*verdict) if isinstance(verdict, tuple) else verdict
+
+
+async def verify(prediction: str, gold: str) -> bool:
+    """As `equivalent`, without ever holding up the event loop: whatever may take long is done in a thread.
+
+    Raises:
+        VerificationError: if no worker can be started (math-verify is not installed).
+    """
+    loop = asyncio.get_running_loop()
+    if max(len(prediction), len(gold)) > MAX_AT_ONCE:
+        return await loop.run_in_executor(threads(), equivalent, prediction, gold)
+    verdict = _by_rules(prediction, gold)
+    if isinstance(verdict, tuple):
+        return await loop.run_in_executor(threads(), symbolic, *verdict)
+    return verdict
+
+
+def _by_rules(prediction: str, gold: str) -> bool | tuple[str, str]:
+    """The verdict, or the two expressions that a worker has to compare."""
     given, wanted = (_latex(marked(side) or tidy(side)) for side in (prediction, gold))
     if not given or not wanted or max(len(given), len(wanted)) > MAX_LENGTH:
         return False
@@ -78,7 +102,7 @@ def equivalent(prediction: str, gold: str) -> bool:
         return False
     if _infinite_and_finite(given, wanted) or _hopeless(given) or _hopeless(wanted):
         return False
-    return symbolic(given, wanted)
+    return given, wanted
 
 
 def _infinite_and_finite(a: str, b: str) -> bool:
