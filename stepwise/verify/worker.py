@@ -18,6 +18,7 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, grader, parse, verify
 from math_verify.parser import NormalizationConfig
+from sympy.core.relational import Relational
 
 SIGNIFICANT_DIGITS = 6
 """Digits that a decimal must have to stand for an exact value that is no finite decimal."""
@@ -52,14 +53,35 @@ def serve(time_limit_s: int, memory_limit: int) -> None:
 def same(prediction: str, gold: str) -> bool:
     """Whether two LaTeX expressions are the same value, set, relation or matrix."""
     given, wanted = _parsed(prediction), _parsed(gold)
+    if given and wanted:
+        given, wanted = [_like(given[0], wanted[0], prediction)], [_like(wanted[0], given[0], gold)]
     return bool(verify(wanted, given, timeout_seconds=None, allow_set_relation_comp=True))
 
 
 def _parsed(answer: str) -> list[Any]:
     """What the answer means, in a list of its own; an empty one if it means nothing."""
-    spelt = answer.replace("**", "^").replace(r"\varnothing", r"\emptyset")
-    values = [_named(value) for value in parse(f"${spelt}$", **_OPTIONS)]
-    return [] if _turned_round(values, spelt) else values
+    values = [_named(value) for value in parse(f"${answer}$", **_OPTIONS)]
+    return [] if _turned_round(values, answer) else values
+
+
+def _like(value: Any, other: Any, answer: str) -> Any:
+    """A value in the form of the other side: conditions as the region that they describe, a column or row
+    as a tuple."""
+    parts = value.args if isinstance(value, sympy.FiniteSet) else ()
+    conditions = parts and all(
+        isinstance(part, Relational) and not isinstance(part, sympy.Eq) for part in parts
+    )
+    if conditions and isinstance(other, sympy.Set) and not isinstance(other, sympy.FiniteSet):
+        if len(value.free_symbols) == 1:
+            join = sympy.Intersection if "and" in answer else sympy.Union
+            return join(*(part.as_set() for part in parts))
+    if (
+        isinstance(value, sympy.MatrixBase)
+        and 1 in value.shape
+        and isinstance(other, sympy.Tuple | sympy.Interval)
+    ):
+        return sympy.Tuple(*value)
+    return value
 
 
 def same_number(a: Any, b: Any, float_rounding: int = 0, numeric_precision: int = 0) -> bool:

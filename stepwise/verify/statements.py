@@ -1,0 +1,103 @@
+"""Answers that are said in words: "The answer is therefore 72, which ..."."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from stepwise.verify.latex import without_filler
+from stepwise.verify.tokens import expressions, leading, masked, without_delimiters
+
+LONGEST = 2_000
+"""Characters of a line that are searched for an answer."""
+LAST = 20
+"""Statements that are looked at, the last ones; of the others a model has had second thoughts."""
+
+_STATEMENT = re.compile(
+    r"\banswer\b[*_`]*(?:\s+(?:is|equals)\b(?!\s+not\b)|\s*[:=])[\s:=*\"`}]*"
+    r"|\b(?:answers|solutions|roots)\b[^.\n:=]{0,30}?\s(?:are|is)\b(?!\s+not\b)[\s:*]*"
+    r"|\b(?:correct|right|best) (?:option|choice)\b(?:\s+is\b|\s*:)[\s:*]*"
+    r"|^[#*\s]*(?:the )?(?:final )?answer[*:#\s]*\n[\s*]*"
+    r"|答案\s*(?:是|为|為|[:：])+\s*|故?(?:应|應)?[选選](?:择|擇|项|項)?\s*[:：]?\s*(?=[(（]?[A-J])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SENTENCE = re.compile(
+    r"(?<!\bM[rs])(?<!\bDr)(?<!\bMrs)[.?](?=\s|$|\*)|(?<![\d)n}])!(?=\s|$|\*)|[。；]|;\s|\","
+)
+_REASON = re.compile(
+    r",?\s+(?=(?:because|since|which|as|so|where|when|if|given|after|before|but|while|making|meaning|i\.e\.)\b)"
+    r"|(?<=\S)\s+(?=\([^)]*[A-Za-z]{3})|(?<=\S)\s+(?:≈|\\approx)",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r",\s+(?!(?:and|or)\b)(?=[A-Za-z]{2,})|,(?=[^\x00-\x7f])|\*\*(?=\s|$)")
+_HEADING = re.compile(r"[^:]*:\W*|(?:step|part|case)\b.*", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_CHOICE = re.compile(r"\(?[A-J](?:\)|[.:](?=\s|$))")
+_APPROXIMATION = re.compile(r"(?<=[\w)}])\s*(?:≈|\\approx)\s*-?[\d.,]*\d")
+_LONG = 3  # words; a longer "answer is ..." is a sentence about the answer
+
+
+def tidy(answer: str) -> str:
+    """Without the full stop, the quotes, the emphasis and the math delimiters around an answer."""
+    answer = answer.strip().strip("*`\"' \t").rstrip(". \t\r\n")
+    for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if len(answer) >= len(left + right) and answer.startswith(left) and answer.endswith(right):
+            inside = answer[len(left) : -len(right)]
+            if left not in inside:
+                answer = inside.strip().rstrip(".")
+    return answer
+
+
+def last_statement(text: str) -> tuple[int, str]:
+    """Place and content of the last "the answer is ..." that gives one."""
+    for match in reversed(deque(_STATEMENT.finditer(text), LAST)):
+        line = text[match.end() : match.end() + LONGEST].split("\n", 1)[0]
+        if answer := said(line):
+            return match.start(), answer
+    return -1, ""
+
+
+def said(line: str) -> str:
+    """The first expression of what is said about an answer, to the end of its clause.
+
+    What does not begin with an expression is short words ("Evelyn", "no solution"), or a sentence about the
+    answer, of which the last expression counts.
+    """
+    sentence = tidy(without_filler(tidy(_until(_SENTENCE, line.strip()))))
+    if not re.search(r"\w", sentence) or _HEADING.fullmatch(sentence):
+        return ""
+    content = _until(_REASON, sentence)
+    if begins_with_expression(content):
+        return _expression(_until(_CLAUSE, content))
+    return tidy(content) if len(_WORD.findall(content)) < _LONG else _emphasised(sentence)
+
+
+def begins_with_expression(content: str) -> bool:
+    return bool(
+        leading(content) or _CHOICE.match(content) or re.match(r"[-+]?[$\\({\[\d]|[a-z]\w? ?=", content)
+    )
+
+
+def _expression(content: str) -> str:
+    """An expression with its unit; of "42个" the number, since a word of another script is the unit."""
+    content = tidy(without_delimiters(tidy(content)))
+    first = leading(content)
+    return tidy(first[1]) if first and re.match(r"\s*[^\x00-\x7f]", content[len(first[1]) :]) else content
+
+
+def _emphasised(line: str) -> str:
+    """The last bold expression of a line, else its last mathematical one or number."""
+    written = [(kind, tidy(content)) for kind, content in expressions(line) if not content.endswith(":")]
+    bold = [content for kind, content in written if kind == "bold" and content]
+    return (bold or [content for _, content in written if content] or [""])[-1]
+
+
+def ends_on(text: str) -> str:
+    """The expression that the last line of a text ends on; '' if it has none."""
+    return _emphasised(_APPROXIMATION.sub("", text.rstrip().rsplit("\n", 1)[-1][-LONGEST:]))
+
+
+def _until(end: re.Pattern[str], line: str) -> str:
+    """A line up to what ends it, which is looked for outside of its mathematics."""
+    match = end.search(masked(line))
+    return line[: match.start()] if match and match.start() > 0 else line
