@@ -1,4 +1,4 @@
-r"""One spelling of an answer's LaTeX, ASCII mathematics and wording: what it looks like goes, what it means stays."""
+r"""One spelling of an answer: of its LaTeX, its ASCII mathematics and its wording, only what they mean stays."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from stepwise.verify.unicode import folded
 
 _LOOKS = (
-    (r"\\(?:displaystyle|textstyle|tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|sf|bfseries|limits|left|right"
-     r"|[bB]igg?[lr]?|quad|qquad|nonumber|phantom)(?![A-Za-z])\.?", " "),
+    (r"\\(?:displaystyle|textstyle|tiny|small|normalsize|[lL]arge|LARGE|[hH]uge|bf|rm|it|sf|bfseries|limits|left|right"
+     r"|[bB]igg?[lr]?|q?quad)(?![A-Za-z])\.?", " "),
     (r"\\(?:color|textcolor)\s*\{[^{}]*\}", ""),
     (r"\\(?:boxed|fbox|underline|mathbf|boldsymbol|bm|mathit|mathsf)(?=\s*\{)", ""),
     (r"\\(?:textbf|textit|textrm|textnormal|mathrm|mbox|operatorname)(?=\s*\{)", r"\\text"),
@@ -35,15 +35,17 @@ _DIGITS = (
 _ASCII = (
     (r"(?<=[A-Za-z]) (?:equals|is equal to) ", "="),
     (r"(?<![\\A-Za-z])(?:oo|infinity|inf)(?![A-Za-z])", r"\\infty "),
-    (r"(?<![\\A-Za-z])(pi|theta|alpha|beta|sin|cos|tan|sec|csc|cot|arcsin|arccos|arctan|ln|log|exp)(?![A-Za-z])", r"\\\1 "),
+    (r"(?<![\\A-Za-z])(pi|theta|alpha|beta|(?:arc)?(?:sin|cos|tan)|sec|csc|cot|ln|log|exp)(?![A-Za-z])", r"\\\1 "),
     (r"(?<![\\A-Za-z])sqrt\s*(\d+|[A-Za-z])(?![A-Za-z(])", r"\\sqrt{\1}"),
     (r"(?<!\\)<=", r"\\le "), (r"(?<!\\)>=", r"\\ge "), (r"!=", r"\\ne "), (r"\+/?-(?=\s*[\\\d(a-z])", r"\\pm "),
     (r"\s+U\s+|(?<=[)\]])U(?=[(\[])", r" \\cup "),
     (r"(?<=[\w)}])\s*\*\s*(?=[\w(\\{])", r" \\cdot "),
 )  # fmt: skip
 _FILLER = re.compile(
-    r"\s*(?:\\text\s*\{\s*)?(?:(?:so|thus|hence|therefore|then|simply|indeed|just|clearly|actually|also|yes|no|the final answer is|the answer is|final answer|answer|option|choice"
-    r"|approximately|approx\.?|about|around|roughly|exactly|equal to|equals|is)(?=[\s,:}]|\\)[\s,:]*|\\(?:approx|therefore|implies|Rightarrow)\b[\s]*)(?=[^\s}]|\s*\}\s*[^\s.}])",
+    r"\s*(?:\\text\s*\{\s*)?(?:(?:(?:yes|no)(?=\s*,)|so|thus|hence|therefore|then|simply|indeed|just|clearly|actually"
+    r"|also|(?:the )?(?:final )?answer is|(?:final )?answer|option|choice|approximately|approx\.?|about|around|roughly"
+    r"|exactly|equal to|equals|is)(?=[\s,:}]|\\)[\s,:]*|\\(?:approx|therefore|implies|Rightarrow)\b\s*)"
+    r"(?=[^\s}]|\s*\}\s*[^\s.}])",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"\s*\\text\s*\{[^{}=]*\}\s*=\s*(?=\S)")

@@ -17,7 +17,7 @@ _STATEMENT = re.compile(
     r"\banswer\b[*_`]*(?:\s+(?:is|equals)\b(?!\s+not\b)|\s*[:=])[\s:=*\"`}]*"
     r"|\b(?:answers|solutions|roots)\b[^.\n:=]{0,30}?\s(?:are|is)\b(?!\s+not\b)[\s:*]*"
     r"|\b(?:correct|right|best) (?:option|choice)\b(?:\s+is\b|\s*:)[\s:*]*"
-    r"|^[#*\s]*(?:the )?(?:final )?answer[*:#\s]*\n[\s*]*"
+    r"|^[#*]{0,6}[ \t*]{0,4}(?:the )?(?:final )?answer[*:# \t]{0,9}\n[\s*]*"
     r"|答案\s*(?:是|为|為|[:：])+\s*|故?(?:应|應)?[选選](?:择|擇|项|項)?\s*[:：]?\s*(?=[(（]?[A-J])",
     re.IGNORECASE | re.MULTILINE,
 )
