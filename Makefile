@@ -11,7 +11,8 @@ UNAME := $(shell uname -s)-$(shell uname -m)
 
 install: .venv/.installed
 
-# torch first and by itself: the pinned version is the CPU build where one is at hand.
+# Everything but vLLM. torch first and by itself: the pinned version is the CPU build where one is
+# at hand.
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch

@@ -14,10 +14,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from stepwise.engine.chain import Chain
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError
 from stepwise.routers.features import ESTIMATES, FEATURES, bounds, expand, observe
 from stepwise.types import Look, Problem, Trace
+from stepwise.verify import correct
 
 MAX_NODES = 500_000
 
@@ -59,15 +61,20 @@ EVERYTHING = view()
 class Node:
     """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
 
+    ``chain`` is what the engine grows, ``trace`` its value.
     ``open`` [models] says who can: a model whose context the chain has filled cannot.
     """
 
-    trace: Trace
+    chain: Chain
     features: NDArray[np.float32]
     open: NDArray[np.bool_]
     cost: float
     correct: bool
     children: dict[int, Node] = field(default_factory=dict)
+
+    @property
+    def trace(self) -> Trace:
+        return self.chain.trace
 
 
 class Tree:
@@ -114,29 +121,31 @@ class Tree:
             return node
         child = self.known_child(node, action)
         if child is None:
+            chain = node.chain.fork()
             try:
-                trace = await self.engine.advance(node.trace, self.engine.models[action])
+                await self.engine.advance(chain, self.engine.models[action])
             except BackendError as error:
-                trace = await self.engine.failed(node.trace, error)
-            child = await self._seen(trace)
+                await self.engine.fail(chain, error)
+            child = await self._seen(chain)
             if child.trace.stop != "error":
                 child = node.children.setdefault(action, child)
         return child
 
-    async def _seen(self, trace: Trace) -> Node:
-        if trace.stop is None:
+    async def _seen(self, chain: Chain) -> Node:
+        if chain.trace.stop is None:
             try:
-                trace = await self.engine.look(trace, self._look, expects=self._expects)
+                await self.engine.look(chain, self._look, expects=self._expects)
             except BackendError as error:
-                trace = await self.engine.failed(trace, error)
+                await self.engine.fail(chain, error)
         if self.size >= self._max:
             self._roots.clear()
             self.size = 0
         self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
         view = self._view
+        trace = chain.trace
         seen, cost = view.observe(trace, small, large), view.cost(trace, large)
-        return Node(trace, seen, self._open(trace), cost, trace.correct)
+        return Node(chain, seen, self._open(trace), cost, await correct(trace))
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
         """Who has room for a token after the chain, counted in the tokens of its writers; all of them where

@@ -10,6 +10,7 @@ import numpy as np
 from stepwise.engine.engine import Engine
 from stepwise.routers import Always
 from stepwise.types import Problem
+from stepwise.verify import correct as is_correct
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,5 @@ async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Refe
     costs, correct = [], []
     async for trace in engine.solve_many(problems, Always(engine.models[-1])):
         costs.append(trace.cost)
-        correct.append(trace.correct)
+        correct.append(await is_correct(trace))
     return Reference(float(np.mean(costs)), float(np.mean(correct)), len(costs))

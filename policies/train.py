@@ -168,7 +168,7 @@ def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any
     weights = {ours: state[theirs] for ours, theirs in SERVED.items()}
     return PolicyArtifact(
         pair=pair.name,
-        fingerprint=pair.fingerprint,
+        fingerprint=pair.identity,
         models=env.task.engine.models,
         look=env.task.look,
         features=env.task.view.features,

@@ -12,46 +12,66 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts import console, program
-from scripts.seeding import seed
+from scripts.prior import with_prior
+from scripts.program import console, program, save_config
+from scripts.settings import Routing, engine_of
 from stepwise import load_router
 from stepwise.calibration import Calibration, Record, calibrate, check_targets
-from stepwise.cli.demo import compare
 from stepwise.evaluation import provenance
-from stepwise.evaluation.run import Contender, table
+from stepwise.evaluation.progress import compare
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import table
 from stepwise.routers import Always
-from stepwise.store.sqlite import SqliteStore
+
+THRESHOLDS = (-5, 0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.35, 1.5, 1.7, 2, 3, 5)
 
 
-@program("calibrate")
+@dataclass
+class Calibrate(Routing):
+    """The settings of a calibration."""
+
+    budget: float | None = 0.4  # expected cost as a fraction of large-only; null for none
+    max_accuracy_loss: float | None = None  # share of problems that only the large model gets right
+    delta: float = 0.1  # probability that the promise fails
+    method: str = "ltt"  # ltt, hoeffding-bentkus or crc
+    artifact: str = "outputs/train/policy"  # folder of the policy; its calibration is written there
+    output: str = "outputs/calibrate"
+    n: int = 1000  # problems of the calibration split
+    scope: Any = None
+    concurrency: int = 128
+    thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
+
+
+@program("calibrate", Calibrate)
 def main(cfg: DictConfig) -> None:
     check_targets(**targets(cfg))
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     router = load_router(cfg.artifact, threshold=1.0)
     router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
+    engine = engine_of(cfg, pair)
+    engine, estimates = with_prior(engine, cfg)
     reference = Contender(Always(engine.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.fingerprint} {cfg.backend} {seed(engine, cfg)}".rstrip()
+    setting = f"{pair.identity} {cfg.backend} {estimates}".rstrip()
     rows = compare(
         engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
     )
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
-    lengths = {row["problem"]: len(row["steps"]) for row in rows if row["router"] == reference.router.name}
+    lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
     record = Record(
         thresholds=np.array(sorted(cfg.thresholds), float),
         correct=np.stack([correct[key] for key in keys]).astype(bool),
@@ -78,16 +98,16 @@ def by_length(steps: Sequence[int]) -> NDArray[np.str_]:
     return np.asarray(np.array(labels)[(counts > low).astype(int) + (counts > high)])
 
 
-def _report(record: Record, found: Calibration, output: Path) -> None:
-    groups = record.by_group(found.threshold)
-    summary = {**asdict(found), "groups": groups, "curve": record.summary(), **provenance.describe()}
+def _report(record: Record, promise: Calibration, output: Path) -> None:
+    groups = record.by_group(promise.threshold)
+    summary = {**asdict(promise), "groups": groups, "curve": record.summary(), **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    sure = "in expectation" if found.delta is None else f"with probability {1 - found.delta:.0%}"
-    goals = [f"cost at most {found.budget:.0%} of large-only"] if found.budget else []
-    goals += [f"accuracy loss at most {found.max_accuracy_loss:.1%}"] if found.max_accuracy_loss else []
-    console.print(f"{' and '.join(goals)} ({sure}): threshold {found.threshold:g}")
+    sure = "in expectation" if promise.delta is None else f"with probability {1 - promise.delta:.0%}"
+    goals = [f"cost at most {promise.budget:.0%} of large-only"] if promise.budget else []
+    goals += [f"accuracy loss at most {promise.max_accuracy_loss:.1%}"] if promise.max_accuracy_loss else []
+    console.print(f"{' and '.join(goals)} ({sure}): threshold {promise.threshold:g}")
     lines = Table("problems", "n", "accuracy", "loss against large-only", "cost")
-    everything = {"group": "all", "n": found.n, **asdict(found)}
+    everything = {"group": "all", "n": promise.n, **asdict(promise)}
     for line in [*groups, everything]:
         shares = (f"{line[name]:.1%}" for name in ("accuracy", "accuracy_loss", "cost"))
         lines.add_row(line["group"], str(line["n"]), *shares)

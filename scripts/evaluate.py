@@ -15,70 +15,96 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
-from scripts import console, program, save_config
-from scripts.seeding import seed
-from stepwise.cli import demo
+from scripts.prior import with_prior
+from scripts.program import console, program, save_config
+from scripts.settings import Routing, backend_of
+from stepwise import report
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.progress import compare
 from stepwise.evaluation.provenance import digest
-from stepwise.evaluation.run import Contender, samples, summarise
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.store.sqlite import SqliteStore
 
 
-@program("evaluate")
+@dataclass
+class Evaluate(Routing):
+    """The settings of an evaluation."""
+
+    study: Any = None  # settings of another study; its ``run`` is a function that takes over
+    output: str = "outputs/evaluate"
+    n: int = 1000
+    split: str = "test"
+    seed: int = 0  # of sampling and of the bootstrap
+    samples: int = 1  # chains a problem, each with a seed of its own
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0
+    scope: Any = None
+    grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
+    routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
+    transfer: bool = False  # let policies route a pair that they were not trained on
+    oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
+    concurrency: int = 128
+    compare: list[str] = field(default_factory=lambda: ["ppo"])  # to the other routers, at the budgets
+    budgets: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.5])  # shares of large-only's cost
+
+
+@program("evaluate", Evaluate)
 def main(cfg: DictConfig) -> None:
     if cfg.study is not None:
-        instantiate(cfg.study)(cfg)
+        get_method(cfg.study.run)(cfg)
         return
     if cfg.samples < 1 or (cfg.samples > 1 and not cfg.temperature):
         raise ConfigError(
             f"samples: {cfg.samples} chains a problem need temperature > 0, not {cfg.temperature}."
         )
     output = provenance.writable(cfg.output)
-    save_config(cfg, output / "config.yaml")
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     store = SqliteStore(cfg.store)
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=store, **sampling)
+    engine = pair.engine(backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=store, **sampling)
+    engine, estimates = with_prior(engine, cfg)
     graders = instantiate(cfg.grader) if cfg.grader else None
     grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
     sampled = f"{sampling}" if cfg.temperature else ""
-    setting = " ".join(filter(None, (pair.fingerprint, cfg.backend, sampled, seed(engine, cfg))))
-    rows = demo.compare(
+    setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, estimates)))
+    rows = compare(
         engine, problems, field, output, console=console,
         setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
     )  # fmt: skip
     small, large = engine.models[0], engine.models[-1]
     about = {
         "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": engine.cost.unit,
-        "sampling": sampling, "backend": cfg.backend,
+        "sampling": sampling, "backend": backend_of(cfg),
         "weights": {model.name: model.identity for model in pair.everyone},
         "problems": digest(*((p.id, p.question, p.answer) for p in problems)),
         **provenance.describe(),
     }  # fmt: skip
     summary = summarise(rows, problems, models=engine.models, seed=cfg.seed, about=about)
     if cfg.oracle:
-        summary["oracle"] = oracle(cfg.oracle, summary)
+        summary.oracle = oracle(cfg.oracle, summary)
     runs = samples(rows, problems)
-    summary["differences"] = [
+    summary.differences = [
         line for name in cfg.compare for line in differences(name, runs, small, large, cfg)
     ]
-    demo.write(output, summary, rows)
-    demo.show(summary, output, console)
-    for line in summary["differences"]:
-        console.print(f"  {line['of']} minus {line['to']}, {line['in']}: {line['difference']} {line['ci']}")
+    report.write_run(output, summary, rows)
+    report.show(summary, output, console)
+    for line in summary.differences:
+        console.print(f"  {line.of} minus {line.to}, {line.quantity}: {line.difference} {line.ci}")
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
@@ -97,47 +123,51 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     return field
 
 
-def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[dict[str, Any]]:
+def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[Difference]:
     """A router less each other one, with paired intervals: accuracy at equal costs, and APGR."""
     lines = []
     for other in runs if name in runs else ():
         if other in cfg.compare or len(runs[other][0]) < 2:
             continue
-        one, two, ends = runs[name], runs[other], (runs[small], runs[large])
-        found = {
+        ours, theirs, ends = runs[name], runs[other], (runs[small], runs[large])
+        gaps = {
             f"accuracy at {budget:.0%} of large-only cost": metrics.difference_at_cost(
-                one, two, budget, ends[1], seed=cfg.seed
+                ours, theirs, budget, ends[1], seed=cfg.seed
             )
             for budget in cfg.budgets
         }
-        found["APGR"] = metrics.difference_in_apgr(one, two, *ends, seed=cfg.seed)
-        for what, values in found.items():
+        gaps["APGR"] = metrics.difference_in_apgr(ours, theirs, *ends, seed=cfg.seed)
+        for what, values in gaps.items():
             mean, *ci = (None if value != value else round(value, 4) for value in values)
-            lines.append({"of": name, "to": other, "in": what, "difference": mean, "ci": ci})
+            lines.append(Difference(name, other, what, mean, ci))
     return lines
 
 
-def oracle(path: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def oracle(path: str, summary: Summary) -> Oracle:
     """The oracle frontier in the units of this evaluation, with its APGR."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        search = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"oracle: {path} cannot be read; make it with `python -m scripts.oracle`."
         ) from error
     ends = [
-        metrics.Point(point["cost"] / summary["large_cost"], point["accuracy"])
-        for model in (summary["models"][0], summary["models"][-1])
-        for point in summary["points"]
-        if point["router"] == model
+        metrics.Point(point.cost / summary.large_cost, point.accuracy)
+        for model in (summary.models[0], summary.models[-1])
+        for point in summary.points
+        if point.router == model
     ]
-    frontier = metrics.curve(found["cost"], found["accuracy"], *ends)
-    return {
-        "n": found["n"], "complete": found["complete"],
-        "cost": frontier.cost.tolist(), "accuracy": frontier.accuracy.tolist(),
-        "apgr": metrics.apgr(frontier, *ends),
-        **{f"cpt{at}": metrics.cpt(frontier, at / 100, *ends) for at in (50, 80, 95)},
-    }  # fmt: skip
+    frontier = metrics.curve(search["cost"], search["accuracy"], *ends)
+    return Oracle(
+        n=search["n"],
+        complete=search["complete"],
+        cost=frontier.cost.tolist(),
+        accuracy=frontier.accuracy.tolist(),
+        apgr=metrics.apgr(frontier, *ends),
+        cpt50=metrics.cpt(frontier, 0.50, *ends),
+        cpt80=metrics.cpt(frontier, 0.80, *ends),
+        cpt95=metrics.cpt(frontier, 0.95, *ends),
+    )
 
 
 if __name__ == "__main__":

@@ -13,33 +13,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.progress import Progress
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Pool, backend_of
 from stepwise.engine.cost import Price
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
-from stepwise.models.pair import Model, Pair
+from stepwise.models.model import Model
+from stepwise.models.pair import Pair
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
+from stepwise.verify import is_correct
 
 
-@program("fingerprint")
+@dataclass
+class TakeFingerprints(Pool):
+    """What is asked of which models, and where it is kept."""
+
+    anchors: Any = MISSING
+    output: str = "outputs/fingerprint"
+    fingerprints: str = "outputs/fingerprints.db"
+    models: list[str] | None = None  # of the pair; null: all of them
+    cost: str = "flops"  # or dollars: the models' list prices
+    temperature: float = 0.0
+    seed: int = 0
+    concurrency: int = 128
+
+
+@program("fingerprint", TakeFingerprints)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     chosen = pair.select(cfg.models or [model.name for model in pair.models])
     prices = [price_of(model, cfg.cost) for model in chosen]
     anchors = anchor_set(cfg, output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     steps, fingerprints = SqliteStore(cfg.store), FingerprintStore(cfg.fingerprints)
     for model, price in zip(chosen, prices, strict=True):
         about = identity(model, pair, anchors, cfg)
@@ -47,7 +65,7 @@ def main(cfg: DictConfig) -> None:
             console.print(f"{model.name}: its fingerprint is up to date")
             continue
         engine = pair.engine(
-            backend=cfg.backend, models=[model.name], cost="tokens", store=steps,
+            backend=backend_of(cfg), models=[model.name], cost="tokens", store=steps,
             temperature=cfg.temperature, seed=cfg.seed,
         )  # fmt: skip
         traces = answer(engine, model.name, anchors, cfg.concurrency)
@@ -147,7 +165,7 @@ def summarise(model: str, traces: Sequence[Trace], price: Price, about: dict[str
     return Fingerprint(
         model=model,
         anchor_ids=[trace.problem.id for trace in traces],
-        correct=[float(trace.correct) for trace in traces],
+        correct=[float(is_correct(trace)) for trace in traces],
         tokens=[used.completion + used.discarded for used in usage],
         prompt_tokens=[trace.prompt_tokens for trace in traces],
         price=price,

@@ -9,53 +9,63 @@ kept in the step store, so that a run that is killed goes on where it was.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import Progress
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search_many
 from policies.reference import measure_reference
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Routing, engine_of
 from stepwise.evaluation import provenance
-from stepwise.store.sqlite import SqliteStore
 
 
-@program("oracle")
+@dataclass
+class Oracle(Routing):
+    """The settings of a search."""
+
+    output: str = "outputs/oracle"
+    split: str = "test"
+    n: int = 1000
+    concurrency: int = 64
+
+
+@program("oracle", Oracle)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
+    engine = engine_of(cfg, pair)
     reference = engine.run(measure_reference(engine, problems))
-    found: list[Best] = []
+    searched: list[Best] = []
 
     async def search_all() -> None:
         with Progress(console=console) as progress, (output / "rows.jsonl").open("w") as rows:
             task = progress.add_task("searching", total=len(problems))
             async for best in search_many(Tree(engine, "before"), problems, cfg.concurrency):
-                found.append(best)
+                searched.append(best)
                 print(json.dumps(asdict(best)), file=rows, flush=True)
                 progress.advance(task)
 
     engine.run(search_all())
     engine.run(engine.close())
-    cost, accuracy = frontier(found, reference.large_cost)
+    cost, accuracy = frontier(searched, reference.large_cost)
     reaches = cost[np.searchsorted(accuracy, min(reference.large_accuracy, accuracy[-1]))]
     summary = {
-        "pair": pair.name, "dataset": cfg.dataset.name, "split": cfg.split, "n": len(found),
+        "pair": pair.name, "dataset": cfg.dataset.name, "split": cfg.split, "n": len(searched),
         "cost_unit": engine.cost.unit, "large": asdict(reference),
         "cost": cost.round(5).tolist(), "accuracy": accuracy.round(5).tolist(),
-        "cost_of_large_accuracy": float(reaches), "complete": sum(best.complete for best in found),
+        "cost_of_large_accuracy": float(reaches), "complete": sum(best.complete for best in searched),
         **provenance.describe(),
     }  # fmt: skip
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     console.print(
-        f"oracle on {len(found)} problems: from {accuracy[0]:.1%} at {cost[0]:.1%} of large-only cost to "
+        f"oracle on {len(searched)} problems: from {accuracy[0]:.1%} at {cost[0]:.1%} of large-only cost to "
         f"{accuracy[-1]:.1%} at {cost[-1]:.1%}; "
         f"large-only's accuracy of {reference.large_accuracy:.1%} takes {reaches:.1%}"
     )

@@ -10,13 +10,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
-from scripts import console, program
+from scripts.program import console, program
 from stepwise import Model, Pair
 from stepwise.errors import ConfigError
 
@@ -33,7 +34,18 @@ class Server:
     needs_gib: float
 
 
-@program("serve_pair")
+@dataclass
+class Servers:
+    """The GPU that the servers share, and what to do with their commands."""
+
+    pair: Any = MISSING
+    gpu_gib: float = 80.0  # memory of the GPU that the models share
+    cache_gib: float = 4.0  # for each model's key-value cache and activations, at least
+    run: bool = False  # start the servers instead of printing the commands; Ctrl-C ends them
+    options: list[str] = field(default_factory=list)  # more of vLLM's server, e.g. [--enforce-eager]
+
+
+@program("start_servers", Servers)
 def main(cfg: DictConfig) -> None:
     servers = plan(
         instantiate(cfg.pair), gpu_gib=cfg.gpu_gib, cache_gib=cfg.cache_gib, options=list(cfg.options)
@@ -54,7 +66,7 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
     Raises:
         ConfigError: if no model of the pair is served from here, or they do not fit.
     """
-    local = [m for m in pair.everyone if urlsplit(m.base_url).hostname in ("localhost", "127.0.0.1")]
+    local = [model for model in pair.everyone if _address(model).hostname in ("localhost", "127.0.0.1")]
     if not local:
         raise ConfigError(f"pair {pair.name!r} has no model with a base_url on localhost: nothing to serve.")
     weights = [2 * model.size / GIB for model in local]
@@ -71,11 +83,21 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
 
 
 def _command(model: Model, share: float, options: Sequence[str]) -> tuple[str, ...]:
-    port = urlsplit(model.base_url).port or 8000
-    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.path, "--port", str(port)]
-    command += ["--served-model-name", model.served_name or model.path, "--dtype", "bfloat16"]
-    command += ["--max-model-len", str(model.context)] if model.context else []
+    served, context = _option(model, "served_name"), _option(model, "context")
+    port = str(_address(model).port or 8000)
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", model.path, "--port", port]
+    command += ["--served-model-name", served or model.path, "--dtype", "bfloat16"]
+    command += ["--max-model-len", str(context)] if context else []
     return (*command, "--gpu-memory-utilization", f"{share:.2f}", "--enable-prefix-caching", *options)
+
+
+def _address(model: Model) -> SplitResult:
+    return urlsplit(_option(model, "base_url") or "")
+
+
+def _option(model: Model, name: str) -> Any:
+    """Of its backend, where that has such an option."""
+    return getattr(model.options, name, None)
 
 
 def serve(servers: Sequence[Server]) -> None:

@@ -14,38 +14,70 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
 from envs.routing import Task
 from envs.tree import view
 from policies.reference import Reference, measure_reference
 from policies.train import train
-from scripts import console, program
-from scripts.seeding import seed
+from scripts.prior import with_prior
+from scripts.program import console, program, save_config
+from scripts.settings import Routing, engine_of
 from stepwise.data import has_splits
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
 from stepwise.routers.features import ESTIMATES
-from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Problem
 
 
-@program("train")
+@dataclass
+class Policy:
+    """The kinds of a policy's settings; ``configs/policy`` has them with what they mean."""
+
+    total_steps: int = MISSING
+    look: str = MISSING
+    features: list[str] = MISSING
+    price: Any = MISSING
+    budget: float | None = MISSING
+    patience: int | None = MISSING
+    imitation: Any = MISSING
+    num_envs: int = MISSING
+    width: int = MISSING
+    ppo: dict[str, int | float] = MISSING
+
+
+@dataclass
+class Train(Routing):
+    """The settings of a training."""
+
+    policy: Policy = field(default_factory=Policy)
+    scope: Any = None
+    output: str = "outputs/train"
+    seed: int = 0
+    problems: int = 3000  # of the train split
+    validation_problems: int = 300  # the frontier on them picks the weights and ends the training
+    reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
+    checkpoint_every: int = 5  # rollouts; the frontier is measured as often
+
+
+@program("train", Train)
 def main(cfg: DictConfig) -> None:
     seen = view(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
-    _same_run(output, cfg, pair.fingerprint)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    _same_run(output, cfg, pair.identity)
+    save_config(cfg, output)
     problems, validation = problem_sets(cfg)
-    engine = pair.engine(backend=cfg.backend, models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store))
-    _seeded(seed(engine, cfg), seen.features)
+    engine = engine_of(cfg, pair)
+    engine, estimates = with_prior(engine, cfg)
+    _check_estimates(estimates, seen.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -67,10 +99,10 @@ def main(cfg: DictConfig) -> None:
     console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
 
 
-def _seeded(by: str, features: Sequence[str]) -> None:
+def _check_estimates(estimates: str, features: Sequence[str]) -> None:
     """Estimates are paid for if and only if the policy observes them."""
     observed = bool(set(ESTIMATES) & set(features))
-    if observed != bool(by):
+    if observed != bool(estimates):
         raise ConfigError(
             "scope and policy.features: estimates are observed with scope=fingerprints and "
             "'policy.features=[signals,estimates]', both or neither."
@@ -107,7 +139,7 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     dataset: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     counts = (cfg.problems, cfg.validation_problems, cfg.reference_problems, cfg.checkpoint_every)
     about: tuple[Any, ...] = (fingerprint, cfg.models, policy, dataset, cfg.seed, cfg.cost, counts)
-    if cfg.get("scope") is not None:
+    if cfg.scope is not None:
         about = (*about, OmegaConf.to_container(cfg.scope, resolve=True))
     same_run(output, about)
 

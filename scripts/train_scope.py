@@ -15,39 +15,68 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
-from rich.progress import track
+from omegaconf import MISSING, DictConfig, OmegaConf
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.scope.stages import Samples, commoner, differences, figures
 from scripts.scope.trainers import Datum, reinforce, supervise
-from stepwise.backends import open_backend
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.errors import ConfigError
-from stepwise.evaluation import metrics, provenance
+from stepwise.evaluation import provenance
+from stepwise.models.model import Model, options_of
 from stepwise.scope import AnchorSet, FingerprintStore
 from stepwise.scope.embed import open_embedder
 from stepwise.scope.features import Features
 from stepwise.scope.hindsight import Teacher
 from stepwise.scope.known import Known, gather
-from stepwise.scope.prompt import Example, ask, read, seed_of, write
+from stepwise.scope.prompt import Example, ask, seed_of, write
 from stepwise.store.backend import StoredBackend
 from stepwise.store.sqlite import SqliteStore
 
 STAGES = ("few_shot", "sft", "grpo")
 
 
-@program("train_scope")
+@dataclass
+class Measure:
+    """How the model is measured after each stage."""
+
+    cases: int = 250
+    samples: int = 2
+    temperature: float = 0.7
+    concurrency: int = 64
+
+
+@dataclass
+class TrainScope:
+    """The fingerprints to learn from, the model that learns and how it is measured."""
+
+    base: Any = MISSING
+    output: str = "outputs/train_scope"
+    seed: int = 0
+    anchor_set: str = "outputs/scope_anchors/anchors.json"
+    fingerprints: str = "outputs/scope_anchors/fingerprints.db"
+    embedder: Any = "tfidf"  # or several: [tfidf,FOLDER]
+    k: int = 2  # examples in a prompt
+    cases: int | None = None  # at most this many to learn from
+    test_share: float = 0.15  # of the questions: no stage sees them
+    teacher: Any = MISSING
+    backend: str = "transformers"  # measures the models
+    measure: Measure = field(default_factory=Measure)
+
+
+@program("train_scope", TrainScope)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     provenance.same_run(output, _about(cfg))
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     train, test = cases(cfg, output)
     console.print(f"{len(train)} cases to learn from, {len(test)} on other questions to measure on")
     settings: Any = OmegaConf.to_container(cfg.base, resolve=True)
@@ -56,17 +85,17 @@ def main(cfg: DictConfig) -> None:
         "sft": str(output / "sft" / "model"),
         "grpo": str(output / "grpo" / "model"),
     }
-    found = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
+    samples = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
     supervise(train, settings, output / "sft", seed=cfg.seed)
-    found["sft"] = measure(folders["sft"], test, cfg, output)
+    samples["sft"] = measure(folders["sft"], test, cfg, output)
     reinforce(train, settings, folders["sft"], output / "grpo", seed=cfg.seed)
-    found["grpo"] = measure(folders["grpo"], test, cfg, output)
+    samples["grpo"] = measure(folders["grpo"], test, cfg, output)
     summary = {
         "cases": {"train": len(train), "test": len(test)},
         "samples": cfg.measure.samples,
-        "stages": {stage: figures(found[stage], test, cfg.seed) for stage in STAGES},
+        "stages": {stage: figures(samples[stage], test, cfg.seed) for stage in STAGES},
         "always_the_commoner_answer": commoner(train, test, cfg.seed),
-        "differences": differences(found, test, cfg.seed),
+        "differences": differences(samples, test, cfg.seed),
         **provenance.describe(),
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -105,11 +134,11 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     rationales = teacher.explain([case for case, (_, at) in zip(built, every, strict=True) if not held[at]])
     train: list[Datum] = []
     test: list[Datum] = []
-    told = iter(rationales)
+    explained = iter(rationales)
     for case, (_, at) in zip(built, every, strict=True):
         question, model, examples, correct, tokens = case
         prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples))
-        completion = "" if held[at] else write(next(told), correct, tokens)
+        completion = "" if held[at] else write(next(explained), correct, tokens)
         datum = Datum(prompt, completion, model, correct, tokens)
         (test if held[at] else train).append(datum)
     for part in (train, test):
@@ -132,17 +161,12 @@ def _case(
     return known.anchors.questions[at], known.models[row], examples, *outcome
 
 
-Samples = list[list[str]]
-"""Texts that a model wrote, [cases][samples]."""
-
-
 def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) -> Samples:
     """Answers of one model to all test cases; kept, so that a rerun does not ask again."""
-    backend: Backend = StoredBackend(
-        open_backend(cfg.backend, model, share=1), SqliteStore(output / "completions.db")
-    )
+    opened = Model("estimator", model).open(options_of(cfg.backend), share=1)
+    backend: Backend = StoredBackend(opened, SqliteStore(output / "completions.db"))
 
-    async def one(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
+    async def answer(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
         async with gate:
             chance = seed_of(datum.prompt, sample, cfg.seed)
             sampling = Sampling(cfg.base.max_tokens, cfg.measure.temperature, seed=chance)
@@ -150,70 +174,14 @@ def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) ->
 
     async def every() -> Samples:
         gate = asyncio.Semaphore(cfg.measure.concurrency)
-        asked = [one(gate, datum, sample) for datum in test for sample in range(cfg.measure.samples)]
-        found = await asyncio.gather(*asked)
+        asked = [answer(gate, datum, sample) for datum in test for sample in range(cfg.measure.samples)]
+        texts = await asyncio.gather(*asked)
         await backend.close()
         size = cfg.measure.samples
-        return [found[i : i + size] for i in range(0, len(found), size)]
+        return [texts[i : i + size] for i in range(0, len(texts), size)]
 
-    for _ in track([0], description=f"measuring {Path(model).parent.name or model}", console=console):
+    with console.status(f"measuring {Path(model).parent.name or model}"):
         return asyncio.run(every())
-    raise AssertionError
-
-
-Array = NDArray[np.float64]
-
-
-def outcomes(samples: Samples, test: Sequence[Datum]) -> Mapping[str, Array]:
-    """Per case: share of samples that parse, share that predict correctness rightly (one that does not parse
-    predicts nothing), whether the majority does, the share of "yes" among those that parse, and the length's
-    absolute error (these two are nan if nothing parses)."""
-    parsed, right, majority, yes, error = [], [], [], [], []
-    for texts, datum in zip(samples, test, strict=True):
-        answers = [answer for text in texts if (answer := read(text)) is not None]
-        agree = sum(answer.correct == datum.correct for answer in answers)
-        parsed.append(len(answers) / len(texts))
-        right.append(agree / len(texts))
-        majority.append(float(2 * agree > len(answers)) if answers else 0.0)
-        yes.append(sum(answer.correct for answer in answers) / len(answers) if answers else np.nan)
-        lengths = [answer.tokens for answer in answers]
-        error.append(abs(float(np.median(lengths)) - datum.tokens) if lengths else np.nan)
-    found = {
-        "format": parsed,
-        "accuracy": right,
-        "accuracy_of_majority": majority,
-        "yes": yes,
-        "token_error": error,
-    }
-    return {name: np.array(values) for name, values in found.items()}
-
-
-def commoner(train: Sequence[Datum], test: Sequence[Datum], seed: int) -> list[float]:
-    """How often the training cases' commoner outcome is that of a test case, with its interval: what knowing
-    nothing about a question gives."""
-    usual = 2 * sum(datum.correct for datum in train) >= len(train)
-    right = np.array([float(datum.correct == usual) for datum in test])
-    return [float(right.mean()), *metrics.interval(right, seed=seed)]
-
-
-def figures(samples: Samples, test: Sequence[Datum], seed: int) -> dict[str, Any]:
-    """Means with 95% intervals over cases: [mean, low, high]; None where nothing parses."""
-    found = {}
-    for name, values in outcomes(samples, test).items():
-        values = values[~np.isnan(values)]
-        found[name] = [float(values.mean()), *metrics.interval(values, seed=seed)] if len(values) else None
-    return found
-
-
-def differences(found: Mapping[str, Samples], test: Sequence[Datum], seed: int) -> list[dict[str, Any]]:
-    """Paired differences between stages, in single samples and in the majority."""
-    lines = []
-    for of, to in (("sft", "few_shot"), ("grpo", "few_shot"), ("grpo", "sft")):
-        a, b = outcomes(found[of], test), outcomes(found[to], test)
-        for name in ("accuracy", "accuracy_of_majority"):
-            gap = metrics.paired_difference(a[name], b[name], seed=seed)
-            lines.append({"of": of, "to": to, "in": name, "difference": list(gap)})
-    return lines
 
 
 def _shown(values: Sequence[float] | None) -> str:

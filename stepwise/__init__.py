@@ -21,7 +21,8 @@ from stepwise.errors import (
     VerificationError,
 )
 from stepwise.models.files import load_pair
-from stepwise.models.pair import Model, Pair
+from stepwise.models.model import Model
+from stepwise.models.pair import Pair
 from stepwise.routers import load_router
 from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
 

@@ -12,12 +12,6 @@ Messages are full sentences: what was expected, what came, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import copy
-from typing import Self
-
-from stepwise.types import Trace, Usage
-
 
 class StepwiseError(Exception):
     """Base of every error that stepwise raises on purpose."""
@@ -34,27 +28,16 @@ class BackendError(StepwiseError):
         message: what happened, as a sentence.
         retryable: whether the same request may succeed later.
         wait_s: how long the server asked to be left alone, in seconds.
-
-    Attributes:
-        model: name of the model, where the engine knows it.
-        usage: by model, what the failed call is known to have taken.
-        trace: the chain as it was then, where it had grown since the caller gave it (by a draft, say).
+        model: name of the model, where it is known.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, wait_s: float = 0.0, model: str = ""
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.wait_s = wait_s
-        self.model = ""
-        self.usage: Mapping[str, Usage] = {}
-        self.trace: Trace | None = None
-
-    def left(self, trace: Trace) -> Self:
-        """This failure as it left a chain, which has paid for ``usage``. A copy: callers that wait for one
-        call get one error."""
-        other = copy(self)
-        other.trace, other.usage = trace, {}
-        return other
+        self.model = model
 
 
 class ContextOverflow(BackendError):

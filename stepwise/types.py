@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 Look = Literal["before", "probe", "after_draft", "judged"]
 """When a router looks: at the trace alone, at the first token of a draft, at a whole draft, or at a draft
@@ -45,12 +45,14 @@ class Usage:
         cached: the part of ``prompt`` that was served from the prefix cache.
         completion: generated tokens that are part of the chain.
         discarded: generated tokens that were thrown away (rejected drafts and probes).
+        estimated: how many of all these tokens no server counted: a call that was cut off, for example.
     """
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
     discarded: int = 0
+    estimated: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -58,15 +60,22 @@ class Usage:
             self.cached + other.cached,
             self.completion + other.completion,
             self.discarded + other.discarded,
+            self.estimated + other.estimated,
         )
 
     def known(self, tokens: int) -> Usage:
         """The same calls, with at most this many tokens of the prompt counted as cached."""
-        return Usage(self.prompt, min(self.cached, tokens), self.completion, self.discarded)
+        cached = min(self.cached, tokens)
+        return Usage(self.prompt, cached, self.completion, self.discarded, self.estimated)
+
+    def discard(self, tokens: int) -> Usage:
+        """The same calls, with this many of the generated tokens thrown away."""
+        kept = self.completion - tokens
+        return Usage(self.prompt, self.cached, kept, self.discarded + tokens, self.estimated)
 
     def rejected(self) -> Usage:
         """The same calls, with everything they generated thrown away."""
-        return Usage(self.prompt, self.cached, 0, self.completion + self.discarded)
+        return self.discard(self.completion)
 
 
 def add_usage(*parts: Mapping[str, Usage]) -> dict[str, Usage]:
@@ -123,7 +132,7 @@ class Step:
         text: the decoded step, including its separator.
         token_ids: the step in the tokenizer of ``model``.
         model: name of the model that wrote it.
-        usage: tokens by model, including a rejected draft's.
+        usage: tokens by model since the step before, a rejected draft's and failed attempts' included.
         signals: of the text as its writer saw it.
         cost: price of ``usage`` in the engine's cost unit.
         finish: how its generation ended.
@@ -135,7 +144,7 @@ class Step:
     text: str
     token_ids: tuple[int, ...]
     model: str
-    usage: Mapping[str, Usage]
+    usage: Mapping[str, Usage] = field(hash=False)
     signals: Signals
     cost: float = 0.0
     finish: Finish = "stop"
@@ -168,50 +177,34 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A chain of thought so far.
+    """A chain of thought so far: a value that can be hashed, compared, pickled and printed whole.
 
     Attributes:
         stop: why it ended; None while it can go on.
         error: what failed, when something did.
+        answer: the final answer as the chain states it, read when it ends; '' when it states none.
         draft: a step that waits for the router's verdict.
         prompt_tokens: length of the prompt in the cheapest model's tokens.
         estimates: what was expected of the models before the chain began, where anybody was asked.
-        extra: tokens by model that belong to no step: an estimate before the start, a generation that
-            was running when the chain failed.
+        extra: tokens by model that belong to no step: an estimate before the start, whatever was under way
+            when the chain failed or was given up.
         extra_cost: price of ``extra`` in the engine's cost unit.
-        views: the chain as each model sees it, kept by the engine so that it need not be built anew.
-        live: a generation that the engine lets run on past the last step.
     """
 
     problem: Problem
     steps: tuple[Step, ...] = ()
     stop: Stop | None = None
     error: str | None = None
+    answer: str = ""
     draft: Step | None = None
     prompt_tokens: int = 0
     estimates: tuple[Estimate, ...] = ()
-    extra: Mapping[str, Usage] = field(default_factory=dict)
+    extra: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     extra_cost: float = 0.0
-    views: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    live: Any = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
         return "".join(step.text for step in self.steps)
-
-    @property
-    def answer(self) -> str:
-        """The final answer as the chain states it, or '' when it states none."""
-        from stepwise.verify import extract_answer
-
-        return extract_answer(self.text)
-
-    @property
-    def correct(self) -> bool:
-        """Whether the model closed its answer and the answer is the gold one."""
-        from stepwise.verify import equivalent
-
-        return self.stop == "answered" and equivalent(self.answer, self.problem.answer)
 
     @property
     def usage(self) -> dict[str, Usage]:
@@ -224,12 +217,6 @@ class Trace:
         """Price of `usage` in the engine's unit."""
         waiting = self.draft.cost if self.draft else 0.0
         return self.extra_cost + sum(step.cost for step in self.steps) + waiting
-
-    @property
-    def share(self) -> dict[str, float]:
-        """Fraction of the steps that each model wrote."""
-        models = [step.model for step in self.steps]
-        return {model: models.count(model) / len(models) for model in sorted(set(models))}
 
 
 class Router(Protocol):
@@ -252,12 +239,12 @@ def expects(router: object) -> bool:
 
 class Prior(Protocol):
     """Says what to expect of the models on a question. ``asks`` names the models that it puts the question
-    to, if any; what they take is charged to the chain."""
+    to, if any; what they take it charges by model, as it learns of it."""
 
     @property
     def asks(self) -> tuple[str, ...]: ...
 
-    def __call__(self, question: str) -> tuple[Estimate, ...]: ...
+    def __call__(self, question: str, charge: Callable[[str, Usage], None]) -> tuple[Estimate, ...]: ...
 
 
 def normalised(question: str) -> str:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from stepwise.evaluation.run import Contender, evaluate
-from stepwise.models.pair import Model, Pair
+from stepwise.models.model import Model
+from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.store.sqlite import SqliteStore
 from tests.worlds import problem
@@ -25,8 +26,8 @@ CONTENDERS = [
 
 
 def pair(port: int) -> Pair:
-    served = {"base_url": f"http://127.0.0.1:{port}/v1", "api": "chat", "continues": True, "logprobs": True}
-    models = tuple(Model(name, parameters=size, **served) for name, size in (("small", 1), ("large", 20)))  # type: ignore[arg-type]
+    chat = {"name": "chat", "base_url": f"http://127.0.0.1:{port}/v1", "continues": True, "logprobs": True}
+    models = tuple(Model(name, parameters=size, backend=chat) for name, size in (("small", 1), ("large", 20)))
     return Pair("served", models, prompt="{question}\n", max_step_tokens=64)
 
 

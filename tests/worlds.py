@@ -15,7 +15,7 @@ from stepwise.engine.cost import CostModel, Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.judge import Judge
 from stepwise.engine.stop_rules import StepRule
-from stepwise.types import Problem
+from stepwise.types import Problem, Trace
 
 SIZES = {"small": 1, "large": 20}
 
@@ -74,7 +74,7 @@ def engine(
     cost: CostModel | None = None,
     max_steps: int = 32,
     judge: ScriptedBackend | None = None,
-    run_on: bool = False,
+    lookahead: bool = False,
 ) -> Engine:
     """A small and a large adder that share their chains."""
     return Engine(
@@ -83,8 +83,13 @@ def engine(
         rule=StepRule("\n", 64, max_steps),
         cost=cost or Flops({**SIZES, "judge": SIZES["large"]}),
         judge=Judge(judge) if judge else None,
-        run_on=("small", "large") if run_on else (),
+        lookahead=("small", "large") if lookahead else (),
     )
+
+
+def writers(trace: Trace) -> set[str]:
+    """Who wrote the steps of a chain."""
+    return {step.model for step in trace.steps}
 
 
 def problem(*numbers: int) -> Problem:

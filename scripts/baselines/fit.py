@@ -12,42 +12,55 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import track
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.mixture import GaussianMixture
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Solving, backend_of
 from stepwise.evaluation import provenance
 from stepwise.routers import Always
 from stepwise.routers.fitted import words
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Trace
+from stepwise.verify import correct
 
 
-@program("fit_baselines")
+@dataclass
+class Fit(Solving):
+    """On which problems the baselines are fitted."""
+
+    output: str = "outputs/baselines"
+    seed: int = 0
+    problems: int = 2000
+    concurrency: int = 128
+
+
+@program("baselines.fit", Fit)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
-    engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
 
-    async def alone(model: str) -> dict[str, Trace]:
+    async def alone(model: str) -> dict[str, tuple[Trace, bool]]:
         solved = engine.solve_many(problems, Always(model), concurrency=cfg.concurrency)
-        return {trace.problem.id: trace async for trace in solved}
+        return {trace.problem.id: (trace, await correct(trace)) async for trace in solved}
 
     pool = (engine.models[0], engine.models[-1])
     small, large = (engine.run(alone(m)) for m in track(pool, "solving", console=console))
     engine.run(engine.close())
-    needs = [large[p.id].correct and not small[p.id].correct for p in problems]
+    needs = [large[p.id][1] and not small[p.id][1] for p in problems]
     fitted = {
-        "steer": mixture(list(small.values()), cfg.seed),
+        "steer": mixture([trace for trace, _ in small.values()], cfg.seed),
         "query": classifier(problems, needs, cfg.seed),
     }
     for name, numbers in fitted.items():
@@ -62,12 +75,12 @@ def main(cfg: DictConfig) -> None:
 def mixture(traces: Sequence[Trace], seed: int) -> dict[str, Any]:
     """Two Gaussians over the mean log-probability of the steps, the unsure one first."""
     values = np.array([[step.signals.mean_logprob] for trace in traces for step in trace.steps])
-    found = GaussianMixture(2, random_state=seed).fit(values)
-    order = np.argsort(found.means_[:, 0])
+    fitted = GaussianMixture(2, random_state=seed).fit(values)
+    order = np.argsort(fitted.means_[:, 0])
     return {
-        "weights": found.weights_[order].tolist(),
-        "means": found.means_[order, 0].tolist(),
-        "deviations": np.sqrt(found.covariances_[order, 0, 0]).tolist(),
+        "weights": fitted.weights_[order].tolist(),
+        "means": fitted.means_[order, 0].tolist(),
+        "deviations": np.sqrt(fitted.covariances_[order, 0, 0]).tolist(),
     }
 
 
@@ -75,7 +88,7 @@ def classifier(problems: Sequence[Any], needs: Sequence[bool], seed: int) -> dic
     """A logistic regression on word counts; its strength of regularisation by cross-validation."""
     reader = CountVectorizer(analyzer=words)
     counts = reader.fit_transform([problem.question for problem in problems])
-    found = LogisticRegressionCV(
+    fitted = LogisticRegressionCV(
         Cs=6,
         cv=5,
         scoring="roc_auc",
@@ -86,9 +99,9 @@ def classifier(problems: Sequence[Any], needs: Sequence[bool], seed: int) -> dic
     ).fit(counts, needs)
     names = reader.get_feature_names_out()
     return {
-        "bias": float(found.intercept_[0]),
-        "weights": dict(zip(names, found.coef_[0].tolist(), strict=True)),
-        "auc": float(np.mean(found.scores_, axis=0).max()),
+        "bias": float(fitted.intercept_[0]),
+        "weights": dict(zip(names, fitted.coef_[0].tolist(), strict=True)),
+        "auc": float(np.mean(fitted.scores_, axis=0).max()),
     }
 
 

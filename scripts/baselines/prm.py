@@ -14,18 +14,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import Progress, track
 from scipy.stats import mannwhitneyu
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from scripts import console, program
-from scripts.train_nano import IGNORED, optimizers, update
+from scripts.nano.data import IGNORED
+from scripts.nano.network import optimizers, update
+from scripts.program import console, program, save_config
+from scripts.settings import Solving, backend_of
 from stepwise.data.nano.problems import NanoProblem
 from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
@@ -38,13 +41,28 @@ Example = tuple[list[int], list[int], list[bool]]
 """Token ids of a chain up to its first wrong step, the positions where steps end, and which are right."""
 
 
-@program("train_prm")
+@dataclass
+class RewardModel(Solving):
+    """The chains that the reward model learns from, and its training."""
+
+    output: str = "outputs/prm"
+    seed: int = 0
+    problems: dict[str, int] = field(default_factory=lambda: {"train": 2500, "validation": 300})
+    mixes: list[float] = field(default_factory=lambda: [0.2, 0.5])  # shares of steps by the large model
+    epochs: int = 6
+    batch_tokens: int = 8192
+    threads: int = 1
+    muon_lr: float = 0.008
+    adam_lr: float = 0.002
+
+
+@program("baselines.prm", RewardModel)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     torch.manual_seed(cfg.seed)
     pair = instantiate(cfg.pair)
-    engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
     samplers: list[Router] = [Always(engine.models[0]), *(Random(p, seed=cfg.seed) for p in cfg.mixes)]
     data = {
         split: collect(engine, instantiate(cfg.dataset, split=split, limit=cfg.problems[split]), samplers)
@@ -73,12 +91,12 @@ def collect(engine: Engine, problems: Sequence[NanoProblem], samplers: Sequence[
     async def solve(router: Router) -> list[Trace]:
         return [trace async for trace in engine.solve_many(problems, router, concurrency=128)]
 
-    found: dict[tuple[int, ...], Example] = {}
+    examples: dict[tuple[int, ...], Example] = {}
     for router in track(samplers, description="sampling chains", console=console):
         for trace in engine.run(solve(router)):
             example = label(engine, trace)
-            found[tuple(example[0])] = example
-    return [found[ids] for ids in sorted(found)]
+            examples[tuple(example[0])] = example
+    return [examples[ids] for ids in sorted(examples)]
 
 
 def label(engine: Engine, trace: Trace) -> Example:

@@ -6,26 +6,45 @@ python -m scripts.evaluate pair.judge=outputs/prm/model +router@routers.trim_agg
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from envs import RoutingVectorEnv
 from policies import trim
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import Solving, backend_of
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.store.sqlite import SqliteStore
 
+# Per token of the large model; the published default is 0.0008.
+PRICES = (0.0002, 0.0008, 0.002, 0.004, 0.008)
 
-@program("train_trim")
+
+@dataclass
+class Trim(Solving):
+    """The problems and prices that the policy is trained for."""
+
+    output: str = "outputs/trim"
+    seed: int = 0
+    problems: int = 400
+    good: str = "9"  # the token with which the reward model approves
+    num_envs: int = 64
+    total_steps: int = 40000
+    prices: list[float] = field(default_factory=lambda: list(PRICES))
+
+
+@program("baselines.trim", Trim)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     pair = instantiate(cfg.pair)
     if pair.judge is None:
         raise ConfigError("pair.judge must name a process reward model: TRIM sees nothing else.")
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
-    engine = pair.engine(backend=cfg.backend, store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
     env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", view=trim.view(cfg.good))
     for price in cfg.prices:
         folder = output / f"{price:g}"

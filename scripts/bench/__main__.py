@@ -11,38 +11,39 @@ import sys
 
 from rich.table import Table
 
-from scripts import console
 from scripts.bench import engine, gateway, training
-from stepwise.backends import BACKENDS
+from scripts.program import console
 from stepwise.errors import StepwiseError
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
     benchmarks = parser.add_subparsers(required=True, metavar="NAME")
-    one = benchmarks.add_parser("training", help="environment steps and generated tokens per second")
-    one.add_argument("--num-envs", type=int, default=128)
-    one.add_argument("--problems", type=int, default=400)
-    one.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
-    one.add_argument("--backend", choices=BACKENDS, default="transformers")
-    one.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps, o.backend))
-    two = benchmarks.add_parser("engine", help="against uninterrupted calls, against lock step, by itself")
-    two.add_argument("--problems", type=int, default=384)
-    two.add_argument("--repeats", type=int, default=3)
-    two.add_argument(
+    for_training = benchmarks.add_parser("training", help="environment steps and generated tokens per second")
+    for_training.add_argument("--num-envs", type=int, default=128)
+    for_training.add_argument("--problems", type=int, default=400)
+    for_training.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
+    for_training.add_argument("--backend", choices=("transformers", "vllm"), default="transformers")
+    for_training.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps, o.backend))
+    for_engine = benchmarks.add_parser(
+        "engine", help="against uninterrupted calls, against lock step, by itself"
+    )
+    for_engine.add_argument("--problems", type=int, default=384)
+    for_engine.add_argument("--repeats", type=int, default=3)
+    for_engine.add_argument(
         "--base-url", action="append", default=[], metavar="NAME=URL",
         help="server of a model (small or large); vLLM in this process runs the others",
     )  # fmt: skip
-    two.set_defaults(run=lambda o: engine.measure(o.problems, o.repeats, o.base_url))
-    one = benchmarks.add_parser(
+    for_engine.set_defaults(run=lambda o: engine.measure(o.problems, o.repeats, o.base_url))
+    for_gateway = benchmarks.add_parser(
         "gateway", help="latency, a soak, clients that leave, a backend that dies: over HTTP"
     )
-    one.add_argument("--streams", type=int, default=32)
-    one.add_argument("--problems", type=int, default=128)
-    one.add_argument("--soak-streams", type=int, default=200)
-    one.add_argument("--soak-seconds", type=float, default=120.0)
-    one.add_argument("--backend", choices=BACKENDS, default="vllm")
-    one.set_defaults(
+    for_gateway.add_argument("--streams", type=int, default=32)
+    for_gateway.add_argument("--problems", type=int, default=128)
+    for_gateway.add_argument("--soak-streams", type=int, default=200)
+    for_gateway.add_argument("--soak-seconds", type=float, default=120.0)
+    for_gateway.add_argument("--backend", choices=("transformers", "vllm"), default="vllm")
+    for_gateway.set_defaults(
         run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
     )
     options = parser.parse_args()

@@ -10,16 +10,17 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
+
+from msgspec.structs import replace
 
 from scripts.bench import own_cost, sweep
 from scripts.bench.lockstep import Decisions, Replay, lockstep
 from stepwise import load_dataset, load_pair
 from stepwise.backends.vllm.backend import VllmBackend
-from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.engine.engine import Engine
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
@@ -35,7 +36,7 @@ Work = Callable[[], Awaitable[Any]]
 async def measure_speed(pair: Pair, n: int, repeats: int) -> dict[str, Any]:
     """All ratios that need models."""
     problems = load_dataset("nano", split="validation", limit=n)
-    engine = pair.engine(backend="vllm", run_on=True, cost="tokens")
+    engine = pair.engine(backend="vllm", lookahead=True, cost="tokens")
     try:
         decisions = await _record(engine, problems)
         return {
@@ -136,8 +137,10 @@ class _Counted:
         self.encode, self.close = backend.encode, backend.close
         self._backend = backend
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        completion = await self._backend.generate(prefix, sampling)
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        completion = await self._backend.generate(prefix, sampling, lost)
         self.usage += completion.usage
         return completion
 
@@ -170,7 +173,7 @@ async def _bare_calls(backend: Backend, prefixes: Sequence[Sequence[int]]) -> bo
         return False
     vllm, engine = import_module("vllm.sampling_params"), backend._started()
 
-    async def one(number: int, prefix: Sequence[int]) -> None:
+    async def call(number: int, prefix: Sequence[int]) -> None:
         parameters = vllm.SamplingParams(
             max_tokens=backend.context - len(prefix),
             temperature=0.0,
@@ -180,18 +183,18 @@ async def _bare_calls(backend: Backend, prefixes: Sequence[Sequence[int]]) -> bo
         async for _ in engine.generate({"prompt_token_ids": list(prefix)}, parameters, name):
             pass
 
-    await _bounded([partial(one, i, prefix) for i, prefix in enumerate(prefixes)])
+    await _bounded([partial(call, i, prefix) for i, prefix in enumerate(prefixes)])
     return True
 
 
 async def _bounded(calls: Sequence[Work]) -> None:
     places = asyncio.Semaphore(IN_FLIGHT)
 
-    async def one(call: Work) -> None:
+    async def bounded(call: Work) -> None:
         async with places:
             await call()
 
-    await asyncio.gather(*(one(call) for call in calls))
+    await asyncio.gather(*(bounded(call) for call in calls))
 
 
 async def _side_by_side(engine: Engine, repeats: int, **work: Work) -> dict[str, float]:
@@ -218,6 +221,11 @@ def measure(n: int, repeats: int, urls: Sequence[str]) -> dict[str, Any]:
     """Everything. ``urls`` are "NAME=URL" of servers that run the models, instead of this process."""
     pair = load_pair("nano")
     where = dict(url.split("=", 1) for url in urls)
-    models = [replace(m, base_url=where.get(m.name, ""), served_name=m.name) for m in pair.select()]
-    figures = asyncio.run(measure_speed(replace(pair, models=tuple(models)), n, repeats))
+    models = tuple(
+        replace(m, backend={"name": "vllm-server", "base_url": where[m.name], "served_name": m.name})
+        if m.name in where
+        else m
+        for m in pair.select()
+    )
+    figures = asyncio.run(measure_speed(replace(pair, models=models), n, repeats))
     return {**figures, **own_cost.measure(), **sweep.measure(300)}

@@ -17,9 +17,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from scripts import console
 from scripts.bench import outage
 from scripts.bench.load import Tally, load
+from scripts.program import console
 from stepwise import load_dataset, load_pair, load_router
 from stepwise.types import Problem, Step
 
@@ -34,9 +34,9 @@ def measure(streams: int, n: int, soak_streams: int, soak_seconds: float, backen
     problems = load_dataset("nano", split="test", limit=n)
     figures: dict[str, Any] = {"backend": backend, "streams": streams, "problems": n}
 
-    def add(phase: str, found: dict[str, Any]) -> None:
-        figures.update(found)
-        console.print(f"{phase}: {found}", soft_wrap=True)
+    def add(phase: str, measured: dict[str, Any]) -> None:
+        figures.update(measured)
+        console.print(f"{phase}: {measured}", soft_wrap=True)
 
     expected, gaps, control = _in_process(problems, streams, soak_streams, backend)
     add("in process", {"texts_that_differ_in_process": control})
@@ -149,8 +149,8 @@ async def _in_flight(http: aiohttp.ClientSession) -> float:
     """Chains that run or wait. One that was cancelled runs until its backend has stopped it."""
     async with http.get("/metrics") as answer:
         text = await answer.text()
-    found = re.findall(r"^stepwise_(?:running|waiting)_chains (\S+)$", text, re.M)
-    return sum(map(float, found))
+    chains = re.findall(r"^stepwise_(?:running|waiting)_chains (\S+)$", text, re.M)
+    return sum(map(float, chains))
 
 
 @contextmanager
@@ -161,11 +161,11 @@ def _gateway(backend: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         command += ["--concurrency", "256", "--state", f"{folder}/state.json"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
-            told = process.stdout.readline() if process.stdout else ""
-            found = re.search(r"http://127\.0\.0\.1:\d+", told)
-            if found is None:
+            line = process.stdout.readline() if process.stdout else ""
+            url = re.search(r"http://127\.0\.0\.1:\d+", line)
+            if url is None:
                 raise RuntimeError(f"the gateway did not start: {Path(log.name).read_text()[-2000:]}")
-            yield found[0], process
+            yield url[0], process
         finally:
             process.terminate()
             process.wait(timeout=60)

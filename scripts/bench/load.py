@@ -103,10 +103,10 @@ async def _follow(
             if not line.startswith(b"data: {"):
                 ended = ended or line.startswith(b"data: [DONE]")
                 continue
-            told = json.loads(line[6:])
-            if "error" in told:
-                raise Refused(told["error"]["message"])
-            choice = told["choices"][0]
+            event = json.loads(line[6:])
+            if "error" in event:
+                raise Refused(event["error"]["message"])
+            choice = event["choices"][0]
             text += choice["text"]
             if "step" in choice["stepwise"]:
                 hear(choice["stepwise"]["step"])

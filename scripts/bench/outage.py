@@ -12,22 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import uvicorn
+from msgspec.structs import replace
 
 from scripts.bench.load import Tally, load
 from stepwise import load_pair, load_router
-from stepwise.backends.http.resilient import Patience
 from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
 from stepwise.models.pair import Pair
 from stepwise.types import Problem
 
-PATIENCE = Patience(deadline_s=2.0, call_s=10.0, first_wait_s=0.1, failures=3, rest_s=2.0)
+PATIENCE = {"deadline_s": 2.0, "call_s": 10.0, "first_wait_s": 0.1, "failures": 3, "rest_s": 2.0}
 BEFORE, DOWN, AFTER = 15.0, 10.0, 15.0
 """Seconds of load with the server there, with it gone, and after it is back."""
 STREAMS = 16
@@ -147,8 +147,9 @@ def _told(tally: Tally, story: Story, times: dict[str, float]) -> dict[str, Any]
 def _behind(pair: Pair, port: int) -> Engine:
     """nano with its large model behind HTTP."""
     small, large = pair.select()
-    remote = replace(large, base_url=f"http://127.0.0.1:{port}/v1", served_name="large")
-    return replace(pair, models=(small, remote)).engine(failover=True, patience=PATIENCE)
+    served = {"base_url": f"http://127.0.0.1:{port}/v1", "served_name": "large", "patience": PATIENCE}
+    remote = replace(large, backend={"name": "vllm-server", **served})
+    return replace(pair, models=(small, remote)).engine(failover=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwise import load_dataset, load_pair, load_router
-from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
@@ -46,7 +46,9 @@ class Instant:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return tuple(range(TOKENS))
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         return self.steps[len(prefix) // TOKENS - 1]
 
     async def close(self) -> None:
@@ -98,11 +100,11 @@ def microseconds_per_decision(n: int = 40, repeats: int = 20) -> float:
 
     async def walk() -> None:
         for problem in load_dataset("nano", split="validation", limit=n):
-            trace = engine.start(problem)
-            while trace.stop is None:
-                trace = await engine.look(trace, router.look)
-                seen.append(trace)
-                trace = await engine.advance(trace, router.decide(trace).model)
+            chain = engine.start(problem)
+            while chain.trace.stop is None:
+                await engine.look(chain, router.look)
+                seen.append(chain.trace)
+                await engine.advance(chain, router.decide(chain.trace).model)
 
     engine.run(walk())
     engine.run(engine.close())

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from envs import RoutingVectorEnv
-from scripts import collect_rarely
+from scripts.program import collect_rarely
 from stepwise import load_dataset, load_pair
-from stepwise.engine.backend import Backend, Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.engine import Engine
 from stepwise.models.pair import Pair
@@ -39,8 +39,10 @@ class Counted:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self._backend.encode(text, first=first)
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        completion = await self._backend.generate(prefix, sampling)
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        completion = await self._backend.generate(prefix, sampling, lost)
         usage = completion.usage
         self.generated += usage.completion
         self.read += usage.prompt - usage.cached
@@ -70,8 +72,8 @@ def measure(num_envs: int, n: int, steps: int, backend: str) -> dict[str, Any]:
         "num_envs": num_envs,
         "problems": n,
         "steps": steps,
-        "backend_shares": [one["backend_share"] for one in new],
-        **{name: statistics.median(one[name] for one in new) for name in new[0]},
+        "backend_shares": [figures["backend_share"] for figures in new],
+        **{name: statistics.median(figures[name] for figures in new) for name in new[0]},
         "steps_per_s_from_store": steps / from_store,
         "steps_per_cpu_s_from_store": steps / own,
         "steps_per_s_from_tree": steps / statistics.median(again),
@@ -109,16 +111,16 @@ def generating(
 
 def counted(pair: Pair, store: Store, backend: str) -> tuple[Engine, dict[str, Counted]]:
     """An engine with a store, and what its models have to do for it."""
-    engine = pair.engine(backend=backend, run_on=False)
+    engine = pair.engine(backend=backend, lookahead=False)
     counts = {model: Counted(engine.backends[model]) for model in engine.models}
-    engine.backends.update({model: StoredBackend(one, store) for model, one in counts.items()})
+    engine.backends.update({model: StoredBackend(count, store) for model, count in counts.items()})
     return engine, counts
 
 
 def _totals(counts: Mapping[str, Counted]) -> tuple[int, int]:
     """Tokens generated, and tokens read and not cached, by all models."""
     counted = counts.values()
-    return sum(one.generated for one in counted), sum(one.read for one in counted)
+    return sum(count.generated for count in counted), sum(count.read for count in counted)
 
 
 def _unrouted(
@@ -132,12 +134,14 @@ def _unrouted(
     sampling = Sampling(pair.max_step_tokens * pair.max_steps)
 
     async def generate(model: str) -> None:
-        one = counts[model]
+        backend = counts[model]
 
         async def solve(problem: Problem) -> None:
-            await one.generate(one.encode(pair.prompt.replace("{question}", problem.question)), sampling)
+            await backend.generate(
+                backend.encode(pair.prompt.replace("{question}", problem.question)), sampling
+            )
 
-        unfinished = takewhile(lambda _: one.generated < wanted[model], cycle(problems))
+        unfinished = takewhile(lambda _: backend.generated < wanted[model], cycle(problems))
         async for _ in as_they_finish(solve, unfinished, concurrency):
             pass
 

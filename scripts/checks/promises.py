@@ -11,24 +11,40 @@ cheapest one that truly keeps the promise.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import track
 from rich.table import Table
 
-from scripts import console, program
+from scripts.program import console, program, save_config
 from stepwise import load_router
 from stepwise.calibration import Record, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.evaluation import provenance
 
 
-@program("check_promises")
+@dataclass
+class Promises:
+    """Which promises are checked on whose recorded results."""
+
+    artifact: str = "outputs/train/policy"  # its recorded results are the population
+    output: str = "outputs/check_promises"
+    n: int = 1000
+    trials: int = 1000
+    seed: int = 0
+    losses: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1])
+    budgets: list[float] = field(default_factory=lambda: [0.3, 0.5])
+    deltas: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1])
+    methods: list[str] = field(default_factory=lambda: ["ltt", "hoeffding-bentkus"])
+
+
+@program("checks.promises", Promises)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     population = load_router(cfg.artifact, threshold=1.0).artifact.record
     if population is None:
         raise ConfigError(f"artifact: {cfg.artifact!r} has no calibration; run scripts.calibrate first.")

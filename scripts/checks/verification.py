@@ -12,24 +12,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import RECORDED
 from stepwise import load_dataset
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.types import normalised
 from stepwise.verify import equivalent, extract_answer
 
 
-class Solution(NamedTuple):
+class GradedSolution(NamedTuple):
     """A recorded solution, what its recorder made of it, and what the gold answer is."""
 
     id: str
@@ -38,24 +40,38 @@ class Solution(NamedTuple):
     recorded: bool
 
 
-@program("check_verification")
+SETS = ("bon32-gsm8k", "bon32-math500", "zeroeval-gsm", "zeroeval-math-l5")
+
+
+@dataclass
+class Verification:
+    """Which recorded grades are compared with ours."""
+
+    data: str = RECORDED
+    output: str = "outputs/check_verification"
+    sets: list[str] = field(default_factory=lambda: list(SETS))
+    limit: int | None = None  # solutions a set
+    workers: int = 4  # comparisons side by side
+
+
+@program("checks.verification", Verification)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     lines = []
     with (output / "disagreements.jsonl").open("w", encoding="utf-8") as file:
         for name in cfg.sets:
             solutions = islice(read(name, Path(cfg.data)), cfg.limit)
             line, wrong = agreement(name, solutions, workers=cfg.workers)
             lines.append(line)
-            for one in wrong:
-                print(json.dumps({"set": name, **one}), file=file)
+            for disagreement in wrong:
+                print(json.dumps({"set": name, **disagreement}), file=file)
     _show(lines)
     record = {"sets": lines, **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def read(name: str, data: Path) -> Iterator[Solution]:
+def read(name: str, data: Path) -> Iterator[GradedSolution]:
     """The solutions of a recorded set.
 
     Raises:
@@ -69,12 +85,12 @@ def read(name: str, data: Path) -> Iterator[Solution]:
         for record in read_lines(data / "bon32" / f"{part}.jsonl.gz"):
             row = record.row
             gold = golds[normalised(asked[row["problem_id"]])]
-            yield Solution(f"{row['problem_id']}/{row['cand']}", row["response"], gold, row["correct"])
+            yield GradedSolution(f"{row['problem_id']}/{row['cand']}", row["response"], gold, row["correct"])
     elif collection == "zeroeval":
         answers = _by_id(data / "zeroeval" / f"{part}_questions.jsonl.gz", "id", "answer")
         for record in read_lines(data / "zeroeval" / f"{part}_outputs.jsonl.gz"):
             row = record.row
-            yield Solution(
+            yield GradedSolution(
                 f"{row['model']}/{row['id']}", row["output"], answers[str(row["id"])], row["correct"]
             )
     else:
@@ -86,14 +102,14 @@ def _by_id(file: Path, key: str, value: str) -> dict[str, str]:
 
 
 def agreement(
-    name: str, solutions: Iterator[Solution], *, workers: int
+    name: str, solutions: Iterator[GradedSolution], *, workers: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Counts of a set, and every solution where we and the recorder differ."""
     same = lru_cache(maxsize=None)(equivalent)
     counts = dict.fromkeys(("n", "agree", "only_we_say_right", "only_they_say_right"), 0)
     differing = []
 
-    def judged(solution: Solution) -> tuple[Solution, str, bool]:
+    def judged(solution: GradedSolution) -> tuple[GradedSolution, str, bool]:
         answer = extract_answer(solution.text)
         return solution, answer, same(answer, solution.gold)
 

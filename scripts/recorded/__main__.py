@@ -7,18 +7,31 @@ python -m scripts.recorded experiment=processbench    # which scores notice a wr
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
-from scripts import console, program
+from scripts.program import console, program, save_config
+from scripts.settings import RECORDED
 from stepwise.evaluation import provenance
 
 
-@program("recorded")
+@dataclass
+class Recorded:
+    """What every study is given, beside its own settings."""
+
+    study: Any = MISSING
+    data: str = RECORDED
+    output: str = "outputs/recorded"
+    seed: int = 0
+
+
+@program("recorded", Recorded)
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    save_config(cfg, output)
     summary = instantiate(cfg.study)(output=output, seed=cfg.seed, console=console)
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     console.print(f"Open [bold]{output}[/bold].")

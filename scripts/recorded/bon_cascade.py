@@ -9,29 +9,30 @@ model's whole answer: estimated tokens, 2 x parameters x tokens.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from stepwise import report
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
-from stepwise.evaluation.run import Row, summarise
-from stepwise.types import Problem, normalised
+from stepwise.evaluation.rows import Row, RowStep, line_of
+from stepwise.evaluation.summary import summarise
+from stepwise.types import Problem, Signals, normalised
 
 Scores = list[NDArray[np.float64]]
 """By chain, a number per step: the larger, the greater the need for the stronger model."""
 
 
 @dataclass(frozen=True)
-class Chain:
+class RecordedChain:
     """One recorded chain of the small model."""
 
     problem: Problem
@@ -43,7 +44,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordedAnswer:
     """The stronger model's recorded answer."""
 
     correct: bool
@@ -84,25 +85,26 @@ def run(
         for i, chain in enumerate(chains)
     ]
     with (output / "rows.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(line_of(row) for row in rows)
     problems = list({chain.problem.id: chain.problem for chain in chains}.values())
     about = {
         "dataset": "gsm8k, recorded (bon32)", "pair": f"Qwen2.5-7B and {large}", "reward": reward,
         "cost_unit": "FLOPs (estimated tokens)", **provenance.describe(),
     }  # fmt: skip
     summary = summarise(rows, problems, models=("small", "large"), seed=seed, about=about)
-    summary["auc_wrong_chain"] = {
+    summary.auc_wrong_chain = {
         name: auc([float(scores[i].max()) for i in range(len(chains))], [not c.correct for c in chains])
         for name, scores in rules.items()
     }
     report.write_report(output, summary, rows)
-    for name, values in summary["metrics"].items():
-        console.print(f"{name}: APGR {values['apgr']:.3f} {values['apgr_ci']}, "
-                      f"AUC for a wrong chain {summary['auc_wrong_chain'][name]:.3f}")  # fmt: skip
-    return summary
+    for name, values in summary.metrics.items():
+        console.print(f"{name}: APGR {values.apgr:.3f} {values.apgr_ci}, "
+                      f"AUC for a wrong chain {summary.auc_wrong_chain[name]:.3f}")  # fmt: skip
+    plain: dict[str, Any] = msgspec.to_builtins(summary)
+    return plain
 
 
-def read_chains(folder: Path, reward: str, samples: int) -> Iterator[Chain]:
+def read_chains(folder: Path, reward: str, samples: int) -> Iterator[RecordedChain]:
     """The first recorded chains of every question.
 
     Raises:
@@ -120,7 +122,7 @@ def read_chains(folder: Path, reward: str, samples: int) -> Iterator[Chain]:
         rewards = np.asarray(row["prm"][reward], dtype=np.float64)
         if rewards.size:
             problem = Problem(row["problem_id"], questions[row["problem_id"]])
-            yield Chain(
+            yield RecordedChain(
                 problem, row["cand"], _pieces(row, rewards.size), rewards, row["est_tokens"], row["correct"]
             )
 
@@ -132,7 +134,7 @@ def _pieces(row: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple("\n\n".join(paragraphs[i] for i in group) for group in groups)
 
 
-def read_answers(folder: Path, model: str) -> dict[str, Answer]:
+def read_answers(folder: Path, model: str) -> dict[str, RecordedAnswer]:
     """The stronger model's answers by normalised question.
 
     Raises:
@@ -141,7 +143,7 @@ def read_answers(folder: Path, model: str) -> dict[str, Answer]:
     questions = {str(r.row["id"]): r.row["question"] for r in read_lines(folder / "gsm_questions.jsonl.gz")}
     right, tokens = (_table(folder / f"gsm_{name}.csv", model) for name in ("correct", "est_tokens"))
     return {
-        normalised(question): Answer(right[id] in ("1", "1.0", "True"), float(tokens[id] or 0))
+        normalised(question): RecordedAnswer(right[id] in ("1", "1.0", "True"), float(tokens[id] or 0))
         for id, question in questions.items()
         if id in right and id in tokens
     }
@@ -155,7 +157,7 @@ def _table(file: Path, model: str) -> dict[str, str]:
     return {row["id"]: row[model] for row in rows}
 
 
-def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
+def learned(chains: Sequence[RecordedChain], seed: int, folds: int = 5) -> Scores:
     """After every step, the probability that the chain ends wrong, by models that never saw its question."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import GroupKFold
@@ -163,7 +165,7 @@ def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
     features = [_features(chain) for chain in chains]
     groups = np.array([chain.problem.id for chain in chains])
     wrong = np.array([not chain.correct for chain in chains])
-    found: Scores = [np.zeros(0)] * len(chains)
+    scores: Scores = [np.zeros(0)] * len(chains)
     for seen, unseen in GroupKFold(folds).split(groups, groups=groups):
         model = HistGradientBoostingClassifier(
             max_iter=150, max_depth=3, learning_rate=0.05, random_state=seed
@@ -171,11 +173,11 @@ def learned(chains: Sequence[Chain], seed: int, folds: int = 5) -> Scores:
         lengths = [len(features[i]) for i in seen]
         model.fit(np.vstack([features[i] for i in seen]), np.repeat(wrong[seen], lengths))
         for i in unseen:
-            found[i] = model.predict_proba(features[i])[:, 1]
-    return found
+            scores[i] = model.predict_proba(features[i])[:, 1]
+    return scores
 
 
-def _features(chain: Chain) -> NDArray[np.float64]:
+def _features(chain: RecordedChain) -> NDArray[np.float64]:
     """[steps, 5]: reward, lowest and mean reward so far, step number, tokens so far."""
     rewards = chain.rewards
     number = np.arange(1, len(rewards) + 1)
@@ -186,7 +188,7 @@ def _features(chain: Chain) -> NDArray[np.float64]:
 
 
 def cascade(
-    chain: Chain, answer: Answer, name: str, at: float | None, scores: NDArray[np.float64],
+    chain: RecordedChain, answer: RecordedAnswer, name: str, at: float | None, scores: NDArray[np.float64],
     parameters: Mapping[str, float],
 ) -> Row:  # fmt: skip
     """One chain under one rule, as a row of an evaluation."""
@@ -207,28 +209,27 @@ def cascade(
         steps.append(
             _step("(the stronger model's recorded answer)", "large", None, cost["large"], answer.tokens)
         )
-    return {
-        "problem": chain.problem.id, "question": chain.problem.question, "gold": "", "labels": {},
-        "router": name, "threshold": at, "sample": chain.sample, "setting": "recorded",
-        "correct": answer.correct if leaves is not None else chain.correct, "answer": "recorded",
-        "stop": "answered", "error": None, "cost": sum(cost.values()), "wall_s": 0.0, "steps": steps,
-        "tokens": {
+    return Row(
+        setting="recorded", problem=chain.problem.id, question=chain.problem.question, gold="", router=name,
+        threshold=at, correct=answer.correct if leaves is not None else chain.correct,
+        cost=sum(cost.values()), answer="recorded", stop="answered", error=None,
+        tokens={
             model: {"prompt": 0, "cached": 0, "completion": tokens, "discarded": 0}
             for model, tokens in used.items()
             if tokens
         },
-        "spent": {model: {kind[model]: value} for model, value in cost.items() if value},
-    }  # fmt: skip
+        steps=steps, wall_s=0.0, sample=chain.sample,
+        spent={model: {kind[model]: value} for model, value in cost.items() if value},
+    )  # fmt: skip
 
 
-def _step(text: str, model: str, score: float | None, cost: float, tokens: float) -> dict[str, Any]:
-    signals = {"mean_logprob": 0.0, "length": 0}  # none were recorded
-    return {"text": text, "model": model, "score": score, "reason": f"about {tokens:.0f} tokens",
-            "cost": cost, "signals": signals, "draft": None}  # fmt: skip
+def _step(text: str, model: str, score: float | None, cost: float, tokens: float) -> RowStep:
+    """A step whose signals nobody recorded."""
+    return RowStep(text, model, score, f"about {tokens:.0f} tokens", cost, Signals(), None)
 
 
 def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under the ROC curve: how likely a positive one scores above a negative one."""
+    """Area under the ROC curve: how likely a positive scores above a negative."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive, scores))

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.recorded.bon_cascade import auc
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.evaluation import provenance
 from stepwise.evaluation.metrics import resamples
 from stepwise.types import normalised
@@ -33,7 +33,7 @@ _EQUATION = re.compile(
 
 
 @dataclass(frozen=True)
-class Solution:
+class MarkedSolution:
     """A solution with the index of its first wrong step (None: all right)."""
 
     question: str
@@ -50,7 +50,7 @@ def run(
     *, data: str, sets: Sequence[str], folds: int, output: Path, seed: int, console: Console
 ) -> dict[str, Any]:
     """AUC of every score on every set, with 95% intervals over solutions."""
-    found = {}
+    results = {}
     for name in sets:
         solutions = read(Path(data) / "processbench" / f"{name}.jsonl.gz")
         scores = {
@@ -59,25 +59,27 @@ def run(
             "false equations so far": [false_equations(s) for s in solutions],
             "words, fitted": words(solutions, folds, seed),
         }
-        found[name] = {
+        results[name] = {
             "n": len(solutions),
             "cases": sum(len(s.steps) for s in solutions),
             "wrong_solutions": sum(s.wrong_at is not None for s in solutions),
             "auc": {score: interval(values, solutions, seed) for score, values in scores.items()},
         }
-    _show(found, console)
-    (output / "table.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return {"sets": found, "seed": seed, **provenance.describe()}
+    _show(results, console)
+    (output / "table.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return {"sets": results, "seed": seed, **provenance.describe()}
 
 
-def read(file: Path) -> list[Solution]:
+def read(file: Path) -> list[MarkedSolution]:
     return [
-        Solution(r.row["problem"], tuple(r.row["steps"]), r.row["label"] if r.row["label"] >= 0 else None)
+        MarkedSolution(
+            r.row["problem"], tuple(r.row["steps"]), r.row["label"] if r.row["label"] >= 0 else None
+        )
         for r in read_lines(file)
     ]
 
 
-def false_equations(solution: Solution) -> Array:
+def false_equations(solution: MarkedSolution) -> Array:
     """[steps]: how many equations of two plain numbers do not hold, up to and including each step."""
     return np.cumsum(
         [sum(not _holds(*match) for match in _EQUATION.findall(step)) for step in solution.steps]
@@ -93,7 +95,7 @@ def _holds(left: str, sign: str, right: str, result: str) -> bool:
     return abs(value - c) <= 0.01 * max(1.0, abs(c))  # results are often rounded
 
 
-def words(solutions: Sequence[Solution], folds: int, seed: int) -> list[Array]:
+def words(solutions: Sequence[MarkedSolution], folds: int, seed: int) -> list[Array]:
     """[steps] each: the fitted probability of an error so far, by models that never saw the question."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -102,7 +104,7 @@ def words(solutions: Sequence[Solution], folds: int, seed: int) -> list[Array]:
 
     prefixes = [["\n".join(s.steps[: k + 1]) for k in range(len(s.steps))] for s in solutions]
     groups = np.array([normalised(s.question) for s in solutions])
-    found: list[Array] = [np.zeros(0)] * len(solutions)
+    fitted: list[Array] = [np.zeros(0)] * len(solutions)
     for seen, unseen in GroupKFold(folds).split(groups, groups=groups):
         model = make_pipeline(
             TfidfVectorizer(min_df=3, max_features=20_000, sublinear_tf=True),
@@ -112,11 +114,11 @@ def words(solutions: Sequence[Solution], folds: int, seed: int) -> list[Array]:
             [text for i in seen for text in prefixes[i]], np.concatenate([solutions[i].labels for i in seen])
         )
         for i in unseen:
-            found[i] = model.predict_proba(prefixes[i])[:, 1]
-    return found
+            fitted[i] = model.predict_proba(prefixes[i])[:, 1]
+    return fitted
 
 
-def interval(scores: Sequence[Array], solutions: Sequence[Solution], seed: int) -> dict[str, float]:
+def interval(scores: Sequence[Array], solutions: Sequence[MarkedSolution], seed: int) -> dict[str, float]:
     """AUC over all cases, with a bootstrap interval over solutions."""
     labels = [solution.labels for solution in solutions]
     values: list[float] = []
@@ -133,13 +135,13 @@ def interval(scores: Sequence[Array], solutions: Sequence[Solution], seed: int) 
     return {"auc": whole, "low": float(low), "high": float(high)}
 
 
-def _show(found: dict[str, Any], console: Console) -> None:
+def _show(results: dict[str, Any], console: Console) -> None:
     table = Table("set", "solutions", "score", "AUC", "95% interval")
-    for name, one in found.items():
-        for score, values in one["auc"].items():
+    for name, result in results.items():
+        for score, values in result["auc"].items():
             table.add_row(
                 name,
-                str(one["n"]),
+                str(result["n"]),
                 score,
                 f"{values['auc']:.3f}",
                 f"{values['low']:.3f} to {values['high']:.3f}",

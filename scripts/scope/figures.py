@@ -13,7 +13,7 @@ from stepwise.report.plot import COLORS, INK, MARKERS, MUTED, PAPER, STYLE
 SHOWN = ("mean", "neighbours", "combined", "combined_aux")
 
 
-def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
+def draw(result: Mapping[str, Any], path: Path, *, title: str) -> None:
     """Write a PNG: reliability on the left, routing on the right."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -21,8 +21,8 @@ def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(10.2, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _reliability(left, found["estimators"], title)
-        _routing(right, found["routing"]["splits"])
+        _reliability(left, result["estimators"], title)
+        _routing(right, result["routing"]["splits"])
         figure.savefig(path, dpi=160, format="png")
 
 
@@ -43,7 +43,7 @@ def _reliability(axes: Any, estimators: Mapping[str, Any], title: str) -> None:
 
 def _routing(axes: Any, splits: Any) -> None:
     for i, routed in enumerate(splits):
-        cost, accuracy = zip(*((one["cost"], one["accuracy"]) for one in routed["curve"]), strict=True)
+        cost, accuracy = zip(*((point["cost"], point["accuracy"]) for point in routed["curve"]), strict=True)
         axes.plot(
             1000 * np.array(cost), 100 * np.array(accuracy), color=COLORS[0], alpha=0.45, linewidth=1.0,
             label="SCOPE as alpha moves, one line a split" if i == 0 else None,

@@ -21,7 +21,7 @@ from stepwise.types import Problem
 
 
 @dataclass(frozen=True)
-class Data:
+class Outcomes:
     """One set: problems [n] and what the models [m] did: ``correct`` and ``tokens`` [m, n] (nan: no
     answer)."""
 
@@ -44,14 +44,14 @@ class Data:
         )
 
 
-def load(cfg: DictConfig, name: str) -> Data:
-    folder = Path(cfg.data) / "zeroeval"
+def load(settings: DictConfig, name: str) -> Outcomes:
+    folder = Path(settings.data) / "zeroeval"
     rows = read_rows(folder / f"{name}_questions.jsonl.gz")
     problems = [Problem(row["id"], row["question"], row["answer"]) for row in rows]
     models, correct = _matrix(folder / f"{name}_correct.csv", [p.id for p in problems])
     _, tokens = _matrix(folder / f"{name}_est_tokens.csv", [p.id for p in problems])
-    prices = [Price(*cfg.prices[model]) if model in cfg.prices else None for model in models]
-    return Data(name, problems, models, correct, tokens, prices)
+    prices = [Price(*settings.prices[model]) if model in settings.prices else None for model in models]
+    return Outcomes(name, problems, models, correct, tokens, prices)
 
 
 def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
@@ -68,7 +68,7 @@ def _matrix(path: Path, ids: Sequence[str]) -> tuple[list[str], Array]:
     return head[1:], np.array([table[name] for name in ids]).T
 
 
-def auxiliary(told: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
+def auxiliary(recipe: Mapping[str, Any], questions: Sequence[str]) -> Auxiliary:
     """Labelled questions by recipe, without those of the set."""
-    found: Auxiliary = instantiate(told)
-    return found.without(questions)
+    labelled: Auxiliary = instantiate(recipe)
+    return labelled.without(questions)

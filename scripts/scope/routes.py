@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from scripts.scope.records import Data
+from scripts.scope.records import Outcomes
 from stepwise.evaluation import metrics
 from stepwise.scope import Scope
 from stepwise.scope.decision import sweep
 
 
-def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dict[str, Any]:
+def route(data: Outcomes, scope: Scope, test: Sequence[int], settings: DictConfig) -> dict[str, Any]:
     """The frontier of a pool on the questions of one split, and what the anchors alone would have chosen."""
-    pool = [i for i, model in enumerate(data.models) if data.prices[i] and model not in cfg.not_in_pool]
+    pool = [i for i, model in enumerate(data.models) if data.prices[i] and model not in settings.not_in_pool]
     pool = [i for i in pool if not np.isnan(data.correct[i]).any()]
     names = [data.models[i] for i in pool]
     questions = [data.problems[i].question for i in test]
@@ -39,11 +39,11 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
     seen = [i for i, place in enumerate(anchors) if place is not None]
     single = int(np.argmax(data.correct[pool][:, seen].mean(axis=1)))  # the best one as the anchors know it
     target = float(data.correct[pool][:, seen].mean(axis=1).max())
-    settings = scope.settings(names)
-    enough = [one for one in settings if one.value >= target] or [max(settings, key=lambda one: one.value)]
-    chosen = min(enough, key=lambda one: one.cost)
-    curve = sweep(outcome, lambda one: one["cost"])
-    frontier = metrics.curve([one["cost"] for one in curve], [one["accuracy"] for one in curve])
+    choices = scope.settings(names)
+    enough = [choice for choice in choices if choice.value >= target]
+    chosen = min(enough or [max(choices, key=lambda choice: choice.value)], key=lambda choice: choice.cost)
+    curve = sweep(outcome, lambda point: point["cost"])
+    frontier = metrics.curve([point["cost"] for point in curve], [point["accuracy"] for point in curve])
     best = {"accuracy": float(right[single].mean()), "cost": float(cost[single].mean())}
     reaching = frontier.cost[frontier.accuracy >= best["accuracy"]]
     cheapest = np.where(right > 0, cost, np.inf).min(axis=0)
@@ -54,7 +54,7 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
         "best_single": {"model": names[single], **best},
         "chosen_on_anchors": outcome(chosen.alpha),
         "share_of_cost": float(reaching[0] / best["cost"]) if len(reaching) else None,
-        "gap": _widest_gap([one["cost"] for one in curve]),
+        "gap": _widest_gap([point["cost"] for point in curve]),
         "oracle": {
             "accuracy": float(right.max(axis=0).mean()),
             "cost": float(np.where(np.isfinite(cheapest), cheapest, cost.min(axis=0)).mean()),
@@ -64,5 +64,6 @@ def route(data: Data, scope: Scope, test: Sequence[int], cfg: DictConfig) -> dic
 
 def _widest_gap(costs: Sequence[float]) -> float:
     """The widest step between neighbouring costs of a frontier, as a share of its range."""
-    found = np.sort(costs)
-    return float(np.diff(found).max() / (found[-1] - found[0])) if found[-1] > found[0] else 0.0
+    ordered = np.sort(costs)
+    width = ordered[-1] - ordered[0]
+    return float(np.diff(ordered).max() / width) if width > 0 else 0.0

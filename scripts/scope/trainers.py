@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stepwise.errors import ConfigError
+from stepwise.extras import missing_extra
 from stepwise.scope.reward import reward
 
 
@@ -32,7 +32,7 @@ def supervise(data: Sequence[Datum], settings: Mapping[str, Any], folder: Path, 
         arguments = SFTConfig(**_arguments(folder, seed), completion_only_loss=True, **settings["sft"])
         return SFTTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
 
-    rows = [{"prompt": one.prompt, "completion": one.completion} for one in data]
+    rows = [{"prompt": datum.prompt, "completion": datum.completion} for datum in data]
     _train(make, rows, settings["model"], settings, folder)
 
 
@@ -44,7 +44,7 @@ def reinforce(
     def rewards(
         completions: Sequence[str], correct: Sequence[bool], tokens: Sequence[int], **_: Any
     ) -> list[float]:
-        return [reward(*told) for told in zip(completions, correct, tokens, strict=True)]
+        return [reward(*case) for case in zip(completions, correct, tokens, strict=True)]
 
     def make(model: Any, tokenizer: Any, rows: Any, lora: Any) -> Any:
         from trl import GRPOConfig, GRPOTrainer
@@ -56,7 +56,7 @@ def reinforce(
             model, rewards, arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora
         )
 
-    rows = [{name: value for name, value in asdict(one).items() if name != "completion"} for one in data]
+    rows = [{name: value for name, value in asdict(datum).items() if name != "completion"} for datum in data]
     _train(make, rows, start, settings, folder)
 
 
@@ -84,7 +84,7 @@ def _train(
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise ConfigError("training an estimator needs TRL: pip install 'stepwise[scope-train]'.") from error
+        raise missing_extra("training an estimator", "scope-train") from error
     tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(start, dtype=settings["dtype"])

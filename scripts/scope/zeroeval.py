@@ -23,10 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from rich.table import Table
 
-from scripts import console
+from scripts.program import console, save_config
 from scripts.scope.figures import draw
 from scripts.scope.measures import Scored, measured, reliability
-from scripts.scope.records import Data, auxiliary, load
+from scripts.scope.records import Outcomes, auxiliary, load
 from scripts.scope.routes import route
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.provenance import digest
@@ -38,29 +38,28 @@ from stepwise.scope.estimators.difficulty import logistic, rasch
 
 
 def study(cfg: DictConfig) -> None:
-    """Run every set of the configuration; rows of finished splits are kept."""
-    output = provenance.writable(cfg.output)
-    OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+    """Run every set of ``cfg.study``; rows of finished splits are kept."""
+    output, settings = provenance.writable(cfg.output), cfg.study
+    save_config(cfg, output)
     embedders = {"tfidf": open_embedder("tfidf")}
-    if cfg.sentences is not None:
-        embedders["joined"] = open_embedder(["tfidf", Sentences(cfg.sentences, cache=output / "vectors.db")])
-    summary: dict[str, Any] = {
-        "splits": cfg.splits,
-        "anchors": cfg.anchor_count,
-        "seed": cfg.seed,
-        "sets": {},
-    }
-    for name, told in cfg.sets.items():
-        data = load(cfg, name)
-        helpers = [auxiliary(one, [p.question for p in data.problems]) for one in told.auxiliary]
-        found = [
-            kept(output, data, cfg, helpers, embedders, cfg.seed + i)
-            for i in track(range(cfg.splits), description=name, console=console)
+    if settings.sentences is not None:
+        sentences = Sentences(settings.sentences, cache=output / "vectors.db")
+        embedders["joined"] = open_embedder(["tfidf", sentences])
+    sets: dict[str, Any] = {}
+    for name, recipe in settings.sets.items():
+        data = load(settings, name)
+        questions = [problem.question for problem in data.problems]
+        helpers = [auxiliary(source, questions) for source in recipe.auxiliary]
+        splits = [
+            kept(output, data, settings, helpers, embedders, settings.seed + i)
+            for i in track(range(settings.splits), description=name, console=console)
         ]
-        summary["sets"][name] = report(data, found, cfg)
-        draw(summary["sets"][name], output / f"{name}.png", title=f"{name}, {len(data.models)} models")
-        show(name, summary["sets"][name])
-    (output / "summary.json").write_text(json.dumps({**summary, **provenance.describe()}, indent=1) + "\n")
+        sets[name] = report(data, splits, settings)
+        draw(sets[name], output / f"{name}.png", title=f"{name}, {len(data.models)} models")
+        show(name, sets[name])
+    about = {"splits": settings.splits, "anchors": settings.anchor_count, "seed": settings.seed}
+    summary = {**about, "sets": sets, **provenance.describe()}
+    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     console.print(f"wrote {output}/summary.json")
 
 
@@ -69,21 +68,24 @@ Split = tuple[dict[str, Scored], dict[str, Any]]
 
 def kept(
     output: Path,
-    data: Data,
-    cfg: DictConfig,
+    data: Outcomes,
+    settings: DictConfig,
     helpers: Sequence[Auxiliary],
     embedders: Mapping[str, Embedder],
     seed: int,
 ) -> Split:
     """`split`, read back where an earlier run under the same settings has made it."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = {key: value for key, value in plain.items() if key not in ("output", "splits", "seed")}
-    file = output / "splits" / f"{data.name}-{seed}-{digest(settings)}.json"
+    everything: Any = OmegaConf.to_container(settings, resolve=True)
+    lasting = {key: value for key, value in everything.items() if key not in ("splits", "seed")}
+    file = output / "splits" / f"{data.name}-{seed}-{digest(lasting)}.json"
     if file.exists():
-        told = json.loads(file.read_text())
-        return {name: Scored(**_arrays(one)) for name, one in told["scored"].items()}, told["routed"]
-    scored, routed = split(data, cfg, helpers, embedders, seed)
-    plain = {name: {key: value.tolist() for key, value in vars(one).items()} for name, one in scored.items()}
+        record = json.loads(file.read_text())
+        scored = {name: Scored(**_arrays(columns)) for name, columns in record["scored"].items()}
+        return scored, record["routed"]
+    scored, routed = split(data, settings, helpers, embedders, seed)
+    plain = {
+        name: {key: value.tolist() for key, value in vars(table).items()} for name, table in scored.items()
+    }
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps({"scored": plain, "routed": routed}))
@@ -96,14 +98,18 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split(
-    data: Data, cfg: DictConfig, helpers: Sequence[Auxiliary], embedders: Mapping[str, Embedder], seed: int
+    data: Outcomes,
+    settings: DictConfig,
+    helpers: Sequence[Auxiliary],
+    embedders: Mapping[str, Embedder],
+    seed: int,
 ) -> Split:
     """Scores of every estimator, and the routing, on one split."""
     random = np.random.default_rng(seed)
     anchors = (
-        choose_anchors(data.problems, cfg.anchor_count, seed=seed)
-        if cfg.cover
-        else _draw(data, cfg.anchor_count, random)
+        choose_anchors(data.problems, settings.anchor_count, seed=seed)
+        if settings.cover
+        else _draw(data, settings.anchor_count, random)
     )
     at = [i for i, problem in enumerate(data.problems) if problem.id in anchors.place]
     test = [i for i, problem in enumerate(data.problems) if problem.id not in anchors.place]
@@ -112,28 +118,28 @@ def split(
     store.add(*(data.fingerprint(row, at) for row in range(len(data.models))))
     questions = [data.problems[i].question for i in test]
     scored, routed = {}, {}
-    for name, one in cfg.estimators.items():
-        if one.embedder not in embedders:
+    for name, recipe in settings.estimators.items():
+        if recipe.embedder not in embedders:
             continue
-        estimator: Estimator = instantiate(one.estimator)
+        estimator: Estimator = instantiate(recipe.estimator)
         scope = Scope(
-            anchors=anchors, fingerprints=store, embedder=embedders[one.embedder], estimator=estimator,
-            auxiliary=helpers if one.auxiliary else (), coverage=cfg.coverage,
+            anchors=anchors, fingerprints=store, embedder=embedders[recipe.embedder], estimator=estimator,
+            auxiliary=helpers if recipe.auxiliary else (), coverage=settings.coverage,
         )  # fmt: skip
-        found = scope.beliefs(questions, [data.models[row] for row in left_out])
-        scored[name] = _score(data, found, left_out, test)
-        if name == cfg.route_with:
-            routed = route(data, scope, test, cfg)
+        beliefs = scope.beliefs(questions, [data.models[row] for row in left_out])
+        scored[name] = _score(data, beliefs, left_out, test)
+        if name == settings.route_with:
+            routed = route(data, scope, test, settings)
     scored["true_difficulty"] = _score(data, _oracle(data, at, test, left_out), left_out, test)
     return scored, routed
 
 
-def _draw(data: Data, count: int, random: np.random.Generator) -> AnchorSet:
+def _draw(data: Outcomes, count: int, random: np.random.Generator) -> AnchorSet:
     chosen = sorted(random.choice(len(data.problems), count, replace=False))
     return AnchorSet([data.problems[i] for i in chosen], {"chosen": "at random"})
 
 
-def _oracle(data: Data, at: Sequence[int], test: Sequence[int], rows: NDArray[np.intp]) -> Beliefs:
+def _oracle(data: Outcomes, at: Sequence[int], test: Sequence[int], rows: NDArray[np.intp]) -> Beliefs:
     """What would be known if the difficulty of every question was: learned from all outcomes on it."""
     difficulty = rasch(data.correct)
     curves = logistic(-difficulty[list(at)], data.correct[:, list(at)], 50.0)[rows]
@@ -142,51 +148,56 @@ def _oracle(data: Data, at: Sequence[int], test: Sequence[int], rows: NDArray[np
     return Beliefs(value, tokens, 0 * tokens, np.inf * tokens)
 
 
-def _score(data: Data, found: Beliefs, rows: NDArray[np.intp], test: Sequence[int]) -> Scored:
+def _score(data: Outcomes, beliefs: Beliefs, rows: NDArray[np.intp], test: Sequence[int]) -> Scored:
     truth, tokens = data.correct[rows][:, test], data.tokens[rows][:, test]
     seen = ~np.isnan(truth)
     model, question = np.meshgrid(rows, test, indexing="ij")
-    covered = (tokens >= found.low) & (tokens <= found.high)
-    error = np.abs(found.tokens - tokens)
+    covered = (tokens >= beliefs.low) & (tokens <= beliefs.high)
+    error = np.abs(beliefs.tokens - tokens)
     return Scored(
-        found.value[seen], truth[seen], question[seen], model[seen], error[seen], covered[seen].astype(float)
+        beliefs.value[seen],
+        truth[seen],
+        question[seen],
+        model[seen],
+        error[seen],
+        covered[seen].astype(float),
     )
 
 
-def report(data: Data, found: Sequence[Split], cfg: DictConfig) -> dict[str, Any]:
+def report(data: Outcomes, splits: Sequence[Split], settings: DictConfig) -> dict[str, Any]:
     """All numbers of one set, with 95% intervals (bootstrap over questions)."""
-    estimators: dict[str, dict[str, Any]] = {
-        name: {
-            "all": measured([one[name] for one, _ in found], cfg.seed, np.ones(len(data.models), bool)),
-            "contested": measured([one[name] for one, _ in found], cfg.seed, contested(data, cfg)),
+    seed, hard = settings.seed, contested(data, settings)
+    estimators: dict[str, dict[str, Any]] = {}
+    for name in splits[0][0]:
+        scores = [scored[name] for scored, _ in splits]
+        estimators[name] = {
+            "all": measured(scores, seed, np.ones(len(data.models), bool)),
+            "contested": measured(scores, seed, hard),
+            "reliability": reliability(scores),
         }
-        for name in found[0][0]
-    }
-    routing = [routed for _, routed in found]
-    for name in estimators:
-        estimators[name]["reliability"] = reliability([one[name] for one, _ in found])
+    routing = [routed for _, routed in splits]
     return {
         "questions": len(data.problems), "models": len(data.models),
-        "contested_models": [m for m, in_ in zip(data.models, contested(data, cfg), strict=True) if in_],
+        "contested_models": [m for m, in_ in zip(data.models, hard, strict=True) if in_],
         "estimators": estimators,
         "routing": {
             "splits": routing,
-            "share_of_cost": _over_splits([r["share_of_cost"] for r in routing], cfg.seed),
+            "share_of_cost": _over_splits([r["share_of_cost"] for r in routing], seed),
             "chosen_accuracy_minus_best": _over_splits(
-                [r["chosen_on_anchors"]["accuracy"] - r["best_single"]["accuracy"] for r in routing], cfg.seed
+                [r["chosen_on_anchors"]["accuracy"] - r["best_single"]["accuracy"] for r in routing], seed
             ),
             "chosen_cost_share": _over_splits(
-                [r["chosen_on_anchors"]["cost"] / r["best_single"]["cost"] for r in routing], cfg.seed
+                [r["chosen_on_anchors"]["cost"] / r["best_single"]["cost"] for r in routing], seed
             ),
             "widest_gap": max(r["gap"] for r in routing),
         },
     }  # fmt: skip
 
 
-def contested(data: Data, cfg: DictConfig) -> NDArray[np.bool_]:
+def contested(data: Outcomes, settings: DictConfig) -> NDArray[np.bool_]:
     """Models whose outcome is least foreseeable: right between these shares of the questions."""
     share = np.nanmean(data.correct, axis=1)
-    return np.asarray((share > cfg.contested[0]) & (share < cfg.contested[1]))
+    return np.asarray((share > settings.contested[0]) & (share < settings.contested[1]))
 
 
 def _over_splits(values: Sequence[float | None], seed: int) -> list[float] | None:
@@ -197,16 +208,16 @@ def _over_splits(values: Sequence[float | None], seed: int) -> list[float] | Non
     return [float(array.mean()), *metrics.interval(array, seed=seed)]
 
 
-def show(name: str, found: Mapping[str, Any]) -> None:
+def show(name: str, result: Mapping[str, Any]) -> None:
     table = Table(
         "estimator", "models", "accuracy", "AUC", "Brier", "calibration error", "token MAE", title=name
     )
-    for estimator, told in found["estimators"].items():
+    for estimator, scores in result["estimators"].items():
         for which in ("all", "contested"):
-            cells = [_cell(told[which][key]) for key in ("accuracy", "auc", "brier", "calibration_error")]
-            table.add_row(estimator, which, *cells, f"{told[which]['token_mae'][0]:.0f}")
+            cells = [_cell(scores[which][key]) for key in ("accuracy", "auc", "brier", "calibration_error")]
+            table.add_row(estimator, which, *cells, f"{scores[which]['token_mae'][0]:.0f}")
     console.print(table)
-    routing = found["routing"]
+    routing = result["routing"]
     for key in ("share_of_cost", "chosen_accuracy_minus_best", "chosen_cost_share"):
         console.print(f"  {key}: {_cell(routing[key]) if routing[key] else 'not reached in every split'}")
     console.print(f"  widest gap of the frontier: {routing['widest_gap']:.1%} of its range")

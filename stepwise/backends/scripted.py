@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Completion, Sampling
+from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, unaccounted
 from stepwise.errors import BackendError, ContextOverflow
 from stepwise.types import Finish, Usage, common_prefix
 
@@ -27,7 +27,11 @@ class ScriptedBackend:
         parameters: pretended size.
         context: largest number of tokens.
         before: awaited before each generation; tests make it wait or raise.
-        chunk: tokens that a generation adds each time it is read.
+        during: awaited with the tokens written so far, every time that some have been; likewise.
+        chunk: tokens that are written between two such moments, or each time that a generation is read.
+
+    Attributes:
+        calls: what has been computed, one entry a call; an exact account to hold others against.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class ScriptedBackend:
         parameters: int = 1,
         context: int = 100_000,
         before: Callable[[str], Awaitable[None]] | None = None,
+        during: Callable[[str], Awaitable[None]] | None = None,
         chunk: int = 3,
     ) -> None:
         self.revision = f"scripted-{id(script)}"
@@ -45,39 +50,62 @@ class ScriptedBackend:
         self.parameters = parameters
         self.context = context
         self.calls: list[Usage] = []
+        self.chunk = chunk
         self._script = script
         self._logprob = logprob
         self._before = before
-        self._chunk = chunk
+        self.during = during
         self._known: list[tuple[int, ...]] = []
         self._closed = False
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        text = "".join(map(chr, prefix))
-        await (self._before(text) if self._before else asyncio.sleep(0))
-        if self._closed:
-            raise BackendError("the backend is closed.")
-        if len(prefix) >= self.context:
-            raise ContextOverflow(f"the chain has {len(prefix)} tokens, the context is {self.context}.")
-        written, finish = self._cut(self._script(text), sampling, self.context - len(prefix))
-        logprob = self.logprob(written)
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        await self._admit(prefix)
+        written, finish = self._cut(prefix, sampling)
         count = len(written) + (finish == "end")
-        cached = max((common_prefix(known, prefix[:-1]) for known in self._known), default=0)
-        self._known.append((*prefix, *map(ord, written[:-1])))
-        usage = Usage(prompt=len(prefix), cached=cached, completion=count)
-        self.calls.append(usage)
+        call = self.open(prefix)
+        try:
+            while self.calls[call].completion < count:
+                left = count - self.calls[call].completion
+                some = left if self.during is None else min(self.chunk, left)
+                await self.write_some(call, prefix, written, some)
+        except BaseException:
+            lost(self.calls[call])
+            raise
+        logprob = self.logprob(written)
         measured = signals.measure([logprob] * count, [[logprob, logprob - 1.0]] * count)
-        return Completion(written, self.encode(written), usage, measured, finish)
+        return Completion(written, self.encode(written), self.calls[call], measured, finish)
+
+    def begin(self, prefix: Sequence[int], sampling: Sampling) -> ScriptedGeneration:
+        return ScriptedGeneration(self, tuple(prefix), sampling)
+
+    async def start(self, prefix: Sequence[int], sampling: Sampling) -> tuple[str, Finish]:
+        """Admit a generation that is to be read: what it will write, and how it ends."""
+        await self._admit(prefix)
+        return self._cut(prefix, sampling)
+
+    def open(self, prefix: Sequence[int]) -> int:
+        """Read a prompt: the number of the call."""
+        cached = max((common_prefix(known, prefix[:-1]) for known in self._known), default=0)
+        self._known.append(tuple(prefix))
+        self.calls.append(Usage(prompt=len(prefix), cached=cached))
+        return len(self.calls) - 1
+
+    async def write_some(self, call: int, prefix: Sequence[int], written: str, tokens: int) -> None:
+        """Compute so many more tokens of what a call writes; the last one is sampled, but not read."""
+        usage = self.calls[call]
+        self.calls[call] = usage = replace(usage, completion=usage.completion + tokens)
+        self._known[call] = (*prefix, *map(ord, written[: usage.completion - 1]))
+        if self.during is not None:
+            await self.during(written[: usage.completion])
 
     def logprob(self, written: str) -> float:
         """Log-probability of each token of a text."""
         return self._logprob(written) if callable(self._logprob) else self._logprob
-
-    def begin(self, prefix: Sequence[int], sampling: Sampling) -> ScriptedGeneration:
-        return ScriptedGeneration(self, prefix, sampling, self._chunk)
 
     def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
         return "".join(map(chr, token_ids))
@@ -85,9 +113,17 @@ class ScriptedBackend:
     def piece(self, token: int) -> str:
         return chr(token)
 
-    def _cut(self, text: str, sampling: Sampling, room: int) -> tuple[str, Finish]:
+    async def _admit(self, prefix: Sequence[int]) -> None:
+        await (self._before("".join(map(chr, prefix))) if self._before else asyncio.sleep(0))
+        if self._closed:
+            raise BackendError("the backend is closed.")
+        if len(prefix) >= self.context:
+            raise ContextOverflow(f"the chain has {len(prefix)} tokens, the context is {self.context}.")
+
+    def _cut(self, prefix: Sequence[int], sampling: Sampling) -> tuple[str, Finish]:
+        text = self._script("".join(map(chr, prefix)))
         ends = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
-        limit = min(sampling.max_tokens, room)
+        limit = min(sampling.max_tokens, self.context - len(prefix))
         if ends and min(ends) <= limit:
             return text[: min(ends)], "stop"
         return (text, "end") if len(text) < limit else (text[:limit], "length")
@@ -99,35 +135,36 @@ class ScriptedBackend:
 class ScriptedGeneration:
     """A scripted completion that is handed out a few tokens at a time."""
 
-    def __init__(
-        self, backend: ScriptedBackend, prefix: Sequence[int], sampling: Sampling, chunk: int
-    ) -> None:
-        self.prompt = Usage()
-        self._backend = backend
-        self._prefix = tuple(prefix)
-        self._sampling = sampling
-        self._chunk = chunk
-        self._whole: Completion | None = None
+    def __init__(self, backend: ScriptedBackend, prefix: tuple[int, ...], sampling: Sampling) -> None:
+        self._backend, self._prefix, self._sampling = backend, prefix, sampling
+        self._written = ""
+        self._finish: Finish | None = None
+        self._call: int | None = None
         self._read = 0
 
+    @property
+    def prompt(self) -> Usage:
+        return Usage() if self._call is None else replace(self._backend.calls[self._call], completion=0)
+
+    @property
+    def unread(self) -> int:
+        return 0 if self._call is None else self._backend.calls[self._call].completion - self._read
+
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
-        if self._whole is None:
-            self._whole = await self._backend.generate(self._prefix, self._sampling)
-            call = self._backend.calls.pop()
-            self._backend.calls.append(replace(call, completion=0))
-            self.prompt = replace(call, completion=0)
-        ids = (*self._whole.token_ids, *([0] if self._whole.finish == "end" else []))
-        new = ids[self._read : self._read + self._chunk]
+        if self._call is None:
+            self._written, self._finish = await self._backend.start(self._prefix, self._sampling)
+            self._call = self._backend.open(self._prefix)
+        ids = (*self._backend.encode(self._written), *([0] if self._finish == "end" else []))
+        new = ids[self._read : self._read + self._backend.chunk]
+        await self._backend.write_some(self._call, self._prefix, self._written, len(new))
+        logprobs = [self._logprob(i) for i in range(self._read, self._read + len(new))]
         self._read += len(new)
-        self._backend.calls.append(Usage(completion=len(new)))
-        finish = self._whole.finish if self._read == len(ids) else None
-        logprobs = [self._logprob(i) for i in range(self._read - len(new), self._read)]
+        finish = self._finish if self._read == len(ids) else None
         return Chunk(new, logprobs, [[value, value - 1.0] for value in logprobs], finish)
 
     def _logprob(self, place: int) -> float:
         """Of a token, by the line that it is in."""
-        text = self._whole.text if self._whole else ""
-        return self._backend.logprob(text[text.rfind("\n", 0, place) + 1 :])
+        return self._backend.logprob(self._written[self._written.rfind("\n", 0, place) + 1 :])
 
-    async def stop(self) -> int:
-        return 0
+    async def stop(self) -> None:
+        """Nothing more is written than was asked for."""

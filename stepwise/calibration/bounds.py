@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, rel_entr
 
 Table = NDArray[np.float64]
 
@@ -22,6 +21,8 @@ def hoeffding_bentkus(losses: Table, limit: float) -> NDArray[np.float64]:
         losses: [T, n], each in [0, 1].
         limit: the risk that is still acceptable, in (0, 1).
     """
+    from scipy.special import bdtr, rel_entr
+
     n = losses.shape[1]
     mean = np.minimum(losses.mean(1), limit)
     hoeffding = np.exp(-n * (rel_entr(mean, limit) + rel_entr(1 - mean, 1 - limit)))
@@ -31,6 +32,8 @@ def hoeffding_bentkus(losses: Table, limit: float) -> NDArray[np.float64]:
 
 def exact_binomial(losses: Table, limit: float) -> NDArray[np.float64]:
     """The binomial tail: exact when every loss is 0 or 1. Bentkus' bound is e times this."""
+    from scipy.special import bdtr
+
     return np.asarray(bdtr(losses.sum(1), losses.shape[1], limit))
 
 

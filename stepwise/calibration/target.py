@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import bisect
 
 from stepwise.calibration.bounds import Table, betting, exact_binomial, hoeffding_bentkus
 from stepwise.calibration.record import Record
@@ -169,6 +168,8 @@ def _p_values(losses: Table, limit: float, delta: float, method: Method) -> np.n
 
 def _nearest(promised: Callable[[float], bool], low: float, high: float) -> float:
     """The least value in [low, high] that can be promised; nan if none can."""
+    from scipy.optimize import bisect
+
     if not promised(high):
         return float("nan")
     edge = bisect(lambda value: 0.5 if promised(value) else -0.5, low, high, xtol=1e-4)

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
 from stepwise.evaluation.metrics import interval, paired_difference
-from stepwise.scope.anchors import AnchorSet
-from stepwise.scope.fingerprint import Fingerprint
-from stepwise.scope.store import FingerprintStore
+
+if TYPE_CHECKING:
+    from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
 
 STORE = "outputs/fingerprints.db"
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Register ``fingerprint`` and its own commands."""
     parser = commands.add_parser("fingerprint", help="list, show, compare, import and export fingerprints")
-    own = parser.add_subparsers(required=True, metavar="ACTION")
-    for name, told, extra in (
-        ("list", "every model: anchors, how often it is right, tokens, price", []),
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    for name, summary, arguments in (
+        ("list", "every model: anchors, accuracy, tokens, price", []),
         ("show", "one model, anchor by anchor", ["model"]),
         ("diff", "two models on the anchors that both have answered", ["model", "other"]),
         ("import", "add the fingerprints of a .jsonl or .parquet file", ["file"]),
-        ("export", "write all to a .jsonl or .parquet file", ["file"]),
+        ("export", "write all fingerprints to a .jsonl or .parquet file", ["file"]),
     ):
-        action = own.add_parser(name, help=told, description=told)
-        for argument in extra:
+        action = actions.add_parser(name, help=summary, description=summary)
+        for argument in arguments:
             action.add_argument(argument)
         action.add_argument("--store", default=STORE, help="the store (default: %(default)s)")
         action.add_argument(
-            "--anchors", help="anchors.json: shows questions, and marks what was taken on others"
+            "--anchors",
+            help="anchors.json: shows the questions, and marks fingerprints taken on other anchors",
         )
-        action.set_defaults(run=_run, action=ACTIONS[name])
+        action.set_defaults(run=run, action=ACTIONS[name])
 
 
-def _run(options: argparse.Namespace, console: Console) -> None:
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Open the store and run the action on it.
+
+    Raises:
+        ConfigError: if the store or the anchors cannot be read, or a model has no fingerprint.
+    """
+    from stepwise.scope import AnchorSet, FingerprintStore
+
     store = FingerprintStore(options.store)
     anchors = AnchorSet.load(options.anchors) if options.anchors else None
     options.action(store, anchors, options, console)
@@ -48,15 +58,21 @@ def _list(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
     if not len(store):
-        console.print(f"{options.store} holds no fingerprints; `python -m scripts.fingerprint` takes them.")
+        console.print(f"{options.store} is empty; `python -m scripts.fingerprint` takes fingerprints.")
         return
     table = Table("model", "anchors", "right (95%)", "tokens", "price in/out", "sampling", "state")
-    for one in (store.get(model) for model in store.models):
-        stale = one.stale(anchors=anchors.digest) if anchors else []
-        state = "other anchors" if stale else "tokens estimated" if one.estimated else ""
-        price = f"{one.price.input:.4g} / {one.price.output:.4g}" if one.price else "none"
+    for fingerprint in store:
+        stale = fingerprint.stale(anchors=anchors.digest) if anchors else []
+        state = "other anchors" if stale else "tokens estimated" if fingerprint.estimated else ""
+        price = fingerprint.price
         table.add_row(
-            one.model, str(len(one.anchor_ids)), _share(one.correct), _mean(one), price, one.sampling, state
+            fingerprint.model,
+            str(len(fingerprint.anchor_ids)),
+            _accuracy(fingerprint.correct),
+            _mean_tokens(fingerprint),
+            f"{price.input:.4g} / {price.output:.4g}" if price else "none",
+            fingerprint.sampling,
+            state,
         )
     console.print(table)
 
@@ -64,46 +80,45 @@ def _list(
 def _show(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
-    one = store.get(options.model)
-    told = (
-        ("revision", one.revision),
-        ("prompt", one.prompt),
-        ("sampling", one.sampling),
-        ("anchors", one.anchors),
-    )
+    fingerprint = store.get(options.model)
+    accuracy, tokens = _accuracy(fingerprint.correct), _mean_tokens(fingerprint)
     console.print(
-        f"{one.model}: {_share(one.correct)} right, {_mean(one)} tokens, {len(one.anchor_ids)} anchors"
+        f"{fingerprint.model}: {accuracy} right, {tokens} tokens, {len(fingerprint.anchor_ids)} anchors"
     )
-    for name, value in told:
-        console.print(f"  {name}: {value or 'unknown'}", markup=False)
-    table = Table("anchor", "right", "tokens", *one.scores, "question")
+    for name in ("revision", "prompt", "sampling", "anchors"):
+        console.print(f"  {name}: {getattr(fingerprint, name) or 'unknown'}", markup=False)
+    table = Table("anchor", "right", "tokens", *fingerprint.scores, "question")
     texts = {problem.id: problem.question for problem in anchors} if anchors else {}
-    columns = zip(one.anchor_ids, one.correct, one.tokens, *one.scores.values(), strict=True)
-    for anchor, right, tokens, *scores in columns:
+    columns = (fingerprint.anchor_ids, fingerprint.correct, fingerprint.tokens, *fingerprint.scores.values())
+    for anchor, right, count, *scores in zip(*columns, strict=True):
         shown = [f"{score:.2f}" for score in scores]
-        table.add_row(anchor, f"{right:g}", f"{tokens:g}", *shown, texts.get(anchor, "")[:80])
+        table.add_row(anchor, f"{right:g}", f"{count:g}", *shown, texts.get(anchor, "")[:80])
     console.print(table)
 
 
 def _diff(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
-    one, two = store.get(options.model), store.get(options.other)
-    places = [{anchor: i for i, anchor in enumerate(side.anchor_ids)} for side in (one, two)]
-    shared = [anchor for anchor in one.anchor_ids if anchor in places[1]]
+    first, second = store.get(options.model), store.get(options.other)
+    answered = set(second.anchor_ids)
+    shared = [anchor for anchor in first.anchor_ids if anchor in answered]
     if not shared:
-        raise ConfigError(f"models {one.model!r} and {two.model!r} have no anchor in common.")
-    a, b = (
-        [(side.correct[place[anchor]], side.tokens[place[anchor]]) for anchor in shared]
-        for side, place in ((one, places[0]), (two, places[1]))
-    )
-    console.print(f"{one.model} minus {two.model} on {len(shared)} anchors")
-    for name, column, unit in (("right", 0, 100.0), ("tokens", 1, 1.0)):
-        mean, low, high = paired_difference([x[column] for x in a], [x[column] for x in b])
-        suffix = " points" if column == 0 else ""
-        console.print(f"  {name}: {unit * mean:+.1f}{suffix} (95% {unit * low:+.1f} to {unit * high:+.1f})")
-    only = [sum(x[0] > y[0] for x, y in zip(p, q, strict=True)) for p, q in ((a, b), (b, a))]
-    console.print(f"  better on {only[0]}, worse on {only[1]}")
+        raise ConfigError(f"models {first.model!r} and {second.model!r} have no anchor in common.")
+    console.print(f"{first.model} minus {second.model} on {len(shared)} anchors")
+    right = [_on(shared, fingerprint, fingerprint.correct) for fingerprint in (first, second)]
+    tokens = [_on(shared, fingerprint, fingerprint.tokens) for fingerprint in (first, second)]
+    for name, (a, b), scale, unit in (("right", right, 100.0, " points"), ("tokens", tokens, 1.0, "")):
+        mean, low, high = paired_difference(a, b)
+        console.print(f"  {name}: {scale * mean:+.1f}{unit} (95% {scale * low:+.1f} to {scale * high:+.1f})")
+    better = sum(x > y for x, y in zip(*right, strict=True))
+    worse = sum(x < y for x, y in zip(*right, strict=True))
+    console.print(f"  better on {better}, worse on {worse}")
+
+
+def _on(anchors: Sequence[str], fingerprint: Fingerprint, values: Sequence[float]) -> list[float]:
+    """Values of these anchors, in their order."""
+    by_anchor = dict(zip(fingerprint.anchor_ids, values, strict=True))
+    return [by_anchor[anchor] for anchor in anchors]
 
 
 def _import(
@@ -122,10 +137,10 @@ def _export(
 ACTIONS = {"list": _list, "show": _show, "diff": _diff, "import": _import, "export": _export}
 
 
-def _share(values: Any) -> str:
-    low, high = interval(values)
-    return f"{sum(values) / len(values):.1%} ({low:.1%} to {high:.1%})"
+def _accuracy(correct: Sequence[float]) -> str:
+    low, high = interval(correct)
+    return f"{sum(correct) / len(correct):.1%} ({low:.1%} to {high:.1%})"
 
 
-def _mean(one: Fingerprint) -> str:
-    return f"{sum(one.tokens) / len(one.tokens):.0f}"
+def _mean_tokens(fingerprint: Fingerprint) -> str:
+    return f"{sum(fingerprint.tokens) / len(fingerprint.tokens):.0f}"

@@ -1,4 +1,4 @@
-"""``stepwise serve``: from the command line to a running gateway. What it needs is imported when it runs."""
+"""``stepwise serve``: from the command line to a running gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.console import Console
 
 from stepwise import load_dataset, load_pair
 from stepwise.calibration import OnlineThreshold
+from stepwise.cli.options import Commands, add_routing
 from stepwise.errors import ConfigError
+from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
@@ -26,42 +28,41 @@ if TYPE_CHECKING:
 EXAMPLES = 8
 """Questions that the page offers."""
 RATE = 0.2
-"""Of the moving threshold: single requests differ by far more than the budget, and at 1 the first of
-them would throw it from one end to the other."""
+"""Of the online threshold's updates: costs differ far more from request to request than the budget
+allows, and at 1 the first would throw the threshold from one end to the other."""
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """The options that ``serve`` has to itself."""
+def add_parser(commands: Commands) -> None:
+    command = commands.add_parser("serve", help="serve a pair over an OpenAI-compatible API, with a page")
+    add_routing(command)
     add = command.add_argument
     add("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
-    add("--port", type=int, default=8700, help="0 takes a free one (default: %(default)s)")
+    add("--port", type=int, default=8700, help="port to bind; 0 picks a free one (default: %(default)s)")
     add("--keys", type=Path, help="TOML file of tenants, their hashed keys and limits")
     add("--key-env", action="append", default=[], metavar="NAME", help="environment variable with a key")
-    add("--insecure", action="store_true", help="bind beyond this machine without keys")
+    add("--insecure", action="store_true", help="accept other machines without keys")
     add("--concurrency", type=int, default=128, help="chains at once (default: %(default)s)")
     add("--queue", type=int, default=256, help="chains that may wait (default: %(default)s)")
-    add("--max-tokens", type=int, help="completion tokens of a chain, at most")
-    add("--max-body", type=int, default=1_000_000, help="bytes of a request (default: %(default)s)")
-    add("--timeout", type=float, default=300.0, help="seconds of a request (default: %(default)g)")
-    add("--drain", type=int, default=30, help="seconds that a stop leaves to what is in flight (default: 30)")
+    add("--max-tokens", type=int, help="most completion tokens of a chain")
+    add("--max-body", type=int, default=1_000_000, help="largest request in bytes (default: %(default)s)")
+    add("--timeout", type=float, default=300.0, help="longest request in seconds (default: %(default)g)")
+    add(
+        "--drain", type=int, default=30, help="seconds to finish open requests on stop (default: %(default)s)"
+    )
     state = Path("outputs/gateway/state.json")
-    add("--state", type=Path, default=state, help="what survives a restart (default: %(default)s)")
+    add("--state", type=Path, default=state, help="file that survives a restart (default: %(default)s)")
     add(
-        "--conversation",
-        choices=("refuse", "include"),
-        default="refuse",
-        help="system messages, earlier turns",
-    )
-    add(
-        "--anchors",
-        help="SCOPE's anchors.json, for the page's estimate before the start; with --fingerprints",
-    )
-    add("--fingerprints", help="SCOPE's store of what the models did on them")
-    add("--log-prompts", action="store_true", help="let questions and answers into the log")
+        "--conversation", choices=("refuse", "include"), default="refuse",
+        help="what to do with system messages and earlier turns (default: %(default)s)",
+    )  # fmt: skip
+    add("--anchors", help="SCOPE's anchors.json, for estimates on the page; needs --fingerprints")
+    add("--fingerprints", help="SCOPE's store of fingerprints on those anchors")
+    add("--log-prompts", action="store_true", help="write questions and answers to the log")
+    command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Serve until told to stop.
+    """Serve until a signal stops it.
 
     Raises:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
@@ -75,13 +76,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         concurrency=options.concurrency, queue=options.queue, body=options.max_body,
         tokens=options.max_tokens, seconds=options.timeout,
     )  # fmt: skip
-    pair = load_pair(options.pair)
+    pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router, online = _router(options, pair)
     estimator = _estimator(options, [model.name for model in pair.select()])
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
     models = pool(options.router, pair)
-    engine = pair.engine(backend=options.backend, cost=options.cost, models=models, failover=True)
+    engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
     app = create_app(
         engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
         examples=_examples(pair), conversation=options.conversation == "include",
@@ -89,8 +90,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     host, port = listening.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    told = f"{pair.name} at {at}: a page at /, OpenAI's interface at /v1, numbers at /metrics"
-    say = partial(console.print, told, soft_wrap=True, highlight=False)
+    address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
+    say = partial(console.print, address, soft_wrap=True, highlight=False)
     serve(app, engine, listening, drain=options.drain, ready=say)
 
 
@@ -111,7 +112,7 @@ def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | No
     if options.anchors is None and options.fingerprints is None:
         return None
     if options.anchors is None or options.fingerprints is None:
-        raise ConfigError("anchors and fingerprints: the estimate before the start needs both.")
+        raise ConfigError("anchors and fingerprints: pass both, or neither.")
     from stepwise.scope.routers import open_scope
 
     scope = open_scope(options.anchors, options.fingerprints)
@@ -120,7 +121,7 @@ def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | No
 
 
 def _examples(pair: Pair) -> list[str]:
-    """Questions of the kind that the pair knows, where there are any."""
+    """Questions of the kind that the pair was trained on, where there are any."""
     return (
         [problem.question for problem in load_dataset("nano", limit=EXAMPLES)] if pair.name == "nano" else []
     )
@@ -133,6 +134,6 @@ def _refuse_to_expose(host: str, keys: Keys, *, insecure: bool) -> None:
         local = host == "localhost"
     if not (local or keys.tenants or insecure):
         raise ConfigError(
-            f"host {host} can be reached from other machines, and there are no keys: give --keys or "
-            "--key-env, or --insecure if everybody may use the models."
+            f"host {host} can be reached from other machines, and there are no keys: pass --keys or "
+            "--key-env, or --insecure to let anyone use the models."
         )

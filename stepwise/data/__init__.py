@@ -1,4 +1,4 @@
-"""Problems to solve: nano's built-in sets, public benchmarks, or JSON Lines files of one's own."""
+"""Problems to solve: nano's built-in sets, public benchmarks, or your own JSON Lines files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from stepwise.data.benchmarks import BENCHMARKS, read
 from stepwise.data.nano import problems as nano
 from stepwise.data.nano.story import HARDER, STANDARD
-from stepwise.data.records import Fields, read_lines, to_problem
+from stepwise.data.raw_problems import Fields, read_lines, to_problem
 from stepwise.data.splits import SPLITS, check_apart, outside_test, split_of, subset
 from stepwise.errors import ConfigError
 from stepwise.types import Problem
@@ -35,8 +35,8 @@ def load_dataset(
     Args:
         name: "nano", "nano-harder", a benchmark ("gsm8k", "math500", "omnimath", "math", "aime24", "aime25",
             "olympiadbench"), the path of a JSON Lines file, or any name where ``path`` is given.
-        path: JSON Lines of one's own (``.gz`` too) with ``question`` and ``answer`` in every line. With
-            ``{split}`` in it there is a file a split; a file without is read whole, whatever the split.
+        path: your own JSON Lines (``.gz`` too) with ``question`` and ``answer`` in every line. With
+            ``{split}`` in it there is a file per split; a file without is read whole, whatever the split.
         folder: of local copies of benchmarks (see `stepwise.data.benchmarks`); the others come from the hub.
         split: "train", "calibration", "validation" or "test".
         limit: at most this many problems.
@@ -56,31 +56,31 @@ def load_dataset(
         return list(islice(nano.problems(split, seed, DATASETS[name]), limit))
     if path is None and name in BENCHMARKS:
         return subset(_benchmark(name, split, folder, revision), where, limit, seed)
-    file = path or name
+    file = str(path or name)  # a number on a command line is a name too
     if "{split}" not in file and not Path(file).is_file():
         known = ", ".join((*DATASETS, *BENCHMARKS))
-        raise ConfigError(f"dataset must be one of {known} or the path of a JSON Lines file, not {file!r}.")
+        raise ConfigError(f"dataset must be one of {known}, or the path of a JSON Lines file, not {file!r}.")
     return subset(_own(file, split, _fields(fields)), where, limit, seed)
 
 
 def has_splits(name: str, path: str | None = None) -> bool:
-    """Whether a dataset comes in splits; a single file of one's own is read whole, whatever the split."""
+    """Whether a dataset comes in splits; a single file of your own is read whole, whatever the split."""
     return "{split}" in path if path else name in DATASETS or name in BENCHMARKS or "{split}" in name
 
 
 def _benchmark(name: str, split: str, folder: str | None, revision: str | None) -> list[Problem]:
-    found = BENCHMARKS[name]
-    test = [to_problem(record, found.fields) for record in read(found.test, folder, revision)]
-    if found.test == found.rest:
+    benchmark = BENCHMARKS[name]
+    test = [to_problem(raw, benchmark.fields) for raw in read(benchmark.test, folder, revision)]
+    if benchmark.test == benchmark.rest:
         return [problem for problem in test if split_of(problem.question) == split]
     if split == "test":
         return test
-    rest = [to_problem(record, found.rest_fields) for record in read(found.rest, folder, revision)]
+    rest = [to_problem(raw, benchmark.rest_fields) for raw in read(benchmark.rest, folder, revision)]
     return outside_test(rest, split, test)
 
 
 def _own(path: str, split: str, fields: Fields) -> list[Problem]:
-    """A file of one's own; with ``{split}`` in its name it is checked against the test file."""
+    """Your own file; with ``{split}`` in its name it is checked against the test file."""
     problems = _file(path, split, fields)
     if "{split}" in path and split != "test" and Path(path.replace("{split}", "test")).is_file():
         check_apart(problems, _file(path, "test", fields), split)
@@ -89,9 +89,9 @@ def _own(path: str, split: str, fields: Fields) -> list[Problem]:
 
 def _file(path: str, split: str, fields: Fields) -> list[Problem]:
     file = Path(path.replace("{split}", split))
-    problems = [to_problem(record, fields) for record in read_lines(file)]
+    problems = [to_problem(raw, fields) for raw in read_lines(file)]
     if not problems:
-        raise ConfigError(f"dataset {str(file)!r} has no lines.")
+        raise ConfigError(f"dataset {str(file)!r} is empty.")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Where the public benchmarks lie, and what their rows call a question and an answer."""
+"""Where the public benchmarks are, and what their rows call a question and an answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepwise.data.records import Fields, Record, read_lines
+from stepwise.data.raw_problems import Fields, RawProblem, read_lines
 from stepwise.errors import ConfigError
+from stepwise.extras import install
 
 MATH = Fields(question="problem")
 
@@ -63,7 +64,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 """`math` is cut from its own rows: see `stepwise.data.splits`."""
 
 
-def read(part: Part, folder: str | None, revision: str | None) -> Iterator[Record]:
+def read(part: Part, folder: str | None, revision: str | None) -> Iterator[RawProblem]:
     """Rows of a part, from the local copy where ``folder`` has one, else from the hub.
 
     Raises:
@@ -75,24 +76,24 @@ def read(part: Part, folder: str | None, revision: str | None) -> Iterator[Recor
     return _hub(part, revision, folder)
 
 
-def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[Record]:
+def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[RawProblem]:
     try:
         import datasets
     except ImportError as error:
         raise ConfigError(
-            f"{part.hub} comes from the hub, which needs `pip install 'stepwise[data]'`; "
-            f"or put {part.file}.jsonl into a folder and name it with dataset.folder."
+            f"{part.hub} comes from the hub, which needs the extra 'data' ({install('data')}); or put "
+            f"{part.file}.jsonl into a folder and name that folder with dataset.folder."
         ) from error
     try:
         rows = datasets.load_dataset(part.hub, part.config, split=part.split, revision=revision)
     except Exception as error:  # the library raises many kinds, also for a missing network
-        looked = f" and {folder} has no {part.file}.jsonl" if folder else ""
+        local = f", and {folder} has no {part.file}.jsonl" if folder else ""
         raise ConfigError(
-            f"{part.hub} cannot be loaded ({type(error).__name__}: {str(error)[:200]}){looked}."
+            f"{part.hub} cannot be loaded ({type(error).__name__}: {str(error)[:200]}){local}."
         ) from error
     return _numbered(part.hub, rows)
 
 
-def _numbered(hub: str, rows: Any) -> Iterator[Record]:
+def _numbered(hub: str, rows: Any) -> Iterator[RawProblem]:
     for number, row in enumerate(rows, 1):
-        yield Record(f"{hub}, row {number}", f"{hub.split('/')[-1].lower()}-{number}", row)
+        yield RawProblem(f"{hub}, row {number}", f"{hub.split('/')[-1].lower()}-{number}", row)

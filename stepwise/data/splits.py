@@ -58,7 +58,7 @@ def check_apart(problems: Sequence[Problem], test: Sequence[Problem], split: str
         if (twin := questions.get(normalised(problem.question))) is not None:
             raise ConfigError(
                 f"dataset: problem {problem.id!r} of split {split!r} is also in the test split, as {twin!r}: "
-                f"{problem.question[:80]!r}. Results would be worthless; take it out of one of them."
+                f"{problem.question[:80]!r}. Results would be worthless; remove it from one of them."
             )
 
 
@@ -75,15 +75,15 @@ def subset(
     """
     if not problems:
         raise ConfigError("dataset: this split is empty.")
-    found = [problem for problem in problems if _matches(problem, where or {})]
-    if not found:
+    matching = [problem for problem in problems if _matches(problem, where or {})]
+    if not matching:
         labels = sorted({f"{k}={v}" for problem in problems for k, v in problem.labels.items()})
         raise ConfigError(
-            f"where: no problem matches {dict(where or {})}; there is {', '.join(labels[:20]) or 'no label'}."
+            f"where: no problem matches {dict(where or {})}; labels: {', '.join(labels[:20]) or 'none'}."
         )
-    if len(found) <= limit:
-        return found
-    return [found[i] for i in sorted(random.Random(seed).sample(range(len(found)), limit))]
+    if len(matching) <= limit:
+        return matching
+    return [matching[i] for i in sorted(random.Random(seed).sample(range(len(matching)), limit))]
 
 
 def _matches(problem: Problem, where: Mapping[str, Any]) -> bool:
@@ -99,4 +99,4 @@ def _allows(wanted: Any, value: str | None) -> bool:
         except ValueError:
             return False
     allowed = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
-    return value in {str(one) for one in allowed}
+    return value in {str(choice) for choice in allowed}

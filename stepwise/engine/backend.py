@@ -1,11 +1,15 @@
 """The seam between the engine and whatever runs a model.
 
 A backend continues a prefix of token ids. It knows nothing of steps, chains, routers or costs.
+
+What a call took comes with its completion. Tokens that end up in no completion, because an attempt failed,
+was retried or was cancelled, are reported through ``lost`` as soon as they are known. Where no server
+counted them they are estimated, and `Usage.estimated` says how many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +52,14 @@ class Completion:
     finish: Finish
 
 
+Lost = Callable[[Usage], None]
+"""Told what an attempt took whose tokens are in no completion; every attempt is told once."""
+
+
+def unaccounted(usage: Usage) -> None:
+    """A `Lost` for callers that keep no account."""
+
+
 def room(prefix: Sequence[int], context: int) -> int:
     """How many tokens a context still holds after ``prefix``.
 
@@ -82,8 +94,11 @@ class Backend(Protocol):
         """Token ids of a text; where it comes ``first``, with the special tokens that start a sequence."""
         ...
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        """Continue ``prefix``. Cancelling the awaiting task stops the generation.
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        """Continue ``prefix``. Cancelling the awaiting task stops the generation, and ``lost`` is told what
+        it took before the cancellation goes on.
 
         The end-of-sequence token counts as generated but is not part of the completion's ids.
 
@@ -120,10 +135,15 @@ class Generation(Protocol):
 
     Attributes:
         prompt: tokens of the prefix, and how many of them the server had cached, known from the first
-            chunk on.
+            chunk on; with every attempt's, where the generation had to be begun anew.
+        unread: tokens that were generated and that nobody has read, as far as is known.
     """
 
-    prompt: Usage
+    @property
+    def prompt(self) -> Usage: ...
+
+    @property
+    def unread(self) -> int: ...
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         """Wait for what is new. Not to be called again after a chunk with a ``finish``.
@@ -137,8 +157,8 @@ class Generation(Protocol):
         """
         ...
 
-    async def stop(self) -> int:
-        """End it, and say how many tokens were generated that nobody has read. Stopping twice is harmless."""
+    async def stop(self) -> None:
+        """End it; then ``prompt`` and ``unread`` are final. Stopping twice is harmless."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""One model's side of a chain: what it would read next, and how much of that it has read before.
+"""One model's context: the chain as it would read it next, and how much of that it has read before.
 
 Token ids pass unchanged between models that share a tokenizer, because a round trip through text breaks
 them up differently. Models that do not share one exchange text: a model keeps its own steps as it wrote
@@ -8,7 +8,7 @@ them and reads the others' step by step in tokens of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from stepwise.engine.backend import Backend
@@ -21,8 +21,8 @@ REMEMBERED = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A chain as one model sees it.
+class Context:
+    """A chain as one model reads it.
 
     Attributes:
         prefix: the prompt and the steps in the model's tokens.
@@ -35,27 +35,32 @@ class View:
     seen: int = 0
     last: Step | None = None
 
-    def after(self, step: Step, name: str, ids: Sequence[int]) -> View:
-        """The view of model ``name`` with ``step`` appended, which is ``ids`` in its tokens."""
+    def after(self, step: Step, name: str, ids: Sequence[int]) -> Context:
+        """The context of model ``name`` with ``step`` appended, which is ``ids`` in its tokens."""
         seen = self.seen
         for mine in (step, step.draft):
             if mine is not None and mine.model == name:
                 seen = len(self.prefix) + common_prefix(mine.token_ids[:-1], ids)
                 break
-        return View(self.prefix.extend(ids), seen, step)
+        return Context(self.prefix.extend(ids), seen, step)
 
-    def judged(self, step: Step, ids: Sequence[int], rejected: Sequence[int]) -> View:
+    def having_sent(self, tokens: int) -> Context:
+        """The same after a call that the model processed this many tokens for, and that wrote nothing."""
+        return replace(self, seen=max(self.seen, min(tokens, len(self.prefix))))
+
+    def judged(self, step: Step, ids: Sequence[int], rejected: Sequence[int]) -> Context:
         """`after` for a judge, which reads what it gives a verdict on: ``rejected`` is the draft's ids."""
         seen = self.seen
         if step.verdict is not None:
             seen = len(self.prefix) + len(ids)
         elif step.draft is not None and step.draft.verdict is not None:
             seen = len(self.prefix) + common_prefix(rejected, ids)
-        return View(self.prefix.extend(ids), seen, step)
+        return Context(self.prefix.extend(ids), seen, step)
 
 
-class Views:
-    """A chain as each model of a pool sees it. Views are kept with the trace and grow with it.
+class Contexts:
+    """A chain as each model of a pool reads it. Whoever grows a chain keeps its contexts, by model, and they
+    grow with it.
 
     Args:
         backends: by model name.
@@ -84,19 +89,18 @@ class Views:
         self._think_ends = think_ends
         self._judge = judge
 
-    def of(self, trace: Trace, model: str) -> View:
-        """The model's view of the chain, built anew where the trace does not have it."""
-        view: View | None = trace.views.get(model)
-        if view is None or view.last is not (trace.steps[-1] if trace.steps else None):
-            view = View(Prefix(self._prompt(model, trace.problem.question)))
+    def of(self, trace: Trace, model: str, known: Mapping[str, Context]) -> Context:
+        """The model's context of a chain, built anew where the ``known`` one is not of its last step."""
+        context = known.get(model)
+        if context is None or context.last is not (trace.steps[-1] if trace.steps else None):
+            context = Context(Prefix(self._prompt(model, trace.problem.question)))
             for step in trace.steps:
-                view = self._after(view, model, step)
-            trace.views[model] = view
-        return view
+                context = self._after(context, model, step)
+        return context
 
-    def after(self, trace: Trace, step: Step) -> dict[str, View]:
-        """The views of a trace with ``step`` appended."""
-        return {name: self._after(view, name, step) for name, view in trace.views.items()}
+    def after(self, step: Step, known: Mapping[str, Context]) -> dict[str, Context]:
+        """The contexts of a chain with ``step`` appended."""
+        return {name: self._after(context, name, step) for name, context in known.items()}
 
     def ids(self, step: Step, reader: str) -> tuple[int, ...]:
         """A step in the tokens of the model that reads it."""
@@ -113,11 +117,11 @@ class Views:
             return _asked(self._backends, self._prompts, model, question)
         return self._short(model, question)
 
-    def _after(self, view: View, model: str, step: Step) -> View:
+    def _after(self, context: Context, model: str, step: Step) -> Context:
         ids = self.ids(step, model)
         if model == self._judge:
-            return view.judged(step, ids, self.ids(step.draft, model) if step.draft else ())
-        return view.after(step, model, ids)
+            return context.judged(step, ids, self.ids(step.draft, model) if step.draft else ())
+        return context.after(step, model, ids)
 
 
 def _asked(

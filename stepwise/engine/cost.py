@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from stepwise.errors import ConfigError
 from stepwise.types import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dollars per million tokens. Cached input costs as much as input unless given."""
 
     input: float

@@ -4,16 +4,17 @@
 evaluation and serving all go through it, so what is trained is what is served. The engine knows
 nothing of routers' internals, stores, HTTP or configuration files.
 
-`stepwise.engine.step_writer` writes a step and counts what it takes.
+`stepwise.engine.step_writer` writes a step; `stepwise.engine.ledger` counts what it takes.
 
-Where ``run_on`` is set, a model that can be read while it writes goes on past the end of a step until
-another model takes over (`stepwise.engine.lookahead`); its overrun is charged as discarded.
+With ``lookahead`` a model that can be read while it writes goes on past the end of a step until another
+model takes over (`stepwise.engine.lookahead`); its overrun is charged as discarded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -21,24 +22,26 @@ from typing import Any, TypeVar, cast
 from stepwise.engine.backend import Backend, Sampling, StreamingBackend
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
-from stepwise.engine.contexts import Views
+from stepwise.engine.contexts import Contexts
 from stepwise.engine.cost import CostModel
 from stepwise.engine.judge import Judge
 from stepwise.engine.lookahead import Listener
-from stepwise.engine.step_writer import Writer
+from stepwise.engine.solution import Solution
+from stepwise.engine.step_writer import StepWriter
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
 from stepwise.types import (
     Decision,
-    Estimate,
     Look,
     Prior,
     Problem,
     Router,
+    Step,
     Stop,
     Trace,
     Usage,
 )
+from stepwise.verify.extract import extract_answer
 
 T = TypeVar("T")
 MAX_QUESTION = 100_000
@@ -73,7 +76,7 @@ class Engine:
         think_ends: for models that think first, the text that ends their thinking. Read by another
             model it becomes that model's own, or nothing.
         stops: by model, strings that end its answer with the step that contains one.
-        run_on: names of models that run on past the end of a step; their backends must be streaming.
+        lookahead: names of models that write on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
         prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
             that read it; asked while the first look is under way, so that the estimate takes no time of its
@@ -94,7 +97,7 @@ class Engine:
         judge: Judge | None = None,
         think_ends: Mapping[str, str] | None = None,
         stops: Mapping[str, Collection[str]] | None = None,
-        run_on: Collection[str] = (),
+        lookahead: Collection[str] = (),
         failover: bool = False,
         prior: Prior | None = None,
     ) -> None:
@@ -103,22 +106,22 @@ class Engine:
         self.models = tuple(backends)
         every = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.failover = failover
-        self._views = Views(
+        self._contexts = Contexts(
             every,
             prompts=dict.fromkeys(every, prompt) | dict(prompts or {}),
             think_ends=think_ends or {},
             judge=judge.name if judge else "",
         )
-        for name in run_on:
+        for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):
-                raise ConfigError(f"run_on: model {name!r} cannot be read while it writes.")
+                raise ConfigError(f"lookahead: model {name!r} cannot be read while it writes.")
         sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
-        self._writer = Writer(
-            every, self._views, rule, cost, sampling, judge, dict(stops or {}), frozenset(run_on)
+        self._writer = StepWriter(
+            every, self._contexts, rule, cost, sampling, judge, dict(stops or {}), frozenset(lookahead)
         )
-        self.prior = prior
+        self.prior = self._priced(prior)
 
-    def sampling(
+    def with_sampling(
         self,
         *,
         temperature: float | None = None,
@@ -146,6 +149,20 @@ class Engine:
         other._writer = replace(self._writer, sampling=sampling, rule=rule)
         return other
 
+    def with_prior(self, prior: Prior | None) -> Engine:
+        """This engine, over the same models, asking ``prior`` what to expect of them.
+
+        Raises:
+            ConfigError: if the prior asks a model that has no price.
+        """
+        other = copy(self)
+        other.prior = self._priced(prior)
+        return other
+
+    def _priced(self, prior: Prior | None) -> Prior | None:
+        self.cost(dict.fromkeys(prior.asks if prior else (), Usage()))  # refuses a model without a price
+        return prior
+
     @property
     def backends(self) -> dict[str, Backend]:
         """By name, the judge's too."""
@@ -167,18 +184,9 @@ class Engine:
     def seed(self) -> int:
         return self._writer.sampling.seed
 
-    @property
-    def prior(self) -> Prior | None:
-        return self._prior
-
-    @prior.setter
-    def prior(self, prior: Prior | None) -> None:
-        self.cost(dict.fromkeys(prior.asks if prior else (), Usage()))  # refuses a model without a price
-        self._prior = prior
-
     # Growing a chain
 
-    def start(self, problem: Problem | str) -> Trace:
+    def start(self, problem: Problem | str) -> Chain:
         """An empty chain for a question.
 
         Raises:
@@ -187,24 +195,29 @@ class Engine:
         if isinstance(problem, str):
             problem = Problem("question", problem)
         check_question(problem.question)
-        trace = Trace(problem)
+        chain = Chain(Trace(problem))
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        size = len(self._views.of(trace, self.models[0]).prefix)
+        size = len(self._writer.context(chain, self.models[0]).prefix)
         if size > room:
             raise ConfigError(
                 f"question is too long: {size} tokens, where the models' context leaves room for "
                 f"{max(room, 0)}; shorten it or use models with a longer context."
             )
-        return replace(trace, prompt_tokens=size)
+        chain.trace = replace(chain.trace, prompt_tokens=size)
+        return chain
 
-    async def draft(self, trace: Trace, model: str, *, tokens: int | None = None) -> Trace:
-        """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe."""
-        step, live = await self._writer.write(trace, model, tokens or self.rule.room(trace.steps))
-        return replace(trace, draft=step, live=live)
+    async def draft(self, chain: Chain, model: str, *, tokens: int | None = None) -> None:
+        """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        step = await self._writer.write(chain, model, tokens or self.rule.room(chain.trace.steps))
+        chain.trace = replace(chain.trace, draft=step)
 
     async def advance(
-        self, trace: Trace, model: str, decision: Decision | None = None, listen: Listener | None = None
-    ) -> Trace:
+        self, chain: Chain, model: str, decision: Decision | None = None, listen: Listener | None = None
+    ) -> Step:
         """Append one step written by ``model``: the one transition of the system.
 
         A waiting draft of the same model becomes the step; a probe is written to its end first.
@@ -217,24 +230,25 @@ class Engine:
             ConfigError: if the model is not in the pool or the chain has ended.
             BackendError: if the model cannot be run.
         """
+        trace = chain.trace
         if model not in self.models:
             raise ConfigError(f"model must be one of {', '.join(self.models)}, not {model!r}.")
         if trace.stop is not None:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
-        draft, live = trace.draft, trace.live
-        if draft is not None and draft.model == model:
-            step, live = await self._writer.finish(trace, draft, listen)
+        if trace.draft is not None and trace.draft.model == model:
+            step = await self._writer.finish(chain, trace.draft, listen)
         else:
-            step, live = await self._writer.write(trace, model, self.rule.room(trace.steps), listen=listen)
-            step = self._writer.instead(draft, step) if draft else step
+            step = await self._writer.write(chain, model, self.rule.room(trace.steps), listen=listen)
         stop = self.rule.stop_after(step, trace.steps)
-        if stop is not None and live is not None:
-            step, live = self._writer.charge(step, model, await live.stop()), None
+        if stop is not None:
+            await chain.stop_lookahead()
+        step = self._writer.settled(chain, step)
         step = replace(step, decision=decision) if decision else step
-        views = self._views.after(trace, step)
-        return replace(trace, steps=(*trace.steps, step), stop=stop, draft=None, views=views, live=live)
+        chain.contexts = self._contexts.after(step, chain.contexts)
+        chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
+        return step
 
-    async def look(self, trace: Trace, look: Look, *, expects: bool = False) -> Trace:
+    async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None:
         """Put into the trace what a router wants to see before it decides; also the prior's estimates, where
         it ``expects`` them.
 
@@ -242,66 +256,59 @@ class Engine:
             ConfigError: if it wants a verdict and the engine has no judge.
             BackendError: if a model cannot be run.
         """
-        if not expects or self.prior is None or trace.estimates:
-            return await self._seen(trace, look)
-        asked = asyncio.create_task(asyncio.to_thread(self.prior, trace.problem.question))
+        if not expects or self.prior is None or chain.trace.estimates:
+            await self._look(chain, look)
+            return
+        asked = asyncio.ensure_future(
+            asyncio.to_thread(self.prior, chain.trace.problem.question, chain.ledger.charge_beside)
+        )
         try:
-            trace = await self._seen(trace, look)
-        except BackendError as error:
-            spent = self._writer.charge_beside(error.trace or trace, error.usage)
-            raise error.left(await self._expecting(spent, asked)) from error
-        else:
-            return await self._expecting(trace, asked)
+            await self._look(chain, look)
+            chain.trace = replace(chain.trace, estimates=await asyncio.shield(asked))
+        finally:  # a thread cannot be cancelled: what it asks for will be paid for
+            if not asked.done():
+                await asyncio.wait({asked})
+            self._account(chain)
+            with suppress(BaseException):
+                asked.exception()  # has been raised, or gives way to the draft's failure
+
+    async def _look(self, chain: Chain, look: Look) -> None:
+        if look != "before" and chain.trace.draft is None:
+            await self.draft(chain, self.models[0], tokens=1 if look == "probe" else None)
+        draft = chain.trace.draft
+        if look == "judged" and draft is not None and draft.verdict is None:
+            chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+
+    async def abandon(self, chain: Chain) -> None:
+        """The chain goes no further: stop what runs behind it, and charge what belongs to no step."""
+        try:
+            await chain.stop_lookahead()
         finally:
-            asked.cancel()
+            chain.ledger.close()
+            chain.trace = replace(chain.trace, draft=None)
+            self._account(chain)
 
-    async def _seen(self, trace: Trace, look: Look) -> Trace:
-        if look != "before" and trace.draft is None:
-            trace = await self.draft(trace, self.models[0], tokens=1 if look == "probe" else None)
-        try:
-            if look == "judged" and trace.draft and trace.draft.verdict is None:
-                trace = replace(trace, draft=await self._writer.judged(trace, trace.draft))
-        except BackendError as error:
-            raise error.left(self._writer.charge_beside(trace, error.usage)) from error
-        return trace
-
-    async def _expecting(self, trace: Trace, asked: Awaitable[tuple[Estimate, ...]]) -> Trace:
-        """The trace with estimates, which it pays for."""
-        try:
-            estimates = await asked
-        except BackendError as error:
-            raise error.left(self._writer.charge_beside(trace, error.usage)) from error
-        return self._writer.charge_beside(
-            replace(trace, estimates=estimates), *(one.usage for one in estimates)
-        )
-
-    async def abandon(self, trace: Trace) -> Trace:
-        """Stop what runs on behind a chain that will not be continued, and charge it."""
-        if trace.live is None:
-            return trace
-        return self._writer.charge_beside(
-            replace(trace, live=None), {trace.live.model: await trace.live.stop()}
-        )
-
-    async def failed(self, trace: Trace, error: BackendError) -> Trace:
-        """The trace as a failure left it: the error is data, and what was spent stays charged."""
-        trace = await self.spent(trace, error)
+    async def fail(self, chain: Chain, error: BackendError) -> None:
+        """End a chain as a failure left it: the error is data, and what was spent stays charged."""
+        await self.abandon(chain)
         stop: Stop = "context" if isinstance(error, ContextOverflow) else "error"
-        return replace(trace, stop=stop, error=str(error))
+        chain.trace = _ended(replace(chain.trace, error=str(error)), stop)
 
-    async def spent(self, trace: Trace, error: BackendError) -> Trace:
-        """The trace with what the failure took; nothing runs on behind it."""
-        return self._writer.charge_beside(await self.abandon(error.trace or trace), error.usage)
+    def _account(self, chain: Chain) -> None:
+        """Let the trace say what the ledger has beside its steps."""
+        beside = chain.ledger.beside
+        if beside != chain.trace.extra:
+            chain.trace = replace(chain.trace, extra=beside, extra_cost=self.cost(beside))
 
     # Solving
 
-    def solve(self, problem: Problem | str, router: Router) -> Chain:
+    def solve(self, problem: Problem | str, router: Router) -> Solution:
         """Grow a chain to its end: await it for the trace, or iterate over its steps as they come.
 
         Raises:
             ConfigError: if the question is empty or too long, when it is awaited or iterated over.
         """
-        return Chain(self, problem, router)
+        return Solution(self, problem, router)
 
     async def solve_many(
         self, problems: Iterable[Problem], router: Router, *, concurrency: int = 64
@@ -335,12 +342,14 @@ class Engine:
 
     def cost_alone(self, trace: Trace, model: str) -> float:
         """What the same text would have cost if ``model`` had written it all, in one go."""
-        prompt, whole = (
-            self._views.of(Trace(trace.problem), model).prefix,
-            self._views.of(trace, model).prefix,
-        )
+        prompt, whole = (self._contexts.of(some, model, {}).prefix for some in (Trace(trace.problem), trace))
         return self.cost({model: Usage(prompt=len(prompt), completion=len(whole) - len(prompt))})
 
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
-        return tuple(self._views.of(Trace(trace.problem), self.models[0]).prefix)
+        return tuple(self._contexts.of(Trace(trace.problem), self.models[0], {}).prefix)
+
+
+def _ended(trace: Trace, stop: Stop | None) -> Trace:
+    """The trace with why it ended, and its answer."""
+    return trace if stop is None else replace(trace, stop=stop, answer=extract_answer(trace.text))

@@ -1,4 +1,4 @@
-"""Running on: a model keeps writing past the end of a step while the router decides.
+"""Lookahead: a model keeps writing past the end of a step while the router decides.
 
 Asking a model anew for every step costs a round trip, a place in the queue and a prompt each time. Here a
 generation is cut into steps as it is read, and stopped only when another model takes over. What it wrote
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.ledger import Meter
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import ContextOverflow
 from stepwise.types import Finish, Usage
@@ -24,7 +25,7 @@ OVERLAP = 8
 spaces that a decoder drops at the start of a text, come out right."""
 
 
-class RunOn:
+class Lookahead:
     """One generation of one model, handed out step by step.
 
     Args:
@@ -33,17 +34,25 @@ class RunOn:
         prefix: what it continues.
         sampling: ``max_tokens`` bounds all steps together; with a stop string it ends with the first.
         separator: text that ends a step.
+        meter: charged for what no step has taken, when the generation is stopped.
     """
 
     def __init__(
-        self, model: str, backend: StreamingBackend, prefix: Prefix, sampling: Sampling, separator: str
+        self,
+        model: str,
+        backend: StreamingBackend,
+        prefix: Prefix,
+        sampling: Sampling,
+        separator: str,
+        meter: Meter,
     ) -> None:
         self.model = model
         self.position = len(prefix)
         self._backend = backend
         self._separator = separator
         self._generation: Generation = backend.begin(prefix, sampling)
-        self._unpaid_prompt = True
+        self._meter = meter
+        self._prompt = Usage()  # of the generation's prompts, as far as they have been charged
         self._before = prefix.tail(OVERLAP)
         self._ids: list[int] = []
         self._logprobs: list[float] = []
@@ -51,14 +60,14 @@ class RunOn:
         self._scanned = 0
         self._tail = ""
         self._finish: Finish | None = None
-        self._overrun: Usage | None = None
+        self._stopped = False
 
     def continues(self, model: str, length: int) -> bool:
         """Whether the next token it hands out is ``model``'s at this length of the chain."""
-        return self.model == model and self.position == length and self._overrun is None
+        return self.model == model and self.position == length and not self._stopped
 
     async def step(self, limit: int, listen: Listener | None = None) -> Completion:
-        """The text up to the next separator, the end of the answer, or ``limit`` tokens.
+        """The text up to the next separator, the end of the answer, or ``limit`` tokens, with what it took.
         The generation ends with whoever waits for it.
 
         Raises:
@@ -87,14 +96,21 @@ class RunOn:
             self._top.extend(chunk.top)
             self._finish = chunk.finish
 
-    async def stop(self) -> Usage:
-        """End the generation: the tokens that no step has taken, as discarded. Always the same answer."""
-        if self._overrun is None:
-            prompt = self._generation.prompt if self._unpaid_prompt else Usage()
-            self._overrun = replace(prompt, discarded=len(self._ids))  # in case the rest is cancelled
-            unread = await self._generation.stop()
-            self._overrun += Usage(discarded=unread)
-        return self._overrun
+    async def stop(self) -> None:
+        """End the generation, and charge the tokens that no step has taken. Stopping twice is harmless."""
+        if self._stopped:
+            return
+        self._stopped = True
+        try:
+            await self._generation.stop()
+        finally:  # also where whoever stops it is cancelled
+            left = len(self._ids) + self._generation.unread
+            self._meter.lost(replace(self._unpaid(), completion=left))
+
+    def _unpaid(self) -> Usage:
+        """What the prompts of the generation took since they were last charged."""
+        paid, self._prompt = self._prompt, self._generation.prompt
+        return Usage(self._prompt.prompt - paid.prompt, self._prompt.cached - paid.cached)
 
     def _cut(self, limit: int) -> tuple[int, Finish] | None:
         """Where the next step ends among the tokens at hand, and how; None when it goes on."""
@@ -116,13 +132,12 @@ class RunOn:
         ids = tuple(self._ids[:count])
         text = self._text(count)
         measured = signals.measure(self._logprobs[:spent], self._top[:spent])
-        prompt = self._generation.prompt if self._unpaid_prompt else Usage()
-        self._unpaid_prompt = False
+        usage = replace(self._unpaid(), completion=spent)
         self.position += count
         self._before = [*self._before, *ids][-OVERLAP:]
         del self._ids[:spent], self._logprobs[:spent], self._top[:spent]
         self._scanned, self._tail = 0, ""
-        return Completion(text, ids, replace(prompt, completion=spent), measured, finish)
+        return Completion(text, ids, usage, measured, finish)
 
     def _text(self, count: int) -> str:
         return self._backend.text(self._before, self._ids[:count])

@@ -7,11 +7,10 @@ costs is reported beside the chains' cost, never in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from stepwise.engine.engine import Engine
+from stepwise.evaluation.rows import Grading
 from stepwise.routers import Always
 from stepwise.types import Problem, Trace
 from stepwise.verify.compare import rules_suffice
@@ -40,14 +39,14 @@ class Grader:
         return self.engine.models[0]
 
     def concerns(self, trace: Trace) -> bool:
-        """Whether a chain's answer is for the model: it has one, rules say wrong, and could be mistaken."""
+        """Whether an answer that rules call wrong is for the model: one is there, and may be right."""
         gold = trace.problem.answer
-        if trace.stop != "answered" or not trace.answer or trace.correct:
+        if trace.stop != "answered" or not trace.answer:
             return False
         return not (rules_suffice(gold) and rules_suffice(trace.answer))
 
-    async def grade(self, trace: Trace) -> Mapping[str, Any]:
-        """What the model says: ``correct`` (None if it gave no verdict), its words, its cost and tokens."""
+    async def grade(self, trace: Trace) -> Grading:
+        """What the model says of a chain's answer."""
         problem = trace.problem
         filled = (
             QUESTION.replace("{answer}", trace.answer[:2_000])
@@ -56,11 +55,11 @@ class Grader:
         )
         reply = await self.engine.solve(Problem(f"grade-{problem.id}", filled), Always(self.name))
         verdicts = _VERDICT.findall(reply.text)
-        return {
-            "correct": verdicts[-1].lower() == "yes" if verdicts else None,
-            "text": reply.text,
-            "error": reply.error,
-            "cost": reply.cost,
-            "cost_unit": self.engine.cost.unit,
-            "tokens": {model: asdict(usage) for model, usage in reply.usage.items()},
-        }
+        return Grading(
+            correct=verdicts[-1].lower() == "yes" if verdicts else None,
+            text=reply.text,
+            error=reply.error,
+            cost=reply.cost,
+            cost_unit=self.engine.cost.unit,
+            tokens={model: asdict(usage) for model, usage in reply.usage.items()},
+        )

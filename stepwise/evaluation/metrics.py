@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -176,8 +177,8 @@ def difference_in_apgr(
     return float(differences[0]), *_percentiles(differences[1:])
 
 
-class Metrics(TypedDict):
-    """A router's numbers, ready for JSON: what is undefined is None, never nan."""
+class RouterMetrics(msgspec.Struct, frozen=True):
+    """A router's numbers; what is undefined is None, never nan."""
 
     apgr: float | None
     apgr_ci: list[float | None]
@@ -194,27 +195,27 @@ def summarise(
     *,
     seed: int = 0,
     replicates: int = REPLICATES,
-) -> dict[str, Metrics]:
+) -> dict[str, RouterMetrics]:
     """The metrics of every router.
 
     AIQ is taken from the small-only to the large-only cost for all routers. ``apgr_ci`` is undefined
-    if in some resample the large model is not the better and dearer one.
+    if in some resample the large model is not the better and more expensive one.
     """
     weighings = _Weighings(large, seed, replicates)
     ends = list(zip(weighings.single(small), weighings.single(large), strict=True))
     small_end, large_end = ends[0]
-    metrics: dict[str, Metrics] = {}
+    metrics: dict[str, RouterMetrics] = {}
     for name, samples in routers.items():
         curves = [curve(*points, *pair) for points, pair in zip(weighings.points(samples), ends, strict=True)]
         areas = np.array([apgr(one, *pair) for one, pair in zip(curves, ends, strict=True)])
-        metrics[name] = {
-            "apgr": _defined(areas[0]),
-            "apgr_ci": [_defined(end) for end in _percentiles(areas[1:])],
-            "cpt50": _defined(cpt(curves[0], 0.5, small_end, large_end)),
-            "cpt80": _defined(cpt(curves[0], 0.8, small_end, large_end)),
-            "cpt95": _defined(cpt(curves[0], 0.95, small_end, large_end)),
-            "aiq": _defined(aiq(curves[0], small_end.cost, large_end.cost)),
-        }
+        metrics[name] = RouterMetrics(
+            apgr=_defined(areas[0]),
+            apgr_ci=[_defined(end) for end in _percentiles(areas[1:])],
+            cpt50=_defined(cpt(curves[0], 0.5, small_end, large_end)),
+            cpt80=_defined(cpt(curves[0], 0.8, small_end, large_end)),
+            cpt95=_defined(cpt(curves[0], 0.95, small_end, large_end)),
+            aiq=_defined(aiq(curves[0], small_end.cost, large_end.cost)),
+        )
     return metrics
 
 

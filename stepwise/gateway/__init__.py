@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwise.errors import ConfigError
+from stepwise.extras import missing_extra
 
 try:
     from stepwise.gateway.admission import Limits
@@ -10,9 +10,8 @@ try:
     from stepwise.gateway.keys import Keys, Tenant
     from stepwise.gateway.spending import Spending
 except ModuleNotFoundError as error:
-    missing = (error.name or "").split(".")[0]
-    if missing == "stepwise":
+    if (error.name or "").split(".")[0] == "stepwise":
         raise
-    raise ConfigError(f"the gateway needs {missing}: pip install 'stepwise[gateway]'.") from error
+    raise missing_extra("the gateway", "gateway") from error
 
 __all__ = ["Keys", "Limits", "Spending", "Tenant", "create_app"]

@@ -15,7 +15,7 @@ from stepwise.gateway.keys import Tenant
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server takes on.
+    """What one server accepts.
 
     Attributes:
         concurrency: chains that run at the same time.
@@ -51,7 +51,7 @@ class Ticket:
 
 
 class Admission:
-    """Lets chains in, first come, first served. Belongs to one event loop."""
+    """Admits chains, first come, first served. Belongs to one event loop."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -73,8 +73,8 @@ class Admission:
         """
         most = min(self.limits.concurrency, tenant.concurrency or self.limits.concurrency)
         if chains > most:
-            told = f"{chains} chains (prompts x n) are more than may run at once: {most}."
-            raise Refusal(400, told, code="too_many_chains", param="n")
+            message = f"prompts x n must be at most {most}, the chains that may run at once, not {chains}."
+            raise Refusal(400, message, code="too_many_chains", param="n")
         if self._by_tenant[tenant.name] + chains > (tenant.concurrency or math.inf):
             raise self._later(f"this key may run {tenant.concurrency} chains at once.", "key_concurrency")
         ready = not self._line and self.running + chains <= self.limits.concurrency
@@ -87,7 +87,7 @@ class Admission:
         return ticket
 
     def release(self, ticket: Ticket) -> None:
-        """Give the place back. Doing it twice is harmless."""
+        """Free the place. Calling it twice is harmless."""
         if ticket.released:
             return
         ticket.released = True
@@ -108,7 +108,7 @@ class Admission:
                 ticket.turn.set_result(None)
 
     def _later(self, message: str, code: str) -> Refusal:
-        """Come back when, at the present pace, those who wait now will have been let in."""
+        """A refusal that says when, at the present pace, the queue of now will have been admitted."""
         seconds = (self.waiting + 1) * self._seconds / self.limits.concurrency
         after = max(1, min(60, math.ceil(seconds)))
         return Refusal(429, f"{message} Try again in {after} s.", code=code, retry_after=after)

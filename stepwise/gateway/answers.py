@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from stepwise.gateway.choice import Done, Finished, Piece
+from stepwise.gateway.answer_choice import Done, Finished, Piece
 from stepwise.gateway.job import Job, Order
 from stepwise.types import Router, Trace, Usage
 
@@ -15,7 +15,7 @@ Body = dict[str, Any]
 
 
 class Shape:
-    """One of the two endpoints' names for things."""
+    """What one of the two endpoints calls the parts of an answer."""
 
     def __init__(self, prefix: str, whole: str, chunk: str) -> None:
         self._prefix, self._whole, self._chunk = prefix, whole, chunk
@@ -35,7 +35,7 @@ class Shape:
         raise NotImplementedError
 
 
-class Chat(Shape):
+class ChatShape(Shape):
     def __init__(self) -> None:
         super().__init__("chatcmpl", "chat.completion", "chat.completion.chunk")
 
@@ -47,7 +47,7 @@ class Chat(Shape):
         return {"delta": {**role, "content": text} if first or text else {}}
 
 
-class Completion(Shape):
+class CompletionShape(Shape):
     def __init__(self) -> None:
         super().__init__("cmpl", "text_completion", "text_completion")
 
@@ -88,18 +88,18 @@ def whole(shape: Shape, job: Job, pieces: Sequence[Piece], unit: str) -> Body:
 def chunk(shape: Shape, job: Job, piece: Piece, *, first: bool, unit: str) -> Body:
     """One piece of a streamed answer."""
     router = job.order.router
-    told: Body = {"model": piece.model}
+    provenance: Body = {"model": piece.model}
     if piece.done is not None:
         costs = _costs(piece.done.cost, piece.done.alone, unit)
-        told |= {"step": described(piece.done), "threshold": threshold(router), **costs}
+        provenance |= {"step": described(piece.done), "threshold": threshold(router), **costs}
     if piece.finished is not None:
-        told |= summary(router, piece.finished, unit)
+        provenance |= summary(router, piece.finished, unit)
     choice = {
         "index": piece.choice,
         **shape.delta(piece.text, first=first),
         "logprobs": None,
         "finish_reason": piece.finished.reason if piece.finished else None,
-        "stepwise": told,
+        "stepwise": provenance,
     }
     return {**shape.head(job.order, chunk=True), "choices": [choice]}
 
@@ -144,8 +144,8 @@ def total(ends: Iterable[Finished], unit: str) -> Body:
 
 def threshold(router: Router) -> float | None:
     """A router's threshold, where it has one."""
-    found = getattr(router, "threshold", None)
-    return None if found is None else float(found)
+    value = getattr(router, "threshold", None)
+    return None if value is None else float(value)
 
 
 def described(done: Done) -> Body:
@@ -180,6 +180,6 @@ def switches(trace: Trace) -> int:
 
 
 def _costs(cost: float, alone: float, unit: str) -> Body:
-    """A cost beside the large model's own for the same text, in one go."""
+    """A cost beside what the large model alone would have cost for the same text."""
     share = cost / alone if alone else None
     return {"cost": cost, "cost_large_only": alone, "cost_share": share, "cost_unit": unit}

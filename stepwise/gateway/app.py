@@ -15,12 +15,12 @@ from stepwise.engine.engine import Engine
 from stepwise.errors import StepwiseError
 from stepwise.gateway.admission import Limits
 from stepwise.gateway.failures import Refusal, invalid, refusal
+from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.http import Bodies, Gone, Observed
 from stepwise.gateway.keys import Keys
 from stepwise.gateway.openai import openai_routes
 from stepwise.gateway.operations import operations_routes
-from stepwise.gateway.page import FOLDER, Estimator, page_routes
-from stepwise.gateway.service import Gateway
+from stepwise.gateway.page import FOLDER, QuestionEstimator, page_routes
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router
 
@@ -34,7 +34,7 @@ def create_app(
     keys: Keys | None = None,
     limits: Limits | None = None,
     spending: Spending | None = None,
-    estimator: Estimator | None = None,
+    estimator: QuestionEstimator | None = None,
     examples: Sequence[str] = (),
     conversation: bool = False,
     log_prompts: bool = False,
@@ -43,14 +43,14 @@ def create_app(
 
     Args:
         engine: runs the chains.
-        routers: by name; the first is the default. Models need none, they are there by name.
-        keys: who may ask; anybody unless given.
+        routers: by name; the first is the default. Every model is also a router of its own name.
+        keys: who may ask; anyone unless given.
         limits: sizes, concurrency, time.
         spending: accounts, and the moving threshold of the default router.
         estimator: says before the start what a model would make of a question (SCOPE).
         examples: questions that the page offers.
         conversation: take system messages and earlier turns into the question; refused otherwise,
-            because models and routers that were trained on questions alone do badly with them.
+            because models and routers that were trained on bare questions do badly with them.
         log_prompts: let questions and answers into the log and the list of recent requests.
 
     Raises:

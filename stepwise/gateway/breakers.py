@@ -1,4 +1,4 @@
-"""Circuit breakers, of the backends that have one."""
+"""Circuit breakers of backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepwise.backends import Backend
+    from stepwise.engine.backend import Backend
 
 STATES = ("closed", "half-open", "open")
 
@@ -18,5 +18,5 @@ def state(backend: Backend) -> str | None:
 
 
 def any_open(backends: Iterable[Backend]) -> bool:
-    """Whether one of them is left alone for now, to be tried again later."""
+    """Whether any of them is resting after failures, to be tried again later."""
     return any(state(backend) == "open" for backend in backends)

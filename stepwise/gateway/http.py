@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.log import log
-from stepwise.gateway.metrics import Metrics
+from stepwise.gateway.metrics import GatewayMetrics
 
 T = TypeVar("T")
 SLOWEST_BODY = 30.0
@@ -50,11 +50,11 @@ class Bodies:
             await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, request: Request) -> bytes:
-        told = request.headers.get("content-length", "")
+        declared = request.headers.get("content-length", "")
         body = bytearray()
         async for part in request.stream():
             body += part
-            if max(len(body), int(told) if told.isdecimal() else 0) > self._limit:
+            if max(len(body), int(declared) if declared.isdecimal() else 0) > self._limit:
                 raise Refusal(413, f"the body is larger than {self._limit} bytes.", code="body_too_large")
         return bytes(body)
 
@@ -71,7 +71,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 class Observed:
     """Gives every request an id, and writes a line and a metric about it when it is over."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,8 +94,8 @@ class Observed:
             endpoint = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(endpoint, str(status)).inc()
             self._metrics.seconds.labels(endpoint).observe(seconds)
-            told = {"method": scope["method"], "path": scope["path"], "status": status}
-            log("request", id=identity, **told, seconds=round(seconds, 4))
+            line = {"method": scope["method"], "path": scope["path"], "status": status}
+            log("request", id=identity, **line, seconds=round(seconds, 4))
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import uuid4
 
-from stepwise.engine.chain import Chain
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Solution
 from stepwise.gateway import breakers
 from stepwise.gateway.admission import Admission, Ticket
-from stepwise.gateway.choice import Choice, Finished, Piece, Stopped
+from stepwise.gateway.answer_choice import AnswerChoice, Finished, Piece, Stopped
 from stepwise.gateway.failures import backend_failure
 from stepwise.gateway.keys import Tenant
 from stepwise.types import Problem, Router, Trace, Usage
@@ -51,7 +51,7 @@ class Order:
         return lambda written: engine.cost({engine.models[-1]: Usage(prompt=prompt, completion=written)})
 
 
-Settle = Callable[[Order, Choice, Finished, Outcome], None]
+Settle = Callable[[Order, AnswerChoice, Finished, Outcome], None]
 """Books a chain, however it ended."""
 
 
@@ -65,7 +65,7 @@ class Job:
         ticket = admission.ask(order.tenant, len(order.questions))
         self.order = order
         self.choices = [
-            Choice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
+            AnswerChoice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
         ]
         self._settle = settle
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
@@ -115,13 +115,13 @@ class Job:
                 for choice in self.choices:
                     group.create_task(self._grow(choice))
 
-    async def _grow(self, choice: Choice) -> None:
+    async def _grow(self, choice: AnswerChoice) -> None:
         order, engine = self.order, self.order.engines[choice.index]
         problem = Problem(f"{order.id}-{choice.index}", order.questions[choice.index])
-        chain = engine.solve(problem, order.router)
+        solution = engine.solve(problem, order.router)
         outcome: Outcome = "failed"
         try:
-            trace = await _finished(chain, choice, deltas=order.stream)
+            trace = await _finished(solution, choice, deltas=order.stream)
             if trace.stop == "error":
                 later = breakers.any_open(engine.backends.values())
                 raise backend_failure(trace.error or "a model failed.", retryable=later)
@@ -130,19 +130,19 @@ class Job:
             outcome = "cancelled"
             raise
         finally:
-            trace = chain.trace or Trace(problem)
+            trace = solution.trace or Trace(problem)
             end = choice.ending(trace, engine.cost_alone(trace, engine.models[-1]))
             self._settle(order, choice, end, outcome)
         choice.finish(end)
 
 
-async def _finished(chain: Chain, choice: Choice, *, deltas: bool) -> Trace:
+async def _finished(solution: Solution, choice: AnswerChoice, *, deltas: bool) -> Trace:
     try:
-        return await chain.finish(choice.hear, deltas=deltas)
+        return await solution.finish(choice.hear, deltas=deltas)
     except Stopped:
-        if chain.trace is None:
+        if solution.trace is None:
             raise
-        return chain.trace
+        return solution.trace
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -66,32 +66,32 @@ class Keys:
             return ANYONE
         scheme, _, key = (authorization or "").partition(" ")
         given = digest(key.strip())
-        found = [tenant for tenant in self.tenants if hmac.compare_digest(tenant.digest, given)]
-        if scheme.lower() != "bearer" or not found:
+        holders = [tenant for tenant in self.tenants if hmac.compare_digest(tenant.digest, given)]
+        if scheme.lower() != "bearer" or not holders:
             raise Refusal(
                 401,
-                "an API key of this server is needed, as `Authorization: Bearer KEY`.",
+                "this server needs one of its API keys, as `Authorization: Bearer KEY`.",
                 code="invalid_api_key",
             )
-        return found[0]
+        return holders[0]
 
     @classmethod
     def load(cls, path: Path | None, variables: Sequence[str] = ()) -> Keys:
         """Tenants from a TOML file and from environment variables that hold keys.
 
-        A table a tenant: ``[alice]`` with ``sha256 = "..."`` or ``key_env = "VARIABLE"``, and
-        ``concurrency`` and ``spend`` where they are limited. A variable's tenant bears its name.
+        One table per tenant: ``[alice]`` with ``sha256 = "..."`` or ``key_env = "VARIABLE"``, and
+        ``concurrency`` and ``spend`` where they are limited. A variable's tenant has its name.
 
         Raises:
             ConfigError: if the file cannot be read, a variable is not set, or a key is too short.
         """
-        told: dict[str, Any] = {}
+        tables: dict[str, Any] = {}
         if path is not None:
             try:
-                told = tomllib.loads(path.read_text(encoding="utf-8"))
+                tables = tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise ConfigError(f"keys: {path} cannot be read as TOML: {error}.") from error
-        tenants = [_tenant(name, table) for name, table in told.items()]
+        tenants = [_tenant(name, table) for name, table in tables.items()]
         return cls([*tenants, *(Tenant(name.lower(), _from_environment(name)) for name in variables)])
 
 

@@ -1,4 +1,4 @@
-"""The knob: from what a request says about cost to the router that routes it.
+"""The knob: from what a request may cost to the router for it.
 
     stepwise                     the server's default
     stepwise:budget=0.25         at most a quarter of what large-only would cost
@@ -63,7 +63,7 @@ class Knob:
         """The router of a request, and whether it is the server's default.
 
         Raises:
-            Refusal: 404 if there is no such model; 400 if the knob is turned twice, or wrongly.
+            Refusal: 404 if there is no such model; 400 if the knob is set twice, or wrongly.
             ConfigError: if the router has no threshold or no calibration, or a value is out of range.
             InfeasibleTarget: if the target cannot be promised.
         """
@@ -72,7 +72,7 @@ class Knob:
         if named != Options() and given != Options():
             raise Refusal(
                 400,
-                f"model {model!r} and stepwise both turn the knob; use one.",
+                f"model {model!r} and the field stepwise both choose a router or its target; use only one.",
                 code="invalid_value",
                 param="model",
             )
@@ -156,7 +156,7 @@ def record_of(router: Router) -> Record:
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if record is None:
         raise ConfigError(
-            f"budget: the router {router.name!r} is not calibrated; turn its threshold instead."
+            f"budget: the router {router.name!r} is not calibrated; give a threshold, for example 1.0."
         )
     return record
 

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line."""
+"""The log: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 logger = logging.getLogger("stepwise.gateway")
 
 
-def log(event: str, **told: Any) -> None:
+def log(event: str, **fields: Any) -> None:
     """Write what happened, with the time."""
     if logger.isEnabledFor(logging.INFO):
-        logger.info(json.dumps({"time": round(time.time(), 3), "event": event, **told}))
+        logger.info(json.dumps({"time": round(time.time(), 3), "event": event, **fields}))
 
 
 class JsonLines(logging.Formatter):
@@ -22,8 +22,8 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.name == logger.name and not record.exc_info:
             return record.getMessage()
-        told = {"time": round(record.created, 3), "event": record.name, "level": record.levelname}
-        told["message"] = record.getMessage()
+        line = {"time": round(record.created, 3), "event": record.name, "level": record.levelname}
+        line["message"] = record.getMessage()
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

@@ -1,4 +1,4 @@
-"""What Prometheus reads. A registry an app: two gateways in one process do not mix."""
+"""What Prometheus reads. One registry per app: two gateways in one process do not mix."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stepwise.gateway.answers import switches
 from stepwise.types import Trace, Usage
 
 if TYPE_CHECKING:
-    from stepwise.backends import Backend
     from stepwise.calibration import OnlineThreshold
+    from stepwise.engine.backend import Backend
     from stepwise.gateway.admission import Admission
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
-class Metrics:
+class GatewayMetrics:
     """Counts what passes through a gateway and reads the state of its parts."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Metrics:
         self.chains = self._counter("chains", "Chains of thought", "router", "outcome")
         self.errors = self._counter("errors", "Refusals and failures by code", "code")
         self.steps = self._counter("steps", "Steps by the model that wrote them", "model")
-        self.switches = self._counter("switches", "Steps written by another model than the one before")
+        self.switches = self._counter("switches", "Steps written by another model than the step before")
         self.tokens = self._counter("tokens", "Measured tokens (prompt includes cached)", "model", "kind")
         self.cost = self._counter("cost", "Cost of all chains, in the engine's unit")
         self.alone = self._counter("cost_large_only", "What the large model alone would have cost for them")
@@ -74,7 +74,7 @@ class Metrics:
             lambda: online.target
         )
         self._gauge("online_position", "On the calibrated grid, 0 to 1").set_function(lambda: online.position)
-        self._gauge("online_updates", "Chains it has learnt from").set_function(lambda: online.count)
+        self._gauge("online_updates", "Chains it has learned from").set_function(lambda: online.count)
 
     def watch_backends(self, backends: Mapping[str, Backend]) -> None:
         """The circuit breakers of the backends that have one."""

@@ -9,18 +9,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from stepwise.gateway import answers
+from stepwise.gateway.answer_choice import Finished, Piece
 from stepwise.gateway.answers import Shape
-from stepwise.gateway.choice import Finished, Piece
 from stepwise.gateway.failures import refusal
+from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.http import EventStream, event, unless_gone
 from stepwise.gateway.job import Job
 from stepwise.gateway.keys import Keys
 from stepwise.gateway.log import logger
 from stepwise.gateway.schemas import ChatRequest, CompletionRequest
-from stepwise.gateway.service import Gateway
 
 STARTED = 1_700_000_000
-"""OpenAI lists when a model was made; nobody needs it here."""
+"""OpenAI's list says when each model was created; here it means nothing."""
 
 
 def openai_routes(gateway: Gateway, keys: Keys) -> APIRouter:
@@ -28,11 +28,11 @@ def openai_routes(gateway: Gateway, keys: Keys) -> APIRouter:
 
     @routes.post("/chat/completions")
     async def chat(request: Request, asked: ChatRequest) -> Response:
-        return await _answer(gateway, keys, request, asked, answers.Chat())
+        return await _answer(gateway, keys, request, asked, answers.ChatShape())
 
     @routes.post("/completions")
     async def completions(request: Request, asked: CompletionRequest) -> Response:
-        return await _answer(gateway, keys, request, asked, answers.Completion())
+        return await _answer(gateway, keys, request, asked, answers.CompletionShape())
 
     @routes.get("/models")
     async def models(request: Request) -> dict[str, Any]:
@@ -76,8 +76,8 @@ async def _events(
     rest = aiter(job)
     try:
         while piece is not None:
-            told = answers.chunk(shape, job, piece, first=piece.choice not in begun, unit=unit)
-            yield event({**told, **extra})
+            chunk = answers.chunk(shape, job, piece, first=piece.choice not in begun, unit=unit)
+            yield event({**chunk, **extra})
             begun.add(piece.choice)
             ends += [piece.finished] if piece.finished else []
             piece = await anext(rest, None)

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from stepwise import __version__
 from stepwise.gateway import breakers
-from stepwise.gateway.service import Gateway
+from stepwise.gateway.gateway import Gateway
 
 
 def operations_routes(gateway: Gateway) -> APIRouter:

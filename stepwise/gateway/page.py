@@ -15,10 +15,10 @@ from stepwise.calibration import Record
 from stepwise.engine.engine import MAX_QUESTION
 from stepwise.errors import ConfigError
 from stepwise.gateway.failures import Refusal
+from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.keys import Keys
 from stepwise.gateway.knob import record_of
 from stepwise.gateway.schemas import Strict
-from stepwise.gateway.service import Gateway
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
@@ -30,7 +30,7 @@ HEADERS = {
 }
 
 
-class Estimator(Protocol):
+class QuestionEstimator(Protocol):
     """`stepwise.scope.Scope`, as far as the page needs it."""
 
     def estimate(self, question: str, models: Sequence[str]) -> Sequence[Estimate]: ...
@@ -41,7 +41,7 @@ class Question(Strict):
 
 
 def page_routes(
-    gateway: Gateway, keys: Keys, estimator: Estimator | None, examples: Sequence[str]
+    gateway: Gateway, keys: Keys, estimator: QuestionEstimator | None, examples: Sequence[str]
 ) -> APIRouter:
     routes = APIRouter()
 
@@ -76,13 +76,9 @@ def page_routes(
         keys.find(request.headers.get("authorization"))
         if estimator is None:
             raise Refusal(404, "this server has no estimator.", code="no_estimator")
-        told = estimator.estimate(asked.question, models=gateway.engine.models)
-        return {
-            "estimates": [
-                {"model": one.model, "p_correct": one.p_correct, "tokens": one.tokens, "cost": one.cost}
-                for one in told
-            ]
-        }
+        fields = ("model", "p_correct", "tokens", "cost")
+        estimates = estimator.estimate(asked.question, models=gateway.engine.models)
+        return {"estimates": [{name: getattr(each, name) for name in fields} for each in estimates]}
 
     return routes
 

@@ -1,4 +1,4 @@
-"""What a request may hold. A field that cannot be honoured is refused unless it asks for nothing."""
+"""What a request may hold. An unsupported field is refused unless it asks for nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOTHING: Mapping[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
-"""Fields of OpenAI's interface that are not honoured, with the values that ask for nothing."""
+"""Fields of OpenAI's API that are not supported, with the values that ask for nothing."""
 
 
 class Strict(BaseModel):
@@ -81,7 +81,7 @@ class StreamOptions(Strict):
     include_obfuscation: Literal[False] = False
 
 
-class Request(Strict):
+class GenerationRequest(Strict):
     """What both endpoints take."""
 
     model: str
@@ -98,18 +98,16 @@ class Request(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_cannot_be_honoured(cls, data: Any) -> Any:
+    def _refuse_unsupported(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         for field in [name for name in data if name in NOTHING and name not in cls.model_fields]:
             if data[field] is not None and not any(_same(data[field], value) for value in NOTHING[field]):
-                raise PydanticCustomError(
-                    "not_honoured", "cannot be honoured; leave it out", {"field": field}
-                )
+                raise PydanticCustomError("not_supported", "is not supported; leave it out", {"field": field})
         return {name: value for name, value in data.items() if name not in NOTHING}
 
     @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> Request:
+    def _stream_options_need_a_stream(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed when stream is true")
         return self
@@ -145,7 +143,7 @@ class Message(Strict):
         return "\n".join(part.text for part in self.content)
 
 
-class ChatRequest(Request):
+class ChatRequest(GenerationRequest):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -176,9 +174,9 @@ class ChatRequest(Request):
         *before, last = self.messages
         if before and not conversation:
             raise ValueError(
-                "messages must be one user message here: the models and their router know questions alone, "
-                "so a system message or earlier turns are refused; leave them out, or start the server "
-                "with --conversation include"
+                "messages must be one user message here: the models and their router were trained on bare "
+                "questions, so system messages and earlier turns are refused; leave them out, or start the "
+                "server with --conversation include"
             )
         return ["\n\n".join([*map(_paragraph, before), last.text])]
 
@@ -188,7 +186,7 @@ def _paragraph(message: Message) -> str:
     return spoken.get(message.role, "") + message.text
 
 
-class CompletionRequest(Request):
+class CompletionRequest(GenerationRequest):
     """``POST /v1/completions``. Each prompt is a question."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_CHAINS)]

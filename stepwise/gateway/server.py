@@ -89,9 +89,9 @@ class Server(uvicorn.Server):
 
 async def _warm(engine: Engine) -> None:
     """Let every model write one token, so that the first request need not wait for its start."""
-    trace = engine.start("1 + 1")
+    chain = engine.start("1 + 1")
     for model in engine.models:
         try:
-            await engine.draft(trace, model, tokens=1)
+            await engine.draft(chain, model, tokens=1)
         except BackendError as error:  # it may come back while the gateway serves
             log("warm", model=model, error=str(error))

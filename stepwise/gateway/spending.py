@@ -1,4 +1,4 @@
-"""Money: what each key has spent today, and the threshold that keeps the default's spend on target.
+"""What each key has spent today, and the threshold that keeps the default router's spend on target.
 
 Both survive a restart in one small JSON file, written at most once a second and at the end.
 """
@@ -43,7 +43,7 @@ class Spending:
             self.save()
 
     def check(self, tenant: Tenant) -> None:
-        """Send a tenant away whose money for the day is spent.
+        """Refuse a tenant who has spent the day's limit.
 
         A chain's cost is known when it ends, so chains that run side by side may overshoot.
 
@@ -56,7 +56,7 @@ class Spending:
             midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
             raise Refusal(
                 429,
-                f"this key has spent its limit of {tenant.spend:g} for the day (UTC).",
+                f"this key has spent its limit of {tenant.spend:g} for today (UTC).",
                 code="spend_limit",
                 retry_after=int((midnight - now).total_seconds()) + 1,
             )
@@ -90,11 +90,11 @@ class Spending:
             return
         online = None if self.online is None else self.online.state()
         known = {"alone": self._alone, "seen": self._seen}
-        told = {"day": self._day, "spent": self._spent, "online": online, **known}
+        state = {"day": self._day, "spent": self._spent, "online": online, **known}
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(told), encoding="utf-8")
+            draft.write_text(json.dumps(state), encoding="utf-8")
             draft.replace(self._path)
         except OSError as error:
             raise ConfigError(f"state: {self._path} cannot be written: {error.strerror}.") from error
@@ -106,18 +106,18 @@ class Spending:
 
     def _restore(self, path: Path) -> None:
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            self._day, self._spent = str(told["day"]), defaultdict(float, told["spent"])
-            online = told["online"]
-            # A new target is a new beginning: the old position was that of another one.
+            state = json.loads(path.read_text(encoding="utf-8"))
+            self._day, self._spent = str(state["day"]), defaultdict(float, state["spent"])
+            online = state["online"]
+            # A new target starts over: the old position was for another.
             if self.online is not None and online is not None and online["target"] == self.online.target:
                 self.online.restore(online)
-                self._alone, self._seen = float(told["alone"]), int(told["seen"])
+                self._alone, self._seen = float(state["alone"]), int(state["seen"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"state: {path} cannot be read ({error!r}); delete it to start anew."
+                f"state: {path} cannot be read ({error!r}); delete it to start over."
             ) from error
 
     def _turn_day(self) -> None:

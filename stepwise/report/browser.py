@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-Row = Mapping[str, Any]
-SETTINGS = 3  # of a router: its cheapest, its dearest, one between
+from stepwise.evaluation.rows import Row
+
+SETTINGS = 3  # of a router: its cheapest, its most expensive, one between
 MAX_CHARACTERS = 3_000_000  # of all chains in a page
 MAX_LABEL_VALUES = 30  # a label with more is no filter
 
@@ -15,19 +17,19 @@ MAX_LABEL_VALUES = 30  # a label with more is no filter
 def traces(rows: Sequence[Row], models: Sequence[str], large_cost: float) -> dict[str, Any]:
     """Problems and chains for the browser: all that failed, then by problem what there is room for."""
     settings = _settings(rows)
-    order = {problem: i for i, problem in enumerate(dict.fromkeys(row["problem"] for row in rows))}
+    order = {problem: i for i, problem in enumerate(dict.fromkeys(row.problem for row in rows))}
     chosen, size = [], 0
-    for row in sorted(rows, key=lambda row: (row["error"] is None, order[row["problem"]])):
-        if row["error"] is None and (row["router"], row["threshold"]) not in settings:
+    for row in sorted(rows, key=lambda row: (row.error is None, order[row.problem])):
+        if row.error is None and (row.router, row.threshold) not in settings:
             continue
-        size += len(row["question"]) + sum(len(step["text"]) + 250 for step in row["steps"])
+        size += len(row.question) + sum(len(step.text) + 250 for step in row.steps)
         if size > MAX_CHARACTERS:
             break
         chosen.append(row)
-    places = {problem: i for i, problem in enumerate(dict.fromkeys(row["problem"] for row in chosen))}
-    first = {row["problem"]: row for row in reversed(chosen)}
+    places = {problem: i for i, problem in enumerate(dict.fromkeys(row.problem for row in chosen))}
+    first = {row.problem: row for row in reversed(chosen)}
     problems = [
-        {"id": id, "question": row["question"], "gold": row["gold"], "labels": row.get("labels", {})}
+        {"id": id, "question": row.question, "gold": row.gold, "labels": row.labels}
         for id, row in ((id, first[id]) for id in places)
     ]
     return {
@@ -35,7 +37,7 @@ def traces(rows: Sequence[Row], models: Sequence[str], large_cost: float) -> dic
         "labels": _filters(problems),
         "colors": {model: color(i, len(models)) for i, model in enumerate(models)},
         "problems": problems,
-        "traces": [_trace(row, places[row["problem"]], large_cost) for row in chosen],
+        "traces": [_trace(row, places[row.problem], large_cost) for row in chosen],
     }
 
 
@@ -45,14 +47,14 @@ def as_json(data: Mapping[str, Any]) -> str:
 
 
 def color(place: int, models: int) -> int:
-    """Index of a model's colour: 0 is the cheapest, 4 the dearest, others in between."""
+    """Index of a model's colour: 0 is the cheapest, 4 the most expensive, others in between."""
     return round(4 * place / max(models - 1, 1))
 
 
 def _settings(rows: Sequence[Row]) -> set[tuple[str, Any]]:
     """Of every router up to `SETTINGS` of its thresholds, from one end to the other."""
     thresholds: dict[str, list[Any]] = {}
-    for router, threshold in dict.fromkeys((row["router"], row["threshold"]) for row in rows):
+    for router, threshold in dict.fromkeys((row.router, row.threshold) for row in rows):
         thresholds.setdefault(router, []).append(threshold)
     chosen = set()
     for router, values in thresholds.items():
@@ -75,17 +77,17 @@ def _trace(row: Row, problem: int, large_cost: float) -> dict[str, Any]:
 
     kept = ("router", "threshold", "correct", "answer", "stop", "error")
     return {
-        **{name: row[name] for name in kept},
+        **{name: getattr(row, name) for name in kept},
         "problem": problem,
-        "sample": row.get("sample", 0),
-        "cost": percent(row["cost"]),
-        "graded": row.get("grading", {}).get("text"),
+        "sample": row.sample,
+        "cost": percent(row.cost),
+        "graded": row.grading.text if row.grading else None,
         "steps": [
             {
-                **{name: step[name] for name in ("text", "model", "score", "reason", "draft")},
-                "cost": percent(step["cost"]),
-                "signals": {name: round(value, 4) for name, value in step["signals"].items()},
+                **{name: getattr(step, name) for name in ("text", "model", "score", "reason", "draft")},
+                "cost": percent(step.cost),
+                "signals": {name: round(value, 4) for name, value in asdict(step.signals).items()},
             }
-            for step in row["steps"]
+            for step in row.steps
         ],
     }

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepwise.evaluation.summary import Point, Summary
 from stepwise.report.page import environment
-from stepwise.report.plot import MODELS, by_router, cost_percent, frontier_svg, metric
+from stepwise.report.plot import MODELS, apgr_interval, by_router, cost_percent, frontier_svg, metric
 
 
-def write_comparison(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+def write_comparison(runs: Mapping[str, Summary], path: str | Path) -> None:
     """Write the page.
 
     Args:
@@ -24,7 +25,7 @@ def write_comparison(runs: Mapping[str, Mapping[str, Any]], path: str | Path) ->
     Path(path).write_text(page, encoding="utf-8")
 
 
-def _tables(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _tables(runs: Mapping[str, Summary]) -> list[dict[str, Any]]:
     """A table a router, with a line for every run that has it; the learned router comes first."""
     groups = {name: by_router(summary) for name, summary in runs.items()}
     routers = dict.fromkeys(router for of in groups.values() for router in of)
@@ -40,17 +41,15 @@ def _tables(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _line(
-    name: str, summary: Mapping[str, Any], router: str, points: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    best = max(points, key=lambda point: (point["accuracy"], -point["cost"]))
+def _line(name: str, summary: Summary, router: str, points: Sequence[Point]) -> dict[str, Any]:
+    best = max(points, key=lambda point: (point.accuracy, -point.cost))
     return {
         "run": name,
-        "n": summary["n"],
-        "accuracy": 100 * best["accuracy"],
-        "accuracy_ci": [100 * end for end in best["accuracy_ci"]],
-        "cost": cost_percent(summary, best["cost"]),
+        "n": summary.n,
+        "accuracy": 100 * best.accuracy,
+        "accuracy_ci": [100 * end for end in best.accuracy_ci],
+        "cost": cost_percent(summary, best.cost),
         "apgr": metric(summary, router, "apgr"),
-        "apgr_ci": summary["metrics"].get(router, {}).get("apgr_ci") or (None, None),
+        "apgr_ci": apgr_interval(summary, router),
         "cpt80": metric(summary, router, "cpt80"),
     }

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from stepwise.errors import ConfigError
+from stepwise.evaluation.rows import Row, read_rows
+from stepwise.evaluation.summary import Summary
 from stepwise.report.page import write_page
 from stepwise.report.plot import save_frontier
 from stepwise.report.tables import write_csv, write_latex
 
-Row = Mapping[str, Any]
+
+def write_run(folder: str | Path, summary: Summary, rows: Sequence[Row]) -> None:
+    """Write ``summary.json`` and the report."""
+    text = msgspec.json.format(msgspec.json.encode(summary), indent=1)
+    (Path(folder) / "summary.json").write_bytes(text + b"\n")
+    write_report(folder, summary, rows)
 
 
-def write_report(folder: str | Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
+def write_report(folder: str | Path, summary: Summary, rows: Sequence[Row]) -> None:
     """Write ``report.html``, ``frontier.png`` and ``.pdf``, ``points.csv`` and ``table.tex``."""
     folder = Path(folder)
     for kind in ("png", "pdf"):
@@ -25,7 +32,7 @@ def write_report(folder: str | Path, summary: Mapping[str, Any], rows: Sequence[
     write_page(summary, rows, folder / "report.html")
 
 
-def read_run(folder: str | Path) -> tuple[dict[str, Any], Sequence[Row]]:
+def read_run(folder: str | Path) -> tuple[Summary, Sequence[Row]]:
     """``summary.json`` and the rows of a finished run.
 
     Raises:
@@ -33,14 +40,10 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], Sequence[Row]]:
     """
     folder = Path(folder)
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        summary = msgspec.json.decode((folder / "summary.json").read_bytes(), type=Summary)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{folder / 'summary.json'} is not of an evaluation: {error}.") from error
+    except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(f"{folder} holds no finished evaluation (summary.json: {error}).") from error
-    missing = [name for name in ("points", "models", "metrics", "large_cost") if name not in summary]
-    if missing:
-        raise ConfigError(f"{folder / 'summary.json'} is not of an evaluation: {missing[0]!r} is missing.")
-    from stepwise.evaluation.run import read_rows
-
-    settings = {(point["router"], point["threshold"]) for point in summary["points"]}
-    rows = [row for row in read_rows(folder / "rows.jsonl") if (row["router"], row["threshold"]) in settings]
-    return summary, rows
+    settings = {(point.router, point.threshold) for point in summary.points}
+    return summary, [row for row in read_rows(folder / "rows.jsonl") if row.key in settings]

@@ -11,10 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
+from stepwise.evaluation.rows import Row
+from stepwise.evaluation.summary import Point, Summary
 from stepwise.report import browser
 from stepwise.report.plot import (
     LEARNED,
     MODELS,
+    apgr_interval,
     by_router,
     cost_percent,
     frontier_svg,
@@ -29,7 +34,7 @@ COST_KINDS = ("generated", "prefill", "discarded", "probe")
 NEAR = 35  # percent of large-only cost, where routers are compared
 
 
-def write_page(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+def write_page(summary: Summary, rows: Sequence[Row], path: str | Path) -> None:
     """Write the page for a run.
 
     Args:
@@ -55,10 +60,10 @@ def environment() -> Any:
     return made
 
 
-def _render(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    models = list(summary["models"])
+def _render(summary: Summary, rows: Sequence[Row]) -> str:
+    models = list(summary.models)
     groups = by_router(summary)
-    found = browser.traces(rows, models, summary["large_cost"])
+    found = browser.traces(rows, models, summary.large_cost)
     return str(
         environment()
         .get_template("template.html.j2")
@@ -67,7 +72,7 @@ def _render(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
             tiles=_tiles(summary, groups),
             figure=frontier_svg(summary),
             routers=[_router(summary, router, points) for router, points in groups.items()],
-            errors=[point for point in summary["points"] if point.get("errors")],
+            errors=[point for point in summary.points if point.errors],
             positions=positions_svg(summary, NEAR),
             labels=_labels(summary, groups),
             near=NEAR,
@@ -82,11 +87,11 @@ def _render(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     )
 
 
-def _tiles(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _tiles(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str, Any]]:
     """The few numbers that a reader looks for first."""
     tiles = [
         {
-            "value": f"{100 * groups[model][0]['accuracy']:.1f}%",
+            "value": f"{100 * groups[model][0].accuracy:.1f}%",
             "text": f"{model} alone, right",
             "alarm": False,
         }
@@ -100,22 +105,22 @@ def _tiles(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]
         if (at := metric(summary, best, "cpt95")) is not None:
             text = f"of large's cost for 95% of the gap, {best}"
             tiles.append({"value": f"{100 * at:.0f}%", "text": text, "alarm": False})
-    if summary.get("grading_cost"):
-        text = f"{summary['cost_unit']} of a grading model, not in any cost"
-        tiles.append({"value": amount(summary["grading_cost"]), "text": text, "alarm": False})
-    if failed := summary.get("errors", 0):
+    if summary.grading_cost:
+        text = f"{summary.cost_unit} of a grading model, not in any cost"
+        tiles.append({"value": amount(summary.grading_cost), "text": text, "alarm": False})
+    if failed := summary.errors:
         tiles.append({"value": str(failed), "text": "chains failed, counted as wrong", "alarm": True})
     return tiles
 
 
-def _labels(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _labels(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str, Any]]:
     """Accuracy and large's share by level, subject and so on, of every router near `NEAR`."""
     chosen = {router: nearest(summary, points, NEAR) for router, points in groups.items()}
-    names = dict.fromkeys(name for point in chosen.values() for name in point.get("breakdown", {}))
+    names = dict.fromkeys(name for point in chosen.values() for name in point.breakdown)
     found = []
     for name in names:
-        of = {r: {line["value"]: line for line in p["breakdown"].get(name, [])} for r, p in chosen.items()}
-        values = {value: line["n"] for lines in of.values() for value, line in lines.items()}
+        of = {r: {line.value: line for line in p.breakdown.get(name, [])} for r, p in chosen.items()}
+        values = {value: line.n for lines in of.values() for value, line in lines.items()}
         if len(values) > 1:
             lines = [
                 {"value": value, "n": n, "cells": [lines.get(value) for lines in of.values()]}
@@ -125,10 +130,10 @@ def _labels(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]
     return found
 
 
-def _costs(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Every point's cost in parts; the widest bar is the dearest point's."""
-    dearest = max((point["cost"] for point in summary["points"]), default=0.0)
-    if not dearest or not any(point.get("spent") for point in summary["points"]):
+def _costs(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str, Any]]:
+    """Every point's cost in parts; the widest bar is the most expensive point's."""
+    most = max((point.cost for point in summary.points), default=0.0)
+    if not most or not any(point.spent for point in summary.points):
         return []
     order = {kind: i for i, kind in enumerate(COST_KINDS)}
     found = []
@@ -138,22 +143,22 @@ def _costs(summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]
             parts = [
                 {
                     "model": model, "kind": kind, "percent": cost_percent(summary, value),
-                    "share": round(100 * value / point["cost"], 3) if point["cost"] else 0,
+                    "share": round(100 * value / point.cost, 3) if point.cost else 0,
                 }
                 for model, kinds in sorted(
-                    point.get("spent", {}).items(), key=lambda item: _place(summary, item[0])
+                    point.spent.items(), key=lambda item: _place(summary, item[0])
                 )
                 for kind, value in sorted(kinds.items(), key=lambda item: order[item[0]])
             ]  # fmt: skip
-            width = round(100 * point["cost"] / dearest, 3)
-            percent = cost_percent(summary, point["cost"])
-            lines.append({**point, "parts": parts, "width": width, "percent": percent})
+            width = round(100 * point.cost / most, 3)
+            percent = cost_percent(summary, point.cost)
+            lines.append({**structs.asdict(point), "parts": parts, "width": width, "percent": percent})
         found.append({"name": router, "points": lines})
     return found
 
 
-def _place(summary: Mapping[str, Any], model: str) -> int:
-    models = list(summary["models"])
+def _place(summary: Summary, model: str) -> int:
+    models = list(summary.models)
     return models.index(model) if model in models else len(models)
 
 
@@ -173,10 +178,10 @@ def amount(value: float | None) -> str:
     return f"{mantissa} × 10{raised}" if exponent else mantissa
 
 
-def _router(summary: Mapping[str, Any], name: str, points: list[dict[str, Any]]) -> dict[str, Any]:
+def _router(summary: Summary, name: str, points: list[Point]) -> dict[str, Any]:
     """What the tables show of one router."""
     values = {key: metric(summary, name, key) for key in ("apgr", "cpt50", "cpt80", "cpt95", "aiq")}
-    interval = summary["metrics"].get(name, {}).get("apgr_ci") or (None, None)
+    interval = apgr_interval(summary, name)
     return {
         "name": name,
         "points": [_point(summary, point) for point in points],
@@ -185,29 +190,29 @@ def _router(summary: Mapping[str, Any], name: str, points: list[dict[str, Any]])
     }
 
 
-def _point(summary: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+def _point(summary: Summary, point: Point) -> dict[str, Any]:
     """One operating point with its tokens per problem by kind and model, and each model's share.
 
     A model's share is of the generated tokens that stayed in the chains. Prefill is the part of the
     prompt that was computed, that is, not found in the prefix cache.
     """
     nothing = {"prompt": 0, "cached": 0, "completion": 0, "discarded": 0}
-    usage = {model: point["tokens"].get(model, nothing) for model in summary["models"]}
+    usage = {model: point.tokens.get(model, nothing) for model in summary.models}
     total = sum(used["completion"] for used in usage.values())
     tokens = {
         model: {
-            "generated": used["completion"] / summary["n"],
-            "prefill": (used["prompt"] - used["cached"]) / summary["n"],
-            "cached": used["cached"] / summary["n"],
-            "discarded": used["discarded"] / summary["n"],
+            "generated": used["completion"] / summary.n,
+            "prefill": (used["prompt"] - used["cached"]) / summary.n,
+            "cached": used["cached"] / summary.n,
+            "discarded": used["discarded"] / summary.n,
         }
         for model, used in usage.items()
     }
-    low, high = point["accuracy_ci"]
+    low, high = point.accuracy_ci
     return {
-        **point,
+        **structs.asdict(point),
         "half_width": 100 * (high - low) / 2,
-        "percent": cost_percent(summary, point["cost"]),
+        "percent": cost_percent(summary, point.cost),
         "share": {model: 100 * used["completion"] / total if total else 0 for model, used in usage.items()},
         "tokens": tokens,
     }

@@ -9,6 +9,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepwise.evaluation.metrics import RouterMetrics
+from stepwise.evaluation.summary import Point, Summary
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -61,11 +64,11 @@ COLORS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b6d3f")
 MARKERS = ("s", "^", "D", "v", "P", "X", "<")  # a different number, so that pairs repeat late
 
 
-def by_router(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def by_router(summary: Summary) -> dict[str, list[Point]]:
     """Operating points by router, cheapest first; learned router first, then by APGR, models last."""
-    points: dict[str, list[dict[str, Any]]] = {}
-    for point in sorted(summary["points"], key=lambda point: float(point["cost"])):
-        points.setdefault(point["router"], []).append(point)
+    points: dict[str, list[Point]] = {}
+    for point in sorted(summary.points, key=lambda point: float(point.cost)):
+        points.setdefault(point.router, []).append(point)
 
     def rank(router: str) -> tuple[bool, bool, float]:
         return router in MODELS, router != LEARNED, -(metric(summary, router, "apgr") or 0.0)
@@ -73,19 +76,27 @@ def by_router(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {router: points[router] for router in sorted(points, key=rank)}
 
 
-def metric(summary: Mapping[str, Any], router: str, name: str) -> float | None:
+def metric(summary: Summary, router: str, name: str) -> float | None:
     """One metric of a router; None where it is missing or undefined."""
-    value = summary["metrics"].get(router, {}).get(name)
+    found: RouterMetrics | None = summary.metrics.get(router)
+    value = getattr(found, name, None)
     return None if value is None or math.isnan(value) else float(value)
 
 
-def cost_percent(summary: Mapping[str, Any], cost: float) -> float:
+def apgr_interval(summary: Summary, router: str) -> tuple[float | None, float | None]:
+    """The 95% interval of a router's APGR; None where it is missing or undefined."""
+    found = summary.metrics.get(router)
+    low, high = found.apgr_ci if found else (None, None)
+    return low, high
+
+
+def cost_percent(summary: Summary, cost: float) -> float:
     """A cost per problem as percent of large-only; nan where that is free or unknown."""
-    large = summary["large_cost"]
+    large = summary.large_cost
     return 100 * cost / large if large else math.nan
 
 
-def frontier_figure(summary: Mapping[str, Any]) -> Figure:
+def frontier_figure(summary: Summary) -> Figure:
     """Accuracy (%) against cost (% of large-only), with 95% bands and the random-mixing line."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -101,9 +112,7 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
         _draw_oracle(axes, summary)
         axes.set_xlabel("cost (% of large model alone)")
         axes.set_ylabel("accuracy (%)")
-        axes.set_title(
-            f"{summary['dataset']}, {summary['pair']} pair, n = {summary['n']}", loc="left", fontsize=9.5
-        )
+        axes.set_title(f"{summary.dataset}, {summary.pair} pair, n = {summary.n}", loc="left", fontsize=9.5)
         axes.set_xlim(left=0)
         axes.margins(y=0.09)
         _finish(axes)
@@ -118,7 +127,7 @@ def frontier_figure(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def save_frontier(summary: Mapping[str, Any], path: str | Path) -> None:
+def save_frontier(summary: Summary, path: str | Path) -> None:
     """Write the frontier as a picture of the kind that the path ends in (png at 160 dots per inch, pdf)."""
     kind = Path(path).suffix.removeprefix(".")
     frontier_figure(summary).savefig(
@@ -126,28 +135,28 @@ def save_frontier(summary: Mapping[str, Any], path: str | Path) -> None:
     )
 
 
-def frontier_svg(summary: Mapping[str, Any]) -> str:
+def frontier_svg(summary: Summary) -> str:
     """The frontier as an ``<svg>`` element, see `_svg`."""
     return _svg(frontier_figure(summary))
 
 
-def nearest(summary: Mapping[str, Any], points: list[dict[str, Any]], percent: float) -> dict[str, Any]:
+def nearest(summary: Summary, points: list[Point], percent: float) -> Point:
     """A router's point whose cost is nearest to a percentage of large-only's."""
-    return min(points, key=lambda point: abs(cost_percent(summary, point["cost"]) - percent))
+    return min(points, key=lambda point: abs(cost_percent(summary, point.cost) - percent))
 
 
-def positions_svg(summary: Mapping[str, Any], near: float) -> str:
+def positions_svg(summary: Summary, near: float) -> str:
     """Share of the steps (%) that the largest model wrote, by position in the chain; '' if unknown."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    large = summary["models"][-1]
+    large = summary.models[-1]
     groups = {router: points for router, points in by_router(summary).items() if router not in MODELS}
     with rc_context(STYLE):
         figure = Figure(figsize=(5.7, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for router, look in _looks(list(groups)).items():
-            counts = nearest(summary, groups[router], near).get("positions", {})
+            counts = nearest(summary, groups[router], near).positions
             totals = [sum(column) for column in zip(*counts.values(), strict=True)] if counts else []
             kept = [i for i, total in enumerate(totals) if total >= MIN_STEPS]
             of = counts.get(large, [0] * len(totals))
@@ -166,12 +175,12 @@ def positions_svg(summary: Mapping[str, Any], near: float) -> str:
     return _svg(figure)
 
 
-def reliability_svg(summary: Mapping[str, Any]) -> str:
+def reliability_svg(summary: Summary) -> str:
     """How often chains are right (%) against their confidence (%), by model; '' where no model tells."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    found = {model: bins for model, bins in summary.get("reliability", {}).items() if bins}
+    found = {model: bins for model, bins in summary.reliability.items() if bins}
     if not found:
         return ""
     with rc_context(STYLE):
@@ -179,14 +188,14 @@ def reliability_svg(summary: Mapping[str, Any]) -> str:
         axes = figure.add_subplot()
         axes.plot([0, 100], [0, 100], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=2)
         for (model, bins), color, marker in zip(found.items(), (COLORS[0], HERO.color), "so", strict=False):
-            x = [100 * one["confidence"] for one in bins]
-            low, high = zip(*([100 * end for end in one["accuracy_ci"]] for one in bins), strict=True)
+            x = [100 * one.confidence for one in bins]
+            low, high = zip(*([100 * end for end in one.accuracy_ci] for one in bins), strict=True)
             axes.vlines(x, low, high, color=color, linewidth=1.2, alpha=0.45, zorder=4)
             axes.plot(
-                x, [100 * one["accuracy"] for one in bins], color=color, marker=marker, linewidth=1.8,
+                x, [100 * one.accuracy for one in bins], color=color, marker=marker, linewidth=1.8,
                 markeredgecolor=PAPER, markeredgewidth=0.7, zorder=5, label=f"{model} alone",
             )  # fmt: skip
-        lowest = min(100 * one["confidence"] for bins in found.values() for one in bins)
+        lowest = min(100 * one.confidence for bins in found.values() for one in bins)
         axes.set_xlim(min(lowest - 2, 98), 100.5)
         axes.set_ylim(-3, 103)
         axes.set_xlabel("confidence: geometric mean of token probabilities (%)")
@@ -231,12 +240,10 @@ def _looks(routers: list[str]) -> dict[str, Look]:
     return {router: HERO if router == LEARNED else looks[router] for router in routers}
 
 
-def _draw_router(
-    axes: Axes, summary: Mapping[str, Any], router: str, points: list[dict[str, Any]], look: Look
-) -> None:
+def _draw_router(axes: Axes, summary: Summary, router: str, points: list[Point], look: Look) -> None:
     """A line with its 95% band, or a single marker with its 95% bar."""
-    cost = [cost_percent(summary, point["cost"]) for point in points]
-    low, high = zip(*([100 * end for end in point["accuracy_ci"]] for point in points), strict=True)
+    cost = [cost_percent(summary, point.cost) for point in points]
+    low, high = zip(*([100 * end for end in point.accuracy_ci] for point in points), strict=True)
     if len(points) > 1:
         axes.fill_between(
             cost, low, high, color=look.color, alpha=look.band, linewidth=0, zorder=look.order - 4
@@ -246,7 +253,7 @@ def _draw_router(
     apgr = metric(summary, router, "apgr")
     axes.plot(
         cost,
-        [100 * point["accuracy"] for point in points],
+        [100 * point.accuracy for point in points],
         color=look.color,
         marker=look.marker,
         linewidth=look.width,
@@ -258,25 +265,25 @@ def _draw_router(
     )
 
 
-def _draw_oracle(axes: Axes, summary: Mapping[str, Any]) -> None:
+def _draw_oracle(axes: Axes, summary: Summary) -> None:
     """What search with hindsight pays, where it was run."""
-    oracle = summary.get("oracle")
+    oracle = summary.oracle
     if oracle:
         axes.plot(
-            [100 * cost for cost in oracle["cost"]],
-            [100 * accuracy for accuracy in oracle["accuracy"]],
+            [100 * cost for cost in oracle.cost],
+            [100 * accuracy for accuracy in oracle.accuracy],
             color=INK,
             linestyle=(0, (1, 2)),
             linewidth=1.2,
             zorder=3,
-            label=f"oracle (APGR {oracle['apgr']:.2f})",
+            label=f"oracle (APGR {oracle.apgr:.2f})",
         )
 
 
-def _draw_models(axes: Axes, summary: Mapping[str, Any], groups: Mapping[str, list[dict[str, Any]]]) -> None:
+def _draw_models(axes: Axes, summary: Summary, groups: Mapping[str, list[Point]]) -> None:
     """A star for each model alone, and the line that mixing them question by question reaches."""
     stars = [
-        (name, cost_percent(summary, groups[name][0]["cost"]), 100 * groups[name][0]["accuracy"])
+        (name, cost_percent(summary, groups[name][0].cost), 100 * groups[name][0].accuracy)
         for name in MODELS
         if name in groups
     ]

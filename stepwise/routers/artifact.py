@@ -155,10 +155,10 @@ class PolicyRouter:
             ConfigError: if the pair is another one, or models are missing.
         """
         artifact = self.artifact
-        if pair.fingerprint != artifact.fingerprint and not transfer:
+        if pair.identity != artifact.fingerprint and not transfer:
             raise ConfigError(
                 f"router: the policy was trained on pair {artifact.pair!r} ({artifact.fingerprint}), which "
-                f"is not pair {pair.name!r} as it is here ({pair.fingerprint}); train one with "
+                f"is not pair {pair.name!r} as it is here ({pair.identity}); train one with "
                 "`python -m scripts.train`."
             )
         loaded = tuple(model.name for model in pair.select(models))

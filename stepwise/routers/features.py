@@ -151,7 +151,7 @@ def _estimates(trace: Trace, small: str, large: str) -> tuple[float, ...]:
     told = {estimate.model: estimate for estimate in trace.estimates}
     if small not in told or large not in told:
         raise StepwiseError(
-            "the policy observes SCOPE's estimates, and the trace has none; set engine.prior."
+            "the policy observes SCOPE's estimates, and the trace has none; give the engine a prior."
         )
     one, two = told[small], told[large]
     return one.p_correct, two.p_correct, one.tokens / 512, two.tokens / 512

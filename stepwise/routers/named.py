@@ -47,11 +47,11 @@ def named_router(
         policy.check(pair)
         return policy
     if threshold is None:
-        raise ConfigError(f"router {name!r} is a rule without calibration: turn its threshold (in nats).")
+        raise ConfigError(f"router {name!r} is not calibrated; pass --threshold (in nats), for example 1.0.")
     loaded = pair.select()
-    if loaded[0].api == "chat" and not loaded[0].logprobs:
+    if not getattr(loaded[0].options, "logprobs", True):
         raise ConfigError(
-            f"router {name!r} reads log-probabilities, which model {loaded[0].name!r} (api: chat without "
-            "logprobs) does not give."
+            f"router {name!r} reads log-probabilities, which model {loaded[0].name!r} does not give; set "
+            "logprobs: true among its backend's options if the server returns them."
         )
     return ThresholdRouter(RULES[name], threshold, name, small=loaded[0].name, large=loaded[-1].name)

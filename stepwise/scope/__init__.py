@@ -13,8 +13,8 @@ from stepwise.engine.cost import Price
 from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.scope.features import Auxiliary
 from stepwise.scope.fingerprint import Fingerprint
+from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.scope import Choice, Scope, Setting
-from stepwise.scope.store import FingerprintStore
 from stepwise.types import Estimate, Problem
 
 __all__ = [

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.errors import ConfigError
-from stepwise.scope.embed import Embedder, open_embedder, require_sklearn
+from stepwise.extras import require
+from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.types import Problem, normalised
 
 DIMENSIONS = 64
@@ -63,13 +64,13 @@ class AnchorSet:
 
     def save(self, path: str | Path) -> None:
         """Write the anchors with their provenance as JSON."""
-        told = {
+        content = {
             "digest": self.digest,
             "provenance": self.provenance,
             "anchors": [{"id": p.id, "question": p.question, "answer": p.answer} for p in self.problems],
         }
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> AnchorSet:
@@ -79,18 +80,18 @@ class AnchorSet:
             ConfigError: if the file is missing, damaged, or was edited by hand.
         """
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
-            anchors = cls([Problem(**anchor) for anchor in told["anchors"]], told["provenance"])
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            anchors = cls([Problem(**anchor) for anchor in content["anchors"]], content["provenance"])
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"anchors: {str(path)!r} cannot be read as a set of anchors: {error}"
+                f"anchors: {str(path)!r} cannot be read as a set of anchors: {error}."
             ) from error
-        if anchors.digest != told.get("digest"):
+        if anchors.digest != content.get("digest"):
             raise ConfigError(
-                f"anchors: {str(path)!r} was changed after it was written (digest {told.get('digest')}, "
-                f"content {anchors.digest}); choose anchors anew, or restore the file."
+                f"anchors: {str(path)!r} was changed after it was written (digest {content.get('digest')}, "
+                f"content {anchors.digest}); choose new anchors, or restore the file."
             )
         return anchors
 
@@ -130,20 +131,20 @@ def choose_anchors(
     for label, places in _places(Counter(label for _, label in pool), n).items():
         members = np.array([i for i, (_, own) in enumerate(pool) if own == label])
         chosen += members[_central(space[members], places, seed)].tolist()
-    told = {
+    choice = {
         "n": n,
         "chosen_from": len(pool),
         "strata": dict(Counter(pool[i][1] for i in chosen)),
         "seed": seed,
     }
     name = getattr(embedder, "name", embedder)
-    return AnchorSet([pool[i][0] for i in sorted(chosen)], {**told, "embedder": name, **(provenance or {})})
+    return AnchorSet([pool[i][0] for i in sorted(chosen)], {**choice, "embedder": name, **(provenance or {})})
 
 
 def _space(
     questions: Sequence[str], embedder: str | Embedder | Sequence[str | Embedder], seed: int
 ) -> NDArray[np.float64]:
-    require_sklearn()
+    require("SCOPE", "scope", "sklearn")
     from sklearn.decomposition import TruncatedSVD
 
     vectors = open_embedder(embedder).fit(questions).embed(questions)
@@ -172,8 +173,7 @@ def _central(space: NDArray[np.float64], count: int, seed: int) -> NDArray[np.in
         return np.arange(len(space))
     if len(np.unique(space, axis=0)) <= count:  # k-means cannot find that many clusters
         return np.arange(count)
-    found = KMeans(count, n_init=1, random_state=seed).fit(space)
-    distance = found.transform(space)
+    distance = KMeans(count, n_init=1, random_state=seed).fit(space).transform(space)
     taken: list[int] = []
     for centre in range(count):
         distance[taken, centre] = np.inf

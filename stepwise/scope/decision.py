@@ -68,16 +68,16 @@ def sweep(at: Callable[[float], T], cost: Callable[[T], float]) -> list[T]:
     Most questions change their model within a narrow range of alpha, which differs from pool to pool. From an
     even grid of 21 on, the widest steps in cost are halved until there are 201 points.
     """
-    found = {alpha: at(alpha) for alpha in np.linspace(0.0, 1.0, GRID).tolist()}
-    ends = sorted(found)
-    gaps = [(-abs(cost(found[b]) - cost(found[a])), a, b) for a, b in pairwise(ends)]
+    points = {alpha: at(alpha) for alpha in np.linspace(0.0, 1.0, GRID).tolist()}
+    ends = sorted(points)
+    gaps = [(-abs(cost(points[b]) - cost(points[a])), a, b) for a, b in pairwise(ends)]
     heapq.heapify(gaps)
-    while gaps and len(found) < POINTS:
+    while gaps and len(points) < POINTS:
         gap, a, b = heapq.heappop(gaps)
         if gap == 0.0 or b - a < FINEST:
             continue
         middle = (a + b) / 2
-        found[middle] = at(middle)
+        points[middle] = at(middle)
         for left, right in ((a, middle), (middle, b)):
-            heapq.heappush(gaps, (-abs(cost(found[right]) - cost(found[left])), left, right))
-    return [found[alpha] for alpha in sorted(found)]
+            heapq.heappush(gaps, (-abs(cost(points[right]) - cost(points[left])), left, right))
+    return [points[alpha] for alpha in sorted(points)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from stepwise.errors import ConfigError
+from stepwise.extras import require
 from stepwise.store.connection import connect
 
 WORDS = r"\\?[a-zA-Z]+|\d+|[^\sa-zA-Z\d]"
@@ -45,7 +45,7 @@ class Tfidf:
     name = "tfidf"
 
     def __init__(self) -> None:
-        require_sklearn()
+        require("SCOPE", "scope", "sklearn")
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=WORDS)
@@ -80,18 +80,15 @@ class Sentences:
 
     def __init__(self, model: str, *, cache: str | Path = ":memory:") -> None:
         self.name = model
-        if find_spec("sentence_transformers") is None:
-            raise ConfigError(
-                f"embedder {model!r} needs sentence-transformers: pip install 'stepwise[scope]'."
-            )
+        require(f"embedder {model!r}", "scope", "sentence_transformers")
         from sentence_transformers import SentenceTransformer
 
         try:
             self._model = SentenceTransformer(model)
         except Exception as error:
             raise ConfigError(
-                f"embedder {model!r} cannot be loaded ({type(error).__name__}); give the folder of a "
-                "sentence-transformers model, go online once, or use 'tfidf'."
+                f"embedder {model!r} cannot be loaded ({type(error).__name__}); name the folder of a "
+                "sentence-transformers model, connect to the network once, or use 'tfidf'."
             ) from error
         self._lock = threading.Lock()
         self._db = connect(cache, "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB)")
@@ -102,17 +99,17 @@ class Sentences:
     def embed(self, texts: Sequence[str]) -> sparse.csr_array:
         keys = [hashlib.blake2b(f"{self.name}\n{text}".encode(), digest_size=16).digest() for text in texts]
         with self._lock:
-            found = {key: self._get(key) for key in keys}
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
+            vectors = {key: self._get(key) for key in keys}
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if vectors[key] is None}
             if missing:
                 new = self._model.encode(
                     list(missing.values()), normalize_embeddings=True, show_progress_bar=False
                 )
                 for key, vector in zip(missing, np.asarray(new, dtype=np.float32), strict=True):
-                    found[key] = vector.tobytes()
-                    self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, found[key]))
+                    vectors[key] = vector.tobytes()
+                    self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, vectors[key]))
         return sparse.csr_array(
-            np.stack([np.frombuffer(found[key] or b"", dtype=np.float32) for key in keys])
+            np.stack([np.frombuffer(vectors[key] or b"", dtype=np.float32) for key in keys])
         )
 
     def _get(self, key: bytes) -> bytes | None:
@@ -152,11 +149,5 @@ def open_embedder(named: str | Embedder | Sequence[str | Embedder]) -> Embedder:
     if isinstance(named, Sequence):
         if not named:
             raise ConfigError("embedder must name at least one embedder.")
-        return Joined([open_embedder(one) for one in named])
+        return Joined([open_embedder(part) for part in named])
     return named
-
-
-def require_sklearn() -> None:
-    """Raises ConfigError where scikit-learn is missing."""
-    if find_spec("sklearn") is None:
-        raise ConfigError("SCOPE needs scikit-learn: pip install 'stepwise[scope]'.")

@@ -47,7 +47,7 @@ class Fingerprint:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ConfigError("fingerprint: model must be a name, and is empty.")
+            raise ConfigError("fingerprint: model must not be empty.")
         object.__setattr__(self, "anchor_ids", tuple(map(str, self.anchor_ids)))
         if not self.anchor_ids:
             raise ConfigError(f"fingerprint of {self.model!r}: anchor_ids must not be empty.")
@@ -77,7 +77,7 @@ class Fingerprint:
         for anchor, number in zip(self.anchor_ids, numbers, strict=True):
             if not (low <= number <= high and math.isfinite(number)):
                 wanted = f"in [{low:g}, {high:g}]" if math.isfinite(high) else "finite and positive"
-                raise ConfigError(f"{owner} must be {wanted}, and is {number} for anchor {anchor!r}.")
+                raise ConfigError(f"{owner} must be {wanted}, not {number} (anchor {anchor!r}).")
         return numbers
 
     def objective(self, name: str) -> tuple[float, ...]:
@@ -100,9 +100,8 @@ class Fingerprint:
 
         What is unknown on either side does not count as different.
         """
-        told = ("anchors", "revision", "prompt", "sampling")
         return [
             name
-            for name in told
+            for name in ("anchors", "revision", "prompt", "sampling")
             if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))
         ]

@@ -27,11 +27,13 @@ class TemplateTeacher:
     """Fills in a sentence, where no model is at hand to write one."""
 
     def explain(self, cases: Sequence[Case]) -> list[str]:
-        return [self._one(*case) for case in cases]
+        return [self._explain(*case) for case in cases]
 
-    def _one(self, question: str, model: str, examples: Sequence[Example], correct: bool, tokens: int) -> str:
-        right = sum(one.correct for one in examples)
-        usual = mean(one.tokens for one in examples) if examples else tokens
+    def _explain(
+        self, question: str, model: str, examples: Sequence[Example], correct: bool, tokens: int
+    ) -> str:
+        right = sum(example.correct for example in examples)
+        usual = mean(example.tokens for example in examples) if examples else tokens
         length = "longer" if tokens > 1.15 * usual else "shorter" if tokens < 0.87 * usual else "as long"
         verdict = "easy enough" if correct else "too hard"
         return f"{right} of {len(examples)} right. This one is {length} and {verdict}."
@@ -50,11 +52,11 @@ class ModelTeacher:
 
     def explain(self, cases: Sequence[Case]) -> list[str]:
         async def every() -> list[str]:
-            return list(await asyncio.gather(*(self._one(*case) for case in cases)))
+            return list(await asyncio.gather(*(self._explain(*case) for case in cases)))
 
         return asyncio.run(every())
 
-    async def _one(
+    async def _explain(
         self, question: str, model: str, examples: Sequence[Example], correct: bool, tokens: int
     ) -> str:
         request = (

@@ -1,4 +1,4 @@
-"""Everything that the fingerprints of a store say about a set of anchors, as arrays."""
+"""What the fingerprints of a store say about a set of anchors, as arrays."""
 
 from __future__ import annotations
 
@@ -98,34 +98,37 @@ def gather(
     Raises:
         ConfigError: if a fingerprint covers too few anchors, or was taken on others.
     """
-    found = list(fingerprints)
-    value, tokens = (np.full((len(found), len(anchors)), np.nan) for _ in range(2))
-    rate = np.full(len(found), PROMPT_TOKENS_PER_CHARACTER)
-    for row, one in enumerate(found):
-        _check(anchors, one, coverage)
-        at = [anchors.place[name] for name in one.anchor_ids]
-        value[row, at], tokens[row, at] = one.objective(objective), one.tokens
-        if one.prompt_tokens is not None:
-            rate[row] = sum(one.prompt_tokens) / sum(len(anchors.problems[i].question) for i in at)
-    names, prices = tuple(one.model for one in found), tuple(one.price for one in found)
+    listed = list(fingerprints)
+    value, tokens = (np.full((len(listed), len(anchors)), np.nan) for _ in range(2))
+    rate = np.full(len(listed), PROMPT_TOKENS_PER_CHARACTER)
+    for row, fingerprint in enumerate(listed):
+        _check(anchors, fingerprint, coverage)
+        at = [anchors.place[name] for name in fingerprint.anchor_ids]
+        value[row, at], tokens[row, at] = fingerprint.objective(objective), fingerprint.tokens
+        if fingerprint.prompt_tokens is not None:
+            rate[row] = sum(fingerprint.prompt_tokens) / sum(len(anchors.problems[i].question) for i in at)
+    names, prices = (
+        tuple(fingerprint.model for fingerprint in listed),
+        tuple(fingerprint.price for fingerprint in listed),
+    )
     return Known(names, encoded, value, tokens, prices, rate)
 
 
-def _check(anchors: AnchorSet, one: Fingerprint, coverage: float) -> None:
-    strange = [name for name in one.anchor_ids if name not in anchors.place]
-    if strange or (one.anchors and one.anchors != anchors.digest):
+def _check(anchors: AnchorSet, fingerprint: Fingerprint, coverage: float) -> None:
+    strange = [name for name in fingerprint.anchor_ids if name not in anchors.place]
+    if strange or (fingerprint.anchors and fingerprint.anchors != anchors.digest):
         what = (
             f"anchor {strange[0]!r} is not among them"
             if strange
-            else f"digest {one.anchors}, now {anchors.digest}"
+            else f"digest {fingerprint.anchors}, now {anchors.digest}"
         )
         raise ConfigError(
-            f"fingerprint of {one.model!r} was taken on other anchors ({what}); run "
+            f"fingerprint of {fingerprint.model!r} was taken on other anchors ({what}); run "
             "`python -m scripts.fingerprint` on these."
         )
-    share = len(one.anchor_ids) / len(anchors)
+    share = len(fingerprint.anchor_ids) / len(anchors)
     if share < coverage:
         raise ConfigError(
-            f"fingerprint of {one.model!r} covers {len(one.anchor_ids)} of {len(anchors)} anchors, and needs "
-            f"{coverage:.0%}; run `python -m scripts.fingerprint` to complete it."
+            f"fingerprint of {fingerprint.model!r} covers {len(fingerprint.anchor_ids)} of {len(anchors)} "
+            f"anchors, and needs {coverage:.0%}; run `python -m scripts.fingerprint` to complete it."
         )

@@ -43,12 +43,12 @@ def performance(correct: bool, tokens: int) -> str:
 
 def ask(question: str, model: str, examples: Sequence[Example]) -> str:
     """The prompt: task, target model, examples, target question, requirements, output format."""
-    shown = [
-        f"Example {i}:\nQuestion: {one.question}\nPerformance: {performance(one.correct, one.tokens)}"
-        for i, one in enumerate(examples, 1)
+    blocks = [
+        f"Example {i}:\nQuestion: {shown.question}\nPerformance: {performance(shown.correct, shown.tokens)}"
+        for i, shown in enumerate(examples, 1)
     ]
     target = f"Target question: {question}"
-    return "\n".join([TASK, f"Target model: {model}", *shown, target, REQUIREMENTS, FORMAT, ""])
+    return "\n".join([TASK, f"Target model: {model}", *blocks, target, REQUIREMENTS, FORMAT, ""])
 
 
 def write(analysis: str, correct: bool, tokens: int) -> str:
@@ -65,7 +65,7 @@ def seed_of(prompt: str, sample: int, seed: int) -> int:
 def read(text: str) -> Answer | None:
     """The *last* ``Predicted Performance`` block; None if there is none or it is malformed."""
     before, marker, block = text.rpartition(MARKER)
-    found = BLOCK.match(block.strip()) if marker else None
-    if not found or int(found[1]) == 0:
+    match = BLOCK.match(block.strip()) if marker else None
+    if not match or int(match[1]) == 0:
         return None
-    return Answer(found[2].lower() == "yes", int(found[1]), before.partition("Analysis:")[2].strip())
+    return Answer(match[2].lower() == "yes", int(match[1]), before.partition("Analysis:")[2].strip())

@@ -1,4 +1,4 @@
-"""Anchors from a dataset's own file, whose fields may have any name."""
+"""Anchors from a dataset's file, whose fields may have any name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepwise.data.records import read_lines
+from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.types import Problem
@@ -20,7 +20,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         ConfigError: if it cannot be read.
     """
     try:
-        return [record.row for record in read_lines(Path(path))]
+        return [raw.row for raw in read_lines(Path(path))]
     except ConfigError as error:
         raise ConfigError(f"data: {str(path)!r} cannot be read as JSON Lines: {error}") from error
 
@@ -57,5 +57,5 @@ def recipe(
         raise ConfigError(
             f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}."
         ) from error
-    told = {"file": Path(path).name, **(provenance or {})}
-    return choose_anchors(problems, n, embedder=embedder, strata=strata, seed=seed, provenance=told)
+    source = {"file": Path(path).name, **(provenance or {})}
+    return choose_anchors(problems, n, embedder=embedder, strata=strata, seed=seed, provenance=source)

@@ -10,8 +10,9 @@ from typing import Any
 from stepwise.errors import ConfigError
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
+from stepwise.scope.estimators.base import Charge
+from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.scope import Choice, Scope
-from stepwise.scope.store import FingerprintStore
 from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
 
 
@@ -54,14 +55,15 @@ class ScopeRouter:
 
     def decide(self, trace: Trace) -> Decision:
         known = trace.estimates if self.expects else ()
-        if self.expects and not any(one.usage.keys() >= set(self.scope.asks) for one in known):
+        asked = set(self.scope.asks)
+        if self.expects and not any(estimate.usage.keys() >= asked for estimate in known):
             raise ConfigError(
-                f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; set "
-                "engine.prior = ScopePrior(scope, engine.models), so that the chain pays for them."
+                f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; give "
+                "the engine prior=ScopePrior(scope, models), so that the chain pays for them."
             )
         choice = self._choose(trace.problem.question, known)
-        expected = next(one for one in choice.estimates if one.model == choice.model)
-        return Decision(choice.model, choice.utility, f"expected right {expected.p_correct:.0%}")
+        chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
+        return Decision(choice.model, choice.utility, f"expected right {chosen.p_correct:.0%}")
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ class ScopePrior:
     def asks(self) -> tuple[str, ...]:
         return self.scope.asks
 
-    def __call__(self, question: str) -> tuple[Estimate, ...]:
-        return tuple(self.scope.estimate(question, self.models))
+    def __call__(self, question: str, charge: Charge) -> tuple[Estimate, ...]:
+        return tuple(self.scope.estimate(question, self.models, charge))
 
 
 def seeded(policy: str, threshold: float, scope: Scope, models: Sequence[str], alpha: float) -> Seeded:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import BackendError, ConfigError, InfeasibleTarget
+from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.scope.estimators import Beliefs, Combination, Estimator, Neighbours
+from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
+from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
-from stepwise.scope.store import FingerprintStore
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
@@ -113,20 +114,21 @@ class Scope:
                     raise ConfigError(
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
-                found = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
-                try:
-                    self._estimator.fit(found)
-                except BackendError as error:
-                    error.usage = {}  # what a fit takes is no chain's
-                    raise
-                self._record.fit(found)
-                self._fitted = version, found
+                known = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
+                self._estimator.fit(known)  # what a fit takes is no chain's
+                self._record.fit(known)
+                self._fitted = version, known
             return self._fitted[1]
 
-    def estimate(self, question: str, models: Sequence[str] | None = None) -> list[Estimate]:
+    def estimate(
+        self, question: str, models: Sequence[str] | None = None, charge: Charge = free
+    ) -> list[Estimate]:
         """What to expect of each model, in the order of ``models`` (by default all in the store).
 
         ``cost`` is in dollars, or None for a model without a price.
+
+        Args:
+            charge: told, by model, what an estimator takes that asks a language model, as it takes it.
 
         Raises:
             ConfigError: if the question is empty, or a model has no usable fingerprint.
@@ -134,7 +136,7 @@ class Scope:
         known = self.known
         rows = self._rows(known, models)
         compared = self._compare(known, [question])
-        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows))
+        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows, charge))
 
     def choose(
         self,
@@ -157,12 +159,12 @@ class Scope:
         compared = self._compare(known, [question])
         if estimates:
             estimates = _of([known.models[row] for row in rows], estimates)
-            found = _beliefs(estimates)
+            predicted = _beliefs(estimates)
         else:
-            found = self._estimator.predict(compared, rows)
-            estimates = self._estimates(known, rows, compared, found)
+            predicted = self._estimator.predict(compared, rows)
+            estimates = self._estimates(known, rows, compared, predicted)
         record = self._record.predict(compared, rows)
-        scores = self._utility(known, rows, compared, record, found, alpha)[:, 0]
+        scores = self._utility(known, rows, compared, record, predicted, alpha)[:, 0]
         best = int(np.argmax(scores))
         return Choice(known.models[rows[best]], float(scores[best]), list(estimates))
 
@@ -175,12 +177,14 @@ class Scope:
         """
         known = self.known
         rows = self._rows(known, models, priced=True)
-        record, found = (_rows_of(one.held_out(), rows) for one in (self._record, self._estimator))
+        record, predicted = (
+            _rows_of(estimator.held_out(), rows) for estimator in (self._record, self._estimator)
+        )
         value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
         columns = np.arange(len(self.anchors))
 
         def at(alpha: float) -> Setting:
-            best = self._utility(known, rows, known.among, record, found, alpha).argmax(axis=0)
+            best = self._utility(known, rows, known.among, record, predicted, alpha).argmax(axis=0)
             return Setting(
                 alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
             )
@@ -195,15 +199,15 @@ class Scope:
             InfeasibleTarget: if even the cheapest alpha costs more.
         """
         settings = self.settings(models)
-        within = [one for one in settings if one.cost <= budget]
+        within = [setting for setting in settings if setting.cost <= budget]
         if not within:
-            least = min(one.cost for one in settings)
+            least = min(setting.cost for setting in settings)
             raise InfeasibleTarget(
-                f"budget: {budget:.3g} a question cannot be kept; the cheapest setting costs {least:.3g} on "
-                "the anchors.",
+                f"budget: {budget:.3g} per question cannot be kept; the cheapest setting costs {least:.3g} "
+                "on the anchors.",
                 best=least,
             )
-        return max(within, key=lambda one: (one.value, -one.cost))
+        return max(within, key=lambda setting: (setting.value, -setting.cost))
 
     def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
         """What `estimate` says of many questions at once, as arrays [models, questions].
@@ -227,8 +231,8 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, questions)
-        record, found = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
-        return lambda alpha: self._utility(known, rows, compared, record, found, alpha)
+        record, predicted = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
+        return lambda alpha: self._utility(known, rows, compared, record, predicted, alpha)
 
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
@@ -248,7 +252,7 @@ class Scope:
         rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
         unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]
         if priced and unpriced:
-            raise ConfigError(f"model {unpriced[0]!r} has no price; give its fingerprint one.")
+            raise ConfigError(f"model {unpriced[0]!r} has no price; add one to its fingerprint.")
         return rows
 
     def _utility(
@@ -257,26 +261,28 @@ class Scope:
         rows: NDArray[np.intp],
         compared: Compared,
         record: Beliefs,
-        found: Beliefs,
+        predicted: Beliefs,
         alpha: float,
     ) -> Array:
-        costs = (known.cost(one.tokens, compared.questions, rows) for one in (record, found))
-        return utility(record.value, next(costs), found.value, next(costs), alpha, self._w_base)
+        record_cost, predicted_cost = (
+            known.cost(beliefs.tokens, compared.questions, rows) for beliefs in (record, predicted)
+        )
+        return utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
 
     def _estimates(
-        self, known: Known, rows: NDArray[np.intp], compared: Compared, found: Beliefs
+        self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs
     ) -> list[Estimate]:
-        cost = known.cost(found.tokens, compared.questions, rows)[:, 0]
-        told, spent = found.explanations, found.usage
+        cost = known.cost(predicted.tokens, compared.questions, rows)[:, 0]
+        explanations, usage = predicted.explanations, predicted.usage
         return [
             Estimate(
                 known.models[row],
-                float(found.value[i, 0]),
-                float(found.tokens[i, 0]),
+                float(predicted.value[i, 0]),
+                float(predicted.tokens[i, 0]),
                 None if known.prices[row] is None else float(cost[i]),
-                (float(found.low[i, 0]), float(found.high[i, 0])),
-                told[i][0] if told else "",
-                spent[i][0] if spent else {},
+                (float(predicted.low[i, 0]), float(predicted.high[i, 0])),
+                explanations[i][0] if explanations else "",
+                usage[i][0] if usage else {},
             )
             for i, row in enumerate(rows)
         ]
@@ -284,16 +290,16 @@ class Scope:
 
 def _of(models: Sequence[str], estimates: Sequence[Estimate]) -> list[Estimate]:
     """The estimates of these models, in their order."""
-    by_model = {one.model: one for one in estimates}
+    by_model = {estimate.model: estimate for estimate in estimates}
     missing = [model for model in models if model not in by_model]
     if missing:
-        raise ConfigError(f"estimates: there is none of model {missing[0]!r}.")
+        raise ConfigError(f"estimates: there is none for model {missing[0]!r}.")
     return [by_model[model] for model in models]
 
 
 def _beliefs(estimates: Sequence[Estimate]) -> Beliefs:
     """Estimates of one question as arrays [models, 1]."""
-    columns = [[one.p_correct, one.tokens, *one.interval] for one in estimates]
+    columns = [[estimate.p_correct, estimate.tokens, *estimate.interval] for estimate in estimates]
     return Beliefs(*np.array(columns).T[:, :, None])
 
 

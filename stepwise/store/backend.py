@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 
-from stepwise.engine.backend import Backend, Completion, Sampling
-from stepwise.errors import BackendError
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.store.sqlite import Store, key
+from stepwise.types import Usage
 
 
 @dataclass(eq=False)
 class Pending:
-    """A generation in flight and how many callers wait for it."""
+    """A generation in flight, and the accounts of those who wait for it: each is told what it loses."""
 
     task: asyncio.Task[Completion]
-    waiting: int = 0
+    waiting: list[Lost]
 
 
 class StoredBackend:
@@ -40,28 +39,50 @@ class StoredBackend:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self._backend.encode(text, first=first)
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         address = key(self.revision, prefix, sampling)
         known = self._store.get(address)
         if known is not None:
             return known
         pending = self._pending.get(address)
         if pending is None:
-            pending = Pending(asyncio.create_task(self._fresh(address, prefix, sampling)))
-            self._pending[address] = pending
-        pending.waiting += 1
+            pending = self._pending[address] = self._begin(address, prefix, sampling)
+        pending.waiting.append(lost)
         try:
             return await asyncio.shield(pending.task)
-        except BackendError as error:
-            raise copy(error) from error  # each waiter's chain writes into its own what it has taken
+        except asyncio.CancelledError:
+            await self._leave(address, pending, lost)
+            raise
         finally:
-            pending.waiting -= 1
+            pending.waiting.remove(lost)
             if not pending.waiting:
                 self._pending.pop(address, None)
-                pending.task.cancel()
 
-    async def _fresh(self, address: bytes, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        completion = await self._backend.generate(prefix, sampling)
+    def _begin(self, address: bytes, prefix: Sequence[int], sampling: Sampling) -> Pending:
+        waiting: list[Lost] = []
+
+        def lost(usage: Usage) -> None:
+            for account in waiting:
+                account(usage)
+
+        return Pending(asyncio.create_task(self._fresh(address, prefix, sampling, lost)), waiting)
+
+    async def _leave(self, address: bytes, pending: Pending, lost: Lost) -> None:
+        """Whoever is the last to leave ends the generation, and waits to hear what it took."""
+        task = pending.task
+        if len(pending.waiting) == 1:
+            self._pending.pop(address, None)
+            task.cancel()
+            await asyncio.wait({task})
+        if task.done() and not task.cancelled() and task.exception() is None:  # it had just ended
+            lost(task.result().usage)
+
+    async def _fresh(
+        self, address: bytes, prefix: Sequence[int], sampling: Sampling, lost: Lost
+    ) -> Completion:
+        completion = await self._backend.generate(prefix, sampling, lost)
         self.generated += completion.usage.completion
         usage = replace(completion.usage, cached=completion.usage.prompt)
         completion = replace(completion, usage=usage)

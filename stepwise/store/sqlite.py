@@ -87,9 +87,5 @@ def _dump(completion: Completion) -> str:
 
 
 def _load(text: str) -> Completion:
-    raw = json.loads(text)
-    if isinstance(raw, dict):  # as stores were written before
-        usage, signals = Usage(**raw["usage"]), Signals(**raw["signals"])
-        return Completion(raw["text"], tuple(raw["token_ids"]), usage, signals, raw["finish"])
-    written, token_ids, spent, measured, finish = raw
-    return Completion(written, tuple(token_ids), Usage(*spent), Signals(*measured), finish)
+    written, token_ids, usage, measured, finish = json.loads(text)
+    return Completion(written, tuple(token_ids), Usage(*usage), Signals(*measured), finish)

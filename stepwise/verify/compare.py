@@ -1,12 +1,11 @@
 r"""Whether two answers are the same: a pipeline of rules, each of which decides or passes on.
 
-Numbers, times, numerals with a base, choices and words are compared here, in exact arithmetic; what is left is
-mathematics, for a worker (`stepwise.verify.symbolic`).
+Numbers, times, numerals with a base, choices and words are compared here, in exact arithmetic; what is left
+is mathematics for a worker (`stepwise.verify.symbolic`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,14 +14,12 @@ from stepwise.verify.clock import clock, same_time
 from stepwise.verify.extract import marked, tidy
 from stepwise.verify.latex import both_signs, modulus, spelt, wording
 from stepwise.verify.numbers import Number, based, number, ratio
-from stepwise.verify.symbolic import symbolic, threads
+from stepwise.verify.symbolic import symbolic
 from stepwise.verify.unicode import folded
 from stepwise.verify.units import same_unit, split_unit
 
 MAX_LENGTH = 10_000
 """Characters of an extracted answer; a longer one is wrong."""
-MAX_AT_ONCE = 200
-"""Characters of an answer that `verify` compares without leaving the event loop."""
 MAX_EXPRESSION = 2_000
 """Characters of an expression that is understood; a longer one has to match as it is written."""
 MAX_DEPTH = 30
@@ -62,23 +59,8 @@ def equivalent(prediction: str, gold: str) -> bool:
     Raises:
         VerificationError: if no worker can be started (math-verify is not installed).
     """
-    verdict = _by_rules(prediction, gold)
+    verdict = by_rules(prediction, gold)
     return symbolic(*verdict) if isinstance(verdict, tuple) else verdict
-
-
-async def verify(prediction: str, gold: str) -> bool:
-    """As `equivalent`, without ever holding up the event loop: whatever may take long is done in a thread.
-
-    Raises:
-        VerificationError: if no worker can be started (math-verify is not installed).
-    """
-    loop = asyncio.get_running_loop()
-    if max(len(prediction), len(gold)) > MAX_AT_ONCE:
-        return await loop.run_in_executor(threads(), equivalent, prediction, gold)
-    verdict = _by_rules(prediction, gold)
-    if isinstance(verdict, tuple):
-        return await loop.run_in_executor(threads(), symbolic, *verdict)
-    return verdict
 
 
 def rules_suffice(answer: str) -> bool:
@@ -92,7 +74,7 @@ def rules_suffice(answer: str) -> bool:
     return len(words) < 3 and not _hopeless(answer)
 
 
-def _by_rules(prediction: str, gold: str) -> bool | tuple[str, str]:
+def by_rules(prediction: str, gold: str) -> bool | tuple[str, str]:
     """The verdict, or the two expressions that a worker has to compare."""
     given, wanted = (marked(side) or tidy(side) for side in (prediction, gold))
     longest = max(len(given), len(wanted))

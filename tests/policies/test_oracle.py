@@ -8,7 +8,9 @@ import pytest
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search
+from stepwise.engine.chain import Chain
 from stepwise.types import Trace
+from stepwise.verify import is_correct
 from tests.worlds import engine, problem
 
 
@@ -18,17 +20,17 @@ def test_search_agrees_with_trying_every_chain() -> None:
         question = problem(*numbers)
         best = world.run(search(Tree(world, "before"), question))
 
-        async def grow(choices: tuple[str, ...], start: Trace) -> Trace:
+        async def grow(choices: tuple[str, ...], chain: Chain) -> Trace:
             for model in choices:
-                if start.stop is None:
-                    start = await world.advance(start, model)
-            return start
+                if chain.trace.stop is None:
+                    await world.advance(chain, model)
+            return chain.trace
 
         ends = [
             world.run(grow(choices, world.start(question)))
             for choices in itertools.product(world.models, repeat=len(numbers) + 1)
         ]
-        assert best.right == pytest.approx(min(trace.cost for trace in ends if trace.correct))
+        assert best.right == pytest.approx(min(trace.cost for trace in ends if is_correct(trace)))
         assert best.cheapest == pytest.approx(min(trace.cost for trace in ends))
 
 

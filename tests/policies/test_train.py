@@ -23,6 +23,7 @@ from stepwise import load_router
 from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.artifact import gain_and_cost
 from stepwise.routers.features import FEATURES, observe
+from stepwise.verify import is_correct
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 6)]
@@ -159,7 +160,7 @@ def test_a_walk_measures_what_solving_does() -> None:
     correct, cost = world.run(outcomes(task.tree, PROBLEMS, [0.5], lambda seen: [1] * len(seen)))
     drafts = ThresholdRouter(Confidence(), -1e9, "always large, after a draft")
     traces = [world.solve_sync(problem, drafts) for problem in PROBLEMS]
-    assert correct[0].tolist() == [trace.correct for trace in traces]
+    assert correct[0].tolist() == [is_correct(trace) for trace in traces]
     assert cost[0] == pytest.approx([trace.cost for trace in traces])
 
 
@@ -194,8 +195,9 @@ def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:
     artifact = run(tmp_path, 2048, Reference(1e3, 1.0, 1), validated=False)
     body: Any = PPO.load(tmp_path / "checkpoint.zip", device="cpu").policy.mlp_extractor
     world = engine()
-    trace = world.run(world.look(world.start(PROBLEMS[0]), "after_draft"))
-    features = observe(trace, "small", "large")
+    chain = world.start(PROBLEMS[0])
+    world.run(world.look(chain, "after_draft"))
+    features = observe(chain.trace, "small", "large")
     gain, cost = gain_and_cost(artifact.weights, features)
     hidden = body.trunk(torch.from_numpy(features)[None])
     assert gain == pytest.approx(body.gain(hidden).detach().numpy()[0], abs=1e-5)

@@ -12,6 +12,8 @@ from envs import RoutingVectorEnv
 from policies import trim
 from stepwise.errors import ConfigError
 from stepwise.routers import Always
+from stepwise.types import Trace
+from stepwise.verify import is_correct
 from tests.worlds import checker, engine, problem
 
 PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 6)]
@@ -29,15 +31,24 @@ def test_the_network_has_the_published_size() -> None:
 
 def test_the_five_numbers() -> None:
     world = judged()
-    trace = world.run(world.look(world.start(problem(9, 1)), "judged"))
+    chain = world.start(problem(9, 1))
+    world.run(world.look(chain, "judged"))
+    trace = chain.trace
     start = trim.observe(trace, "+")
     assert start[:2].tolist() == [1.0, 1.0] and start[4] == 0.0
     assert start[2] < 0.5  # the judge rejects a sum that the small model got wrong
-    assert start[3] == pytest.approx(len(trace.draft.token_ids) / 300)
-    on = world.run(world.look(world.run(world.advance(trace, "small")), "judged"))
-    assert trim.observe(on, "+")[0] == pytest.approx(start[2])
-    mended = world.run(world.look(world.run(world.advance(trace, "large")), "judged"))
-    assert trim.observe(mended, "+")[0] == 1.0  # nobody rewards what the large model writes
+    assert trace.draft is not None and start[3] == pytest.approx(len(trace.draft.token_ids) / 300)
+
+    async def after(model: str) -> Trace:
+        branch = chain.fork()
+        await world.advance(branch, model)
+        await world.look(branch, "judged")
+        grown: Trace = branch.trace
+        return grown
+
+    assert trim.observe(world.run(after("small")), "+")[0] == pytest.approx(start[2])
+    mended = trim.observe(world.run(after("large")), "+")
+    assert mended[0] == 1.0  # nobody rewards what the large model writes
 
 
 def test_only_tokens_of_the_large_model_are_charged() -> None:
@@ -53,8 +64,8 @@ def test_it_learns_to_mend_what_the_judge_rejects(tmp_path: Path) -> None:
     trim.train(env, 30_000, 0, tmp_path / "0.01")
     router = trim.TrimRouter(str(tmp_path), 1e-2, good="+")
     traces = [world.solve_sync(p, router) for p in PROBLEMS]
-    assert np.mean([trace.correct for trace in traces]) >= 0.9
+    assert np.mean([is_correct(trace) for trace in traces]) >= 0.9
     steps = [step for trace in traces for step in trace.steps]
     assert 0.1 < np.mean([step.model == "large" for step in steps]) < 0.9
-    with pytest.raises(ConfigError, match=r"scripts\.train_trim"):
+    with pytest.raises(ConfigError, match=r"scripts\.baselines\.trim"):
         trim.TrimRouter(str(tmp_path), 0.5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import shutil
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,27 +15,57 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import scripts
 from scripts import evaluate, train
 from stepwise import Model, Pair, load_dataset, load_pair
+from stepwise.backends.http.completions import Options as CompletionsOptions
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price
 from stepwise.types import Look, Router
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MODULES = sorted(m.name for m in pkgutil.walk_packages(scripts.__path__, "scripts."))
 ROUTERS = sorted(file.stem for file in (CONFIGS / "router").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """Every program has made its settings known."""
+    for name in MODULES:
+        importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "base"))
 def test_programs_compose(name: str) -> None:
+    """Against the types of their settings, with nothing left to be filled in."""
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose(name)
+    assert is_dataclass(OmegaConf.get_type(cfg)) and not OmegaConf.missing_keys(cfg)
     assert OmegaConf.to_container(cfg, resolve=True)
+    module = "train_nano" if name == "train_nano_qwen2" else name
+    assert f"scripts.{module}" in MODULES, "a configuration bears the name of its program"
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml")))
+def test_experiments_compose(name: str) -> None:
+    program = "recorded" if name in ("bon_cascade", "processbench") else "evaluate"
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose(program, overrides=[f"experiment={name}"])
+    assert OmegaConf.to_container(cfg, resolve=True)
+    assert program == "recorded" or set(cfg.compare) <= set(cfg.routers)
+
+
+@pytest.mark.parametrize("base", sorted(file.stem for file in (CONFIGS / "scope" / "base").glob("*.yaml")))
+def test_estimators_have_a_base(base: str) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("train_scope", overrides=[f"scope/base@base={base}", "embedder=[tfidf,FOLDER]"])
+    assert cfg.base.model and instantiate(cfg.teacher) and list(cfg.embedder) == ["tfidf", "FOLDER"]
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "pair").glob("*.yaml")))
 def test_pairs_can_be_built(name: str) -> None:
     pair = instantiate(OmegaConf.load(CONFIGS / "pair" / f"{name}.yaml"))
     assert isinstance(pair, Pair) and all(isinstance(model, Model) for model in pair.everyone)
-    assert all(model.size for model in pair.models if model.base_url and model.api == "completions")
+    assert all(model.size for model in pair.models if isinstance(model.options, CompletionsOptions))
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "dataset").glob("*.yaml")))
@@ -83,13 +116,13 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (trim / "trim.zip").write_bytes(b"weights")
     anchors = AnchorSet(load_dataset("nano", limit=4))
     anchors.save(tmp_path / "outputs" / "fingerprint" / "anchors.json")
-    told: dict[str, Any] = {
+    outcomes: dict[str, Any] = {
         "anchor_ids": list(anchors.place),
         "correct": [1, 0, 1, 1],
         "tokens": [90, 80, 99, 70],
     }
     store = FingerprintStore(tmp_path / "outputs" / "fingerprints.db")
-    store.add(*(Fingerprint(model=model, **told, price=Price(1.0, 1.0)) for model in ("small", "large")))
+    store.add(*(Fingerprint(model=model, **outcomes, price=Price(1.0, 1.0)) for model in ("small", "large")))
     monkeypatch.chdir(tmp_path)
 
 
@@ -142,5 +175,5 @@ def compose_plain(name: str) -> Any:
 def test_anchors_have_a_recipe(name: str) -> None:
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose("fingerprint", overrides=[f"anchors={name}"])
-    told: Any = OmegaConf.to_container(cfg.anchors.recipe, resolve=True)
-    assert told["provenance"]["dataset"] and cfg.anchors.path is None
+    recipe: Any = OmegaConf.to_container(cfg.anchors.recipe, resolve=True)
+    assert recipe["provenance"]["dataset"] and cfg.anchors.path is None

@@ -66,8 +66,14 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         ),
         (["scripts.train", "sead=3"], "train: Could not override 'sead'."),
         (["scripts.train", "models=[small"], "train: "),
-        (["scripts.train", "problems=many"], "train: problems must be a number, not 'many'."),
-        (["scripts.train", "dataset=gsm8k", "dataset.name=8"], "dataset.name must be text, not 8."),
+        (["scripts.train", "problems=many"], "train: problems: Value 'many' of type 'str' could not be conv"),
+        (["scripts.train", "policy.num_envs=many"], "policy.num_envs: Value 'many' of type 'str' could not"),
+        (["scripts.evaluate", "n=three"], "evaluate: n: Value 'three' of type 'str' could not be converted"),
+        (["scripts.evaluate", "router=nope"], "evaluate: Could not override 'router'."),
+        (
+            ["scripts.evaluate", "dataset.name=8", "output=/tmp"],
+            "or the path of a JSON Lines file, not '8'.",
+        ),
         (["scripts.train", "seed=${nothing}"], "Interpolation key 'nothing' not found"),
     ],
 )
@@ -92,14 +98,14 @@ def rows(folder: Path) -> list[dict[str, Any]]:
             return float(f"{value:.2g}")
         if isinstance(value, dict):
             return {
-                key: rounded(one)
-                for key, one in value.items()
+                key: rounded(part)
+                for key, part in value.items()
                 if key not in ("wall_s", "signals", "score", "reason")
             }
-        return [rounded(one) for one in value] if isinstance(value, list) else value
+        return [rounded(part) for part in value] if isinstance(value, list) else value
 
-    found = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    return sorted(map(rounded, found), key=lambda row: (row["router"], row["problem"]))
+    written = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return sorted(map(rounded, written), key=lambda row: (row["router"], row["problem"]))
 
 
 @pytest.mark.slow
@@ -111,8 +117,10 @@ def test_a_run_is_repeated_from_its_folder(tmp_path: Path) -> None:
     )
     assert again.returncode == 0, again.stderr
     assert rows(tmp_path / "a") == rows(tmp_path / "b") and len(rows(tmp_path / "a")) == 12 * 5
-    one, two = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab")
-    assert one["problems"] == two["problems"] and one["weights"] == two["weights"]
+    first_summary, second_summary = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab"
+    )
+    assert all(first_summary[key] == second_summary[key] for key in ("problems", "weights"))
 
 
 @pytest.mark.slow

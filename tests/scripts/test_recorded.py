@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scripts.checks.verification import Solution, agreement
+from scripts.checks.verification import GradedSolution, agreement
 from scripts.recorded import bon_cascade, processbench
-from scripts.recorded.processbench import Solution as Judged
+from scripts.recorded.processbench import MarkedSolution
 from stepwise.errors import ConfigError
 
 
@@ -86,17 +86,17 @@ def test_what_was_not_recorded_is_said(
     ],
 )  # fmt: skip
 def test_false_equations_are_counted(text: str, false: int) -> None:
-    assert processbench.false_equations(Judged("q", (text, "then"), None)).tolist() == [false, false]
+    assert processbench.false_equations(MarkedSolution("q", (text, "then"), None)).tolist() == [false, false]
 
 
 def test_a_wrong_step_stays_wrong() -> None:
-    assert Judged("q", ("a", "b", "c"), 1).labels.tolist() == [False, True, True]
-    assert not Judged("q", ("a", "b"), None).labels.any()
+    assert MarkedSolution("q", ("a", "b", "c"), 1).labels.tolist() == [False, True, True]
+    assert not MarkedSolution("q", ("a", "b"), None).labels.any()
 
 
 def test_words_are_judged_by_models_that_never_saw_the_question() -> None:
     solutions = [
-        Judged(f"question {i}", ("a fine start", "oops" if i % 2 else "good"), 1 if i % 2 else None)
+        MarkedSolution(f"question {i}", ("a fine start", "oops" if i % 2 else "good"), 1 if i % 2 else None)
         for i in range(40)
     ]
     scores = processbench.words(solutions, 4, 0)
@@ -106,21 +106,23 @@ def test_words_are_judged_by_models_that_never_saw_the_question() -> None:
         )
         == 1
     )
-    found = processbench.interval(scores, solutions, 0)
-    assert [found[name] for name in ("auc", "low", "high")] == pytest.approx([1, 1, 1])
+    interval = processbench.interval(scores, solutions, 0)
+    assert [interval[name] for name in ("auc", "low", "high")] == pytest.approx([1, 1, 1])
 
 
 def test_agreement_counts_both_kinds_of_difference() -> None:
     solutions = [
-        Solution("a", "#### 5", "5", True),
-        Solution("b", "#### 5", "6", True),
-        Solution("c", "#### 7", "7", False),
+        GradedSolution("a", "#### 5", "5", True),
+        GradedSolution("b", "#### 5", "6", True),
+        GradedSolution("c", "#### 7", "7", False),
     ]
-    found, differing = agreement("some", iter(solutions), workers=2)
-    assert (found["n"], found["agree"], found["only_we_say_right"], found["only_they_say_right"]) == (
+    counts, differing = agreement("some", iter(solutions), workers=2)
+    assert (counts["n"], counts["agree"], counts["only_we_say_right"], counts["only_they_say_right"]) == (
         3,
         1,
         1,
         1,
     )
-    assert [one["id"] for one in differing] == ["b", "c"] and found["agreement"] == pytest.approx(1 / 3)
+    assert [solution["id"] for solution in differing] == ["b", "c"] and counts["agreement"] == pytest.approx(
+        1 / 3
+    )

@@ -8,9 +8,19 @@ from scripts.start_servers import plan
 from stepwise import Model, Pair
 from stepwise.errors import ConfigError
 
-SMALL = Model("small", "org/small", base_url="http://localhost:8001/v1", parameters=2**30, context=4096)
-LARGE = Model("large", "org/large", base_url="http://localhost:8002/v1", parameters=4 * 2**30)
-FAR = Model("far", base_url="https://example.org/v1", api="chat", served_name="far")
+SMALL = Model(
+    "small",
+    "org/small",
+    parameters=2**30,
+    backend={"name": "vllm-server", "base_url": "http://localhost:8001/v1", "context": 4096},
+)
+LARGE = Model(
+    "large",
+    "org/large",
+    parameters=4 * 2**30,
+    backend={"name": "vllm-server", "base_url": "http://localhost:8002/v1"},
+)
+FAR = Model("far", backend={"name": "chat", "base_url": "https://example.org/v1", "served_name": "far"})
 
 
 def test_every_local_model_gets_a_server_and_its_share_of_the_gpu() -> None:

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.trainer_callback import TrainerState
 
+from scripts.scope.stages import commoner, differences, figures, outcomes
 from scripts.scope.trainers import Datum, last_checkpoint, reinforce, supervise
-from scripts.train_scope import commoner, differences, figures, outcomes
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.scope import AnchorSet, FingerprintStore
@@ -113,10 +113,10 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 def test_what_does_not_parse_predicts_nothing() -> None:
     test = [Datum("p", "", "m", True, 100), Datum("p", "", "m", False, 100)]
     samples = [[write("a", True, 90), "nonsense"], ["nonsense", "nonsense"]]
-    found = outcomes(samples, test)
-    assert found["format"].tolist() == [0.5, 0.0] and found["accuracy"].tolist() == [0.5, 0.0]
-    assert found["accuracy_of_majority"].tolist() == [1.0, 0.0] and found["token_error"][0] == 10.0
-    assert found["yes"][0] == 1.0 and figures([["x"], ["x"]], test, 0)["yes"] is None
+    scores = outcomes(samples, test)
+    assert scores["format"].tolist() == [0.5, 0.0] and scores["accuracy"].tolist() == [0.5, 0.0]
+    assert scores["accuracy_of_majority"].tolist() == [1.0, 0.0] and scores["token_error"][0] == 10.0
+    assert scores["yes"][0] == 1.0 and figures([["x"], ["x"]], test, 0)["yes"] is None
     assert commoner(test[:1], test[1:], 0)[0] == 0.0 and commoner(test[1:], test[1:], 0) == [1.0, 1.0, 1.0]
     assert figures([["x"], ["x"]], test, 0)["token_error"] is None
     right = [[write("a", True, 90)], [write("a", False, 90)]]

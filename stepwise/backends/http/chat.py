@@ -17,14 +17,24 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stepwise.backends.http.endpoint import Endpoint, cached_tokens
+from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.options import RemoteOptions
+from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.resilient import resilient
+from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 MARK = "\ue000"
 """From a private use area of Unicode: ends the prompt."""
+
+CONTEXT = 400_000
+"""Characters, where the pair says nothing."""
+
+CHARACTERS = 4
+"""A token, where a cut-off call has to be estimated."""
 
 DONE = "DONE"
 NEXT_STEP = (
@@ -33,6 +43,30 @@ NEXT_STEP = (
     f"If the solution above is complete and has stated its answer, write only {DONE}."
 )
 """What a model is asked that cannot continue a message."""
+
+
+class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model behind a chat endpoint.
+
+    Attributes:
+        continues: whether the server can continue the assistant's message (vLLM, SGLang).
+        logprobs: whether it returns log-probabilities; a model that writes drafts needs them.
+        max_tokens_field: how the server calls its limit.
+    """
+
+    continues: bool = False
+    logprobs: bool = False
+    max_tokens_field: str = "max_tokens"
+
+    def open(self, model: ModelSpec) -> Backend:
+        endpoint = self.endpoint()
+        name, _ = self.served(model)
+        opened = ChatBackend(
+            endpoint, name, continues=self.continues, logprobs=self.logprobs, revision=model.identity,
+            max_tokens_field=self.max_tokens_field, context=self.context or CONTEXT,
+            parameters=model.parameters or 0,
+        )  # fmt: skip
+        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class ChatBackend:
@@ -58,7 +92,7 @@ class ChatBackend:
         continues: bool = False,
         logprobs: bool = False,
         max_tokens_field: str = "max_tokens",
-        context: int = 400_000,
+        context: int = CONTEXT,
         parameters: int = 0,
         revision: str = "",
     ) -> None:
@@ -70,6 +104,7 @@ class ChatBackend:
         self.tokenizer = "text"
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
+        self._pace = Pace()
         self._continues = continues
         self._logprobs = logprobs
         self._max_tokens_field = max_tokens_field
@@ -77,7 +112,15 @@ class ChatBackend:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return tuple(map(ord, text.replace(MARK, "") + MARK * first))
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        with self._pace.watch(len(prefix) // CHARACTERS, sampling.max_tokens, lost) as call:
+            completion = await self._complete(prefix, sampling)
+            call.finished(completion.usage)
+        return completion
+
+    async def _complete(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         if len(prefix) >= self.context:
             raise ContextOverflow(f"the chain has {len(prefix)} characters, the context is {self.context}.")
         question, _, steps = "".join(map(chr, prefix)).partition(MARK)
@@ -89,7 +132,7 @@ class ChatBackend:
             measured = _signals(choice) if self._logprobs else Signals(length=counts.completion)
             text, finish = self._end(text, choice, sampling, bool(steps))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise BackendError(
+            raise Unanswered(
                 f"{self.endpoint.base_url} answered something that is no chat completion "
                 f"({type(error).__name__} {error}): {str(answer)[:80]}",
                 retryable=True,

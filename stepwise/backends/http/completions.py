@@ -18,13 +18,41 @@ from dataclasses import replace
 from typing import Any
 
 from stepwise.backends import checkpoint
-from stepwise.backends.http.endpoint import Endpoint, cached_tokens
+from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.options import RemoteOptions
+from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.resilient import resilient
+from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Completion, Sampling, room
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room, unaccounted
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
 from stepwise.types import Finish, Usage
+
+
+class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model on a vLLM server.
+
+    Attributes:
+        tokenizer: folder or hub id of its tokenizer; by default the model's path.
+    """
+
+    tokenizer: str = ""
+
+    def open(self, model: ModelSpec) -> Backend:
+        tokenizer = self.tokenizer or model.path
+        if not tokenizer:
+            raise ConfigError(
+                f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
+            )
+        endpoint = self.endpoint()
+        name, limit = self.served(model)
+        opened = CompletionsBackend(
+            endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0, revision=model.identity,
+            context=self.context or limit or checkpoint.context(tokenizer),
+        )  # fmt: skip
+        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class CompletionsBackend(Tokenized):
@@ -61,8 +89,17 @@ class CompletionsBackend(Tokenized):
         self.tokenizer = checkpoint.tokenizer_id(tokenizer)
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
+        self._pace = Pace()
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
+            completion = await self._complete(prefix, sampling)
+            call.finished(completion.usage)
+        return completion
+
+    async def _complete(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
         answer = await self.endpoint.post("/completions", self._body(prefix, sampling))
         try:
             choice, usage = answer["choices"][0], answer["usage"]
@@ -107,7 +144,7 @@ class CompletionsBackend(Tokenized):
 
     def garbage(self, answer: Any, error: Exception) -> BackendError:
         what = f"{type(error).__name__} {error}"
-        return BackendError(
+        return Unanswered(
             f"{self.endpoint.base_url} answered something that is no completion with token ids and "
             f"log-probabilities ({what}): {str(answer)[:80]}",
             retryable=True,
@@ -117,8 +154,12 @@ class CompletionsBackend(Tokenized):
 class CompletionsGeneration:
     """A streamed completion; stopping it closes the connection, which makes the server abort."""
 
+    unread = 0
+    """What the server wrote after the last token that arrived, a few tokens at most, nobody knows."""
+
     def __init__(self, backend: CompletionsBackend, prompt: int, body: dict[str, Any]) -> None:
-        self.prompt = Usage(prompt=prompt)
+        self.prompt = Usage()
+        self._length = prompt
         self._backend = backend
         self._body = body | {"stream": True, "stream_options": {"include_usage": True}}
         self._events: AsyncIterator[Any] | None = None
@@ -136,6 +177,7 @@ class CompletionsGeneration:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise self._backend.garbage(event, error) from error
             self._backend.check(name, len(ids) or bool(finish))
+            self.prompt = replace(self.prompt, prompt=self._length)
             if finish is not None:
                 await self._count(self._events)
             return chunk
@@ -149,11 +191,10 @@ class CompletionsGeneration:
                 if usage := event.get("usage"):
                     self.prompt = replace(self.prompt, cached=cached_tokens(usage))
 
-    async def stop(self) -> int:
+    async def stop(self) -> None:
         events, self._events = self._events, None
         if events is not None:
             await events.aclose()  # type: ignore[attr-defined]
-        return 0
 
 
 def _finish(choice: Any) -> Finish | None:

@@ -22,6 +22,10 @@ RETRYABLE = (408, 409, 425, 429)
 OVERFLOW = ("maximum context length", "context length", "context_length_exceeded", "max_model_len")
 
 
+class Unanswered(BackendError):
+    """A request was sent and its answer did not come whole: the server has computed nobody knows how much."""
+
+
 class Endpoint:
     """An OpenAI-compatible server.
 
@@ -115,8 +119,10 @@ class Endpoint:
     def _unreachable(self, error: Exception) -> BackendError:
         what = "did not answer in time" if isinstance(error, TimeoutError) else f"failed: {error}"
         if self._closed:
-            return BackendError("the backend was closed.")
-        return BackendError(f"{self.base_url} {what}", retryable=True)
+            return Unanswered("the backend was closed.")
+        refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+        kind = BackendError if refused else Unanswered
+        return kind(f"{self.base_url} {what}", retryable=True)
 
 
 def cached_tokens(usage: Any) -> int:
@@ -144,7 +150,7 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
     try:
         return json.loads(raw)
     except ValueError as error:
-        raise BackendError(
+        raise Unanswered(
             f"{response.url} answered something that is no JSON: {raw[:60]!r}", retryable=True
         ) from error
 

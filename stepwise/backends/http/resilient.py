@@ -10,13 +10,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
 
+import msgspec
 import tenacity
 
-from stepwise.engine.backend import Backend, Chunk, Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.backend import (
+    Backend,
+    Chunk,
+    Completion,
+    Generation,
+    Lost,
+    Sampling,
+    StreamingBackend,
+    unaccounted,
+)
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.types import Usage
@@ -25,8 +35,7 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to go on trying.
 
     Attributes:
@@ -122,9 +131,11 @@ class ResilientBackend:
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self.backend.encode(text, first=first)
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         async with self.slots:
-            return await self.attempt(lambda: self.backend.generate(prefix, sampling))
+            return await self.attempt(lambda: self.backend.generate(prefix, sampling, lost))
 
     async def close(self) -> None:
         await self.backend.close()
@@ -196,15 +207,19 @@ class ResilientGeneration:
         self._owner = owner
         self._prefix = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
         self._sampling = sampling
-        self._spent = Usage()
-        self._answered = False
+        self._broken = Usage()  # prompts of attempts that broke, and tokens of theirs that nobody read
         self._read = 0
         self._current: Generation | None = None
         self._slot = False
 
     @property
     def prompt(self) -> Usage:
-        return self._spent + (self._current.prompt if self._current else Usage())
+        broken = replace(self._broken, discarded=0)
+        return broken + (self._current.prompt if self._current else Usage())
+
+    @property
+    def unread(self) -> int:
+        return self._broken.discarded + (self._current.unread if self._current else 0)
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         if not self._slot:
@@ -221,9 +236,10 @@ class ResilientGeneration:
             self._release()
         return chunk
 
-    async def stop(self) -> int:
+    async def stop(self) -> None:
         try:
-            return await self._current.stop() if self._current else 0
+            if self._current is not None:
+                await self._current.stop()
         finally:
             self._release()
 
@@ -231,16 +247,13 @@ class ResilientGeneration:
         if self._current is None:
             left = self._sampling.max_tokens - self._read
             self._current = self._owner.backend.begin(self._prefix, replace(self._sampling, max_tokens=left))
-            self._answered = False
         try:
-            chunk = await self._current.read(mark, limit)
-            self._answered = True
-            return chunk
+            return await self._current.read(mark, limit)
         except BackendError:
-            broken, self._current = self._current, None
+            broken = self._current
             await broken.stop()
-            if self._answered:  # what was refused was not computed
-                self._spent += broken.prompt
+            self._current = None
+            self._broken += replace(broken.prompt, discarded=broken.unread)
             raise
 
     def _release(self) -> None:

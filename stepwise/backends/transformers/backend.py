@@ -12,19 +12,27 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from stepwise.backends import checkpoint
 from stepwise.backends.tokenized import Tokenized
-from stepwise.backends.transformers.batch_cache import BatchCache
-from stepwise.backends.transformers.prefix_cache import PrefixCache
-from stepwise.backends.transformers.row import Row, RowGeneration
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling, room
+from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Finish, Usage
+from stepwise.extras import missing_extra
+from stepwise.types import Finish
+
+try:
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
+
+    from stepwise.backends.transformers.batch_cache import BatchCache
+    from stepwise.backends.transformers.prefix_cache import PrefixCache
+    from stepwise.backends.transformers.row import Row, RowGeneration
+except ModuleNotFoundError as error:
+    raise missing_extra("the transformers backend", "local") from error
 
 
 class TransformersBackend(Tokenized):
@@ -53,9 +61,6 @@ class TransformersBackend(Tokenized):
         cache_mib: int = 1024,
         threads: int | None = None,
     ) -> None:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils.logging import disable_progress_bar
-
         disable_progress_bar()
         folder = checkpoint.resolve(path)
         super().__init__(folder)
@@ -69,7 +74,7 @@ class TransformersBackend(Tokenized):
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
         self.context = int(self._model.config.max_position_embeddings)
-        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._ends = _end_tokens(self._model, folder)
         self._max_batch = max_batch
         self._threads = threads
         self._rows: list[Row] = []
@@ -80,12 +85,20 @@ class TransformersBackend(Tokenized):
         self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
         self._worker.start()
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         row = self._submit(Row(list(prefix), len(prefix), sampling))
         try:
             return await asyncio.wrap_future(row.done)
         except asyncio.CancelledError:
-            row.abandoned = True
+            try:
+                await row.leave()
+            finally:
+                lost(row.usage)
+            raise
+        except BackendError:
+            lost(row.usage)
             raise
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
@@ -232,16 +245,18 @@ class TransformersBackend(Tokenized):
     def _completion(self, row: Row, finish: Finish) -> Completion:
         ids = row.ids[row.start : -1] if finish == "end" else row.ids[row.start :]
         return Completion(
-            text=self._tokenizer.decode(ids),
+            text=self._tokenizer.decode(ids, skip_special_tokens=False),
             token_ids=tuple(ids),
-            usage=Usage(prompt=row.start, cached=row.cached, completion=len(row.chosen)),
+            usage=row.usage,
             signals=signals.measure(row.chosen, row.top),
             finish=finish,
         )
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """All tokens that end an answer, from the generation config and the tokenizer."""
+def _end_tokens(model: Any, folder: Path) -> frozenset[int]:
+    """All tokens that end an answer, from the generation config and the tokenizer's."""
+    # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [ends]
     return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)

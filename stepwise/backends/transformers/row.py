@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -32,6 +32,18 @@ class Row:
     wake: Callable[[], None] | None = None
     """Called in the worker thread when there is a new token, by whoever reads along."""
 
+    @property
+    def usage(self) -> Usage:
+        """What has been computed for it; nothing before its prompt."""
+        if not self.top:
+            return Usage()
+        return Usage(prompt=self.start, cached=self.cached, completion=len(self.top))
+
+    async def leave(self) -> None:
+        """Let the worker drop it: it does so after the token that it is computing, which counts."""
+        self.abandoned = True
+        await asyncio.wait({asyncio.wrap_future(self.done)})
+
 
 class RowGeneration:
     """A request that is read while it is being decoded: the worker appends to its row, this looks on."""
@@ -45,7 +57,11 @@ class RowGeneration:
 
     @property
     def prompt(self) -> Usage:
-        return Usage(prompt=self._row.start, cached=self._row.cached) if self._begun else Usage()
+        return replace(self._row.usage, completion=0)
+
+    @property
+    def unread(self) -> int:
+        return len(self._row.top) - self._read
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
         row = self._row
@@ -62,13 +78,9 @@ class RowGeneration:
         ids = tuple(row.ids[row.start + new.start : row.start + new.stop])
         return Chunk(ids, row.chosen[new], row.top[new], finish)
 
-    async def stop(self) -> int:
-        """The worker notices after the token that it is computing, which counts."""
-        if not self._begun:
-            return 0
-        self._row.abandoned = True
-        await asyncio.wait({asyncio.wrap_future(self._row.done)})
-        return len(self._row.top) - self._read
+    async def stop(self) -> None:
+        if self._begun:
+            await self._row.leave()
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()

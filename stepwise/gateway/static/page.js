@@ -29,8 +29,8 @@ async function call(path, body, signal) {
   const answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
   if (answer.ok) return answer;
   if (answer.status === 401) $("locked").hidden = false;
-  const told = await answer.json().catch(() => null);
-  throw new Error(told?.error?.message ?? `the server answered ${answer.status}.`);
+  const failure = await answer.json().catch(() => null);
+  throw new Error(failure?.error?.message ?? `the server answered ${answer.status}.`);
 }
 
 function say(text, bad = false) {
@@ -58,14 +58,14 @@ function layOutKnob() {
   const between = (curve?.threshold ?? []).map((threshold, i) => ({
     model: `stepwise:threshold=${threshold}`,
     cost: curve.cost[i],
-    told: `about ${percent(curve.cost[i])} of large-only, ${percent(curve.accuracy[i])} right (${large}: ${percent(curve.large_accuracy)}) on ${curve.n} calibration problems`,
+    label: `about ${percent(curve.cost[i])} of large-only, ${percent(curve.accuracy[i])} right (${large}: ${percent(curve.large_accuracy)}) on ${curve.n} calibration problems`,
   }));
   const routed = between.filter((stop) => stop.cost < 1).reverse();
-  const fallback = { model: "stepwise", told: `as the router ${server.default.router} decides` };
+  const fallback = { model: "stepwise", label: `as the router ${server.default.router} decides` };
   stops = [
-    { model: "stepwise:small", told: `${small} alone` },
+    { model: "stepwise:small", label: `${small} alone` },
     ...(routed.length ? routed : [fallback]),
-    { model: "stepwise:large", told: `${large} alone: 100%` },
+    { model: "stepwise:large", label: `${large} alone: 100%` },
   ];
   $("knob").max = stops.length - 1;
   $("cheap").textContent = `${small} only`;
@@ -85,7 +85,7 @@ function useDefault() {
 
 function turn() {
   $("default").setAttribute("aria-pressed", "false");
-  tell(stops[$("knob").value].told);
+  tell(stops[$("knob").value].label);
 }
 
 function tell(text) {
@@ -131,10 +131,10 @@ async function forecast(question, signal) {
   $("forecast").hidden = true;
   if (!server.estimates) return;
   const { estimates } = await (await call("/stepwise/estimate", { question }, signal)).json();
-  const shown = estimates.map((one) => {
-    const line = element("span", "", `dot ${colour(one.model)}`);
-    const chance = element("b", percent(one.p_correct));
-    line.append(`${one.model}: `, chance, ` likely right, about ${Math.round(one.tokens)} tokens`);
+  const shown = estimates.map((estimate) => {
+    const line = element("span", "", `dot ${colour(estimate.model)}`);
+    const chance = element("b", percent(estimate.p_correct));
+    line.append(`${estimate.model}: `, chance, ` likely right, about ${Math.round(estimate.tokens)} tokens`);
     return line;
   });
   $("forecast").replaceChildren(element("span", "Before the start:"), ...shown);
@@ -156,9 +156,9 @@ class Chain {
     const messages = [{ role: "user", content: question }];
     try {
       const answer = await call("/v1/chat/completions", { model: this.knob, messages, stream: true }, signal);
-      for await (const told of events(answer.body)) {
-        if (told.error) throw new Error(told.error.message);
-        for (const choice of told.choices) this.take(choice, told.id, question);
+      for await (const event of events(answer.body)) {
+        if (event.error) throw new Error(event.error.message);
+        for (const choice of event.choices) this.take(choice, event.id, question);
       }
     } catch (error) {
       const shown = this.root.querySelector(".failure");
@@ -211,13 +211,13 @@ class Chain {
     this.meter(cost_share);
   }
 
-  finish(told) {
-    this.verdict = `${told.answer || "no answer"}, at ${percent(told.cost_share)} of large-only`;
-    this.root.querySelector(".answer").textContent = told.answer ? `answer: ${told.answer}` : "no answer";
-    this.meter(told.cost_share);
+  finish(summary) {
+    this.verdict = `${summary.answer || "no answer"}, at ${percent(summary.cost_share)} of large-only`;
+    this.root.querySelector(".answer").textContent = summary.answer ? `answer: ${summary.answer}` : "no answer";
+    this.meter(summary.cost_share);
     this.root.querySelector(".more").textContent =
-      ` · ${amount(told.cost)} ${told.cost_unit} · ${told.switches} ${told.switches === 1 ? "switch" : "switches"}` +
-      (told.stop === "answered" ? "" : ` · ended: ${told.stop}`);
+      ` · ${amount(summary.cost)} ${summary.cost_unit} · ${summary.switches} ${summary.switches === 1 ? "switch" : "switches"}` +
+      (summary.stop === "answered" ? "" : ` · ended: ${summary.stop}`);
   }
 
   meter(share) {
@@ -264,24 +264,24 @@ async function showRecent() {
   if (recent.length) $("recent").replaceChildren(...recent.map(row));
 }
 
-function row(told) {
+function row(entry) {
   const made = element("tr");
-  const question = told.question ?? asked.get(told.id);
+  const question = entry.question ?? asked.get(entry.id);
   const strip = element("span", "", "strip");
-  strip.append(...told.writers.map((model) => element("i", "", colour(model))));
-  const summary = told.writers.length ? told.writers.join(", ") : "nobody";
+  strip.append(...entry.writers.map((model) => element("i", "", colour(model))));
+  const summary = entry.writers.length ? entry.writers.join(", ") : "nobody";
   strip.setAttribute("role", "img");
   strip.setAttribute("aria-label", summary);
   strip.title = summary;
   const who = element("td");
   who.append(strip);
-  const ended = told.outcome === "finished" ? told.stop : told.outcome;
+  const ended = entry.outcome === "finished" ? entry.stop : entry.outcome;
   made.append(
-    element("td", new Date(1000 * told.time).toLocaleTimeString()),
-    element("td", told.model),
+    element("td", new Date(1000 * entry.time).toLocaleTimeString()),
+    element("td", entry.model),
     who,
-    element("td", percent(told.cost_share)),
-    element("td", told.seconds.toFixed(2)),
+    element("td", percent(entry.cost_share)),
+    element("td", entry.seconds.toFixed(2)),
     element("td", question ? `${ended}: ${question}` : ended, "ask"),
   );
   return made;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -14,10 +14,16 @@ from stepwise.types import Usage
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Charge = Callable[[str, Usage], None]
+"""Told, by model, what an estimate takes, as soon as it is known."""
 FLOOR = 0.01
 """Probabilities stay this far from 0 and 1: no fingerprint can tell more."""
 COVERAGE = 0.9
 """Of the interval around a token estimate."""
+
+
+def free(model: str, usage: Usage) -> None:
+    """A `Charge` for estimates that no chain pays for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Estimator(Protocol):
         """Predictions for every anchor [m, n], each made without the anchor's own outcomes."""
         ...
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         """Predictions for new questions, of the models in these rows of what is known."""
         ...
 
@@ -75,7 +81,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def row_mean(values: Array, prior: float, strength: float = 1.0) -> Array:
-    """Mean of each row [m, n] without nan, drawn towards a prior that counts like ``strength`` values."""
+    """Mean of each row [m, n] without nan, shrunk toward a prior that counts as ``strength`` values."""
     count = (~np.isnan(values)).sum(axis=1)
     return np.asarray((np.nansum(values, axis=1) + strength * prior) / (count + strength))
 

@@ -8,8 +8,17 @@ from typing import Self
 
 import numpy as np
 
-from stepwise.errors import BackendError
-from stepwise.scope.estimators.base import Array, Beliefs, Estimator, Rows, logit, sigmoid, spread
+from stepwise.scope.estimators.base import (
+    Array,
+    Beliefs,
+    Charge,
+    Estimator,
+    Rows,
+    free,
+    logit,
+    sigmoid,
+    spread,
+)
 from stepwise.scope.estimators.difficulty import PooledDifficulty
 from stepwise.scope.estimators.neighbours import Neighbours
 from stepwise.scope.known import Compared, Known
@@ -35,44 +44,38 @@ class Combination:
         return tuple(dict.fromkeys(model for member in self.members for model in member.asks))
 
     def fit(self, known: Known) -> Self:
-        found = [member.fit(known).held_out() for member in self.members]
+        held = [member.fit(known).held_out() for member in self.members]
         logs = np.log(known.tokens)
-        self._weights = _stack(np.stack([logit(one.value) for one in found], axis=-1), known.value)
-        errors = [np.nanmean((logs - np.log(one.tokens)) ** 2) + 1e-9 for one in found]
+        self._weights = _stack(np.stack([logit(beliefs.value) for beliefs in held], axis=-1), known.value)
+        errors = [np.nanmean((logs - np.log(beliefs.tokens)) ** 2) + 1e-9 for beliefs in held]
         self._shares = (1 / np.array(errors)) / (1 / np.array(errors)).sum()
-        self._quantiles = spread(logs, self._log_tokens(found))
-        self._held = self._mix(found, np.arange(len(known.models)))
+        self._quantiles = spread(logs, self._log_tokens(held))
+        self._held = self._mix(held, np.arange(len(known.models)))
         return self
 
     def held_out(self) -> Beliefs:
         return self._held
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
-        found: list[Beliefs] = []
-        for member in self.members:
-            try:
-                found.append(member.predict(questions, models))
-            except BackendError as error:
-                spent = (one for beliefs in found for row in beliefs.usage or () for one in row)
-                error.usage = add_usage(error.usage, *spent)
-                raise
-        return self._mix(found, models)
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        return self._mix([member.predict(questions, models, charge) for member in self.members], models)
 
-    def _log_tokens(self, found: Sequence[Beliefs]) -> Array:
+    def _log_tokens(self, parts: Sequence[Beliefs]) -> Array:
         return sum(
-            (share * np.log(one.tokens) for share, one in zip(self._shares, found, strict=True)),
+            (share * np.log(part.tokens) for share, part in zip(self._shares, parts, strict=True)),
             np.array(0.0),
         )
 
-    def _mix(self, found: Sequence[Beliefs], rows: Rows) -> Beliefs:
-        logits = np.stack([logit(one.value) for one in found], axis=-1)
+    def _mix(self, parts: Sequence[Beliefs], rows: Rows) -> Beliefs:
+        logits = np.stack([logit(part.value) for part in parts], axis=-1)
         value = sigmoid(self._weights[0] + logits @ self._weights[1:])
-        logs = self._log_tokens(found)
+        logs = self._log_tokens(parts)
         low, high = self._quantiles[rows].T[:, :, None]
-        told = next((one.explanations for one in found if one.explanations is not None), None)
-        spent = [one.usage for one in found if one.usage is not None]
-        usage = [[add_usage(*parts) for parts in zip(*row, strict=True)] for row in zip(*spent, strict=True)]
-        return Beliefs(value, np.exp(logs), np.exp(logs + low), np.exp(logs + high), told, usage or None)
+        explanations = next((part.explanations for part in parts if part.explanations is not None), None)
+        spent = [part.usage for part in parts if part.usage is not None]
+        usage = [[add_usage(*cell) for cell in zip(*row, strict=True)] for row in zip(*spent, strict=True)]
+        return Beliefs(
+            value, np.exp(logs), np.exp(logs + low), np.exp(logs + high), explanations, usage or None
+        )
 
 
 def _stack(logits: Array, value: Array) -> Array:

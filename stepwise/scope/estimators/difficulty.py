@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.known import Compared, Known
 
 NOISE = (0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -22,7 +22,7 @@ class PooledDifficulty:
     fingerprints at once gives every anchor a difficulty. Step 2: kernel ridge regression predicts it from the
     question; its penalty minimises the leave-one-out error, which has a closed form. Step 3: each model gets
     a curve of its own over the *predicted* difficulty, P = sigmoid(a_m - s_m d), fitted on leave-one-out
-    predictions, so that it is as steep as the prediction is good. Slopes are drawn towards their common
+    predictions, so that it is as steep as the prediction is good. Slopes are shrunk toward their common
     value. A new model needs step 3 alone. Lengths go the same way: ln(tokens) = a_m + s_m l, with a predicted
     length l in the place of the difficulty.
 
@@ -52,7 +52,7 @@ class PooledDifficulty:
         rows = np.arange(len(self._known.models))
         return self._beliefs(self._difficulty.held_out, self._length.held_out, rows)
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         near = questions.kernel
         return self._beliefs(self._difficulty.at(near), self._length.at(near), models)
 
@@ -145,7 +145,7 @@ def logistic(x: Array, value: Array, strength: float) -> Array:
 def linear(x: Array, y: Array, strength: float) -> Array:
     """(intercept, slope) [m, 2] of y = a + s x for each row of y [m, n] (nan: unseen).
 
-    Slopes are drawn towards the common one, which counts like ``strength`` observations.
+    Slopes are shrunk toward the common one, which counts as ``strength`` observations.
     """
     seen = ~np.isnan(y)
     count = np.maximum(seen.sum(axis=1), 1)

@@ -12,7 +12,7 @@ import numpy as np
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.engine.concurrency import run
 from stepwise.errors import BackendError, ConfigError
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
@@ -37,8 +37,8 @@ class Counts:
 class LanguageModel:
     """Reads the nearest anchors with their outcomes, writes an analysis and a prediction (arXiv 2601.22323).
 
-    ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, drawn
-    towards the model's mean as if that were one more sample; the length is their median. Answers that cannot
+    ``samples`` answers are drawn. The probability is the share of "yes" among those that can be read, shrunk
+    toward the model's mean as if that were one more sample; the length is their median. Answers that cannot
     be read are dropped and counted in ``counts``; if none can, the model's mean stands in. The explanation is
     the analysis of the first sample that agrees with the majority.
 
@@ -97,8 +97,8 @@ class LanguageModel:
             self._held = self._predict(among.questions, but_oneself(among.similarity), rows)
         return self._held
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
-        return self._predict(questions.questions, questions.similarity, models)
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        return self._predict(questions.questions, questions.similarity, models, charge)
 
     def examples(self, similarities: Array, row: int) -> list[Example]:
         """The nearest anchors that a model has answered, the nearest last; similarities [n]."""
@@ -110,68 +110,75 @@ class LanguageModel:
             for i in reversed(best)
         ]
 
-    def _predict(self, questions: Sequence[str], similarities: Array, rows: Rows) -> Beliefs:
+    def _predict(
+        self, questions: Sequence[str], similarities: Array, rows: Rows, charge: Charge = free
+    ) -> Beliefs:
         prompts = [
             ask(question, self._known.models[row], self.examples(similarities[at], row))
             for row in rows
             for at, question in enumerate(questions)
         ]
-        answers = run(self._ask_all(prompts))
+        answers = run(self._ask_all(prompts, charge))
         shape = len(rows), len(questions)
         value, tokens = np.empty(shape), np.empty(shape)
-        told = [[""] * shape[1] for _ in rows]
+        explanations = [[""] * shape[1] for _ in rows]
         spent: list[list[dict[str, Usage]]] = [[{}] * shape[1] for _ in rows]
-        for flat, (found, usage) in enumerate(answers):
+        for flat, (readable, usage) in enumerate(answers):
             i, j = divmod(flat, shape[1])
             spent[i][j] = {self.asks[0]: usage}
             mean = self._value_mean[rows[i]]
-            value[i, j] = (sum(one.correct for one in found) + mean) / (len(found) + 1)
+            value[i, j] = (sum(answer.correct for answer in readable) + mean) / (len(readable) + 1)
             typical = np.exp(self._log_mean[rows[i]])
-            tokens[i, j] = np.median([one.tokens for one in found]) if found else typical
+            tokens[i, j] = np.median([answer.tokens for answer in readable]) if readable else typical
             majority = value[i, j] >= 0.5
-            told[i][j] = next((one.analysis for one in found if one.correct == majority), "")
+            explanations[i][j] = next(
+                (answer.analysis for answer in readable if answer.correct == majority), ""
+            )
         low, high = np.exp(self._quantiles[rows].T[:, :, None])
         sure = sigmoid(np.log(value / (1 - value)))
-        return Beliefs(sure, tokens, tokens * low, tokens * high, told, spent)
+        return Beliefs(sure, tokens, tokens * low, tokens * high, explanations, spent)
 
-    async def _ask_all(self, prompts: Sequence[str]) -> list[tuple[list[Answer], Usage]]:
+    async def _ask_all(self, prompts: Sequence[str], charge: Charge) -> list[tuple[list[Answer], Usage]]:
         """What could be read of the samples of each prompt, and the tokens that all of them took. The first
         sample brings the prompt to the server, where the others find it.
 
         Raises:
-            BackendError: if the estimator cannot be run; it carries what the other samples took.
+            BackendError: if the estimator cannot be run; the other samples are waited for, and charged.
         """
         gate = asyncio.Semaphore(self._concurrency)
-        told: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
+        collected: list[dict[int, tuple[Answer | None, Usage]]] = [{} for _ in prompts]
 
-        async def one(at: int, sample: int) -> None:
+        async def collect(at: int, sample: int) -> None:
             async with gate:
-                told[at][sample] = await self._ask(prompts[at], sample)
+                collected[at][sample] = await self._ask(prompts[at], sample, charge)
 
         for samples in (range(1), range(1, self._samples)):
-            asked = [one(at, sample) for at in range(len(prompts)) for sample in samples]
+            asked = [collect(at, sample) for at in range(len(prompts)) for sample in samples]
             for error in await asyncio.gather(*asked, return_exceptions=True):
                 if isinstance(error, BackendError):
-                    spent = _sum(sample for group in told for sample in group.values())
-                    error.model, error.usage = self.asks[0], {self.asks[0]: spent}
+                    error.model = self.asks[0]
                 if error is not None:
                     raise error
         return [
             ([answer for i in sorted(group) if (answer := group[i][0])], _sum(group.values()))
-            for group in told
+            for group in collected
         ]
 
-    async def _ask(self, prompt: str, sample: int) -> tuple[Answer | None, Usage]:
+    async def _ask(self, prompt: str, sample: int, charge: Charge) -> tuple[Answer | None, Usage]:
+        def lost(usage: Usage) -> None:
+            charge(self.asks[0], usage.rejected())
+
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
         seeded = seed_of(prompt, sample, self._sampling.seed)
         sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
-        written = await self._backend.generate(prefix, sampling)
+        written = await self._backend.generate(prefix, sampling, lost)
         answer = read(written.text)
         # What a server has in its cache counts where this question itself has brought it there.
         usage = written.usage if sample else written.usage.known(0)
         self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
+        charge(self.asks[0], usage.rejected())
         return answer, usage.rejected()
 
 
-def _sum(told: Iterable[tuple[Answer | None, Usage]]) -> Usage:
-    return sum((usage for _, usage in told), Usage())
+def _sum(samples: Iterable[tuple[Answer | None, Usage]]) -> Usage:
+    return sum((usage for _, usage in samples), Usage())

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.known import Compared, Known
 
 
@@ -30,15 +30,20 @@ class ModelMean:
         """As `predict`: one anchor among many does not move a mean."""
         return self._repeat(self._anchors, np.arange(len(self._value)))
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         return self._repeat(len(questions.similarity), models)
 
     def _repeat(self, count: int, rows: Rows) -> Beliefs:
         low, high = self._quantiles[rows].T[:, :, None]
         logs = self._logs[rows]
         value, tokens, least, most = (
-            np.repeat(one, count, axis=1)
-            for one in (sigmoid_of(self._value[rows]), np.exp(logs), np.exp(logs + low), np.exp(logs + high))
+            np.repeat(column, count, axis=1)
+            for column in (
+                sigmoid_of(self._value[rows]),
+                np.exp(logs),
+                np.exp(logs + low),
+                np.exp(logs + high),
+            )
         )
         return Beliefs(value, tokens, least, most)
 

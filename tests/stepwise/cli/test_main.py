@@ -47,11 +47,16 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["solve", " "], "question must not be empty"),
         (["solve", "1 " * 60_000], "question is too long"),
         (["solve", "q", "--pair", "mega"], "pair must be nano or the path"),
+        (["solve", "q", "--backend", "x"], "backend: name must be one of chat, transformers"),
         (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),
         (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),
         (["solve", "q", "--budget", "0.001"], "budget 0.001 cannot be promised"),
         (["report", "/no/such/run"], "/no/such/run holds no finished evaluation"),
+        (
+            ["solve", "q", "--backend", "x"],
+            "backend: name must be one of chat, transformers, vllm, vllm-server",
+        ),
         (["demo", "--output", "/dev/null/x"], "output: /dev/null/x cannot be written"),
     ],
 )
@@ -64,7 +69,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_usage_errors_exit_with_2() -> None:
-    for arguments in ([], ["dance"], ["demo", "--n", "0"], ["solve", "q", "--backend", "x"]):
+    for arguments in ([], ["dance"], ["demo", "--n", "0"], ["demo", "--backend", "x"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2

@@ -97,7 +97,7 @@ def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path
         (["--key-env", "NOT_SET_AT_ALL"], "NOT_SET_AT_ALL must hold a key"),
         (["--budget", "0.01"], "budget 0.01 cannot be promised"),
         (["--router", "oracle"], "router must be one of nano-ppo"),
-        (["--anchors", "anchors.json"], "anchors and fingerprints: the estimate before the start needs both"),
+        (["--anchors", "anchors.json"], "anchors and fingerprints: pass both"),
         (["--anchors", "anchors.json", "--fingerprints", "f.db"], "anchors.json"),
         (["--pair", "mega"], "pair must be nano or the path"),
         (["--concurrency", "0"], "concurrency must be more than 0"),
@@ -135,4 +135,6 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == "stepwise: the gateway needs fastapi: pip install 'stepwise[gateway]'.\n"
+    assert ended.stderr == (
+        "stepwise: the gateway needs the extra 'gateway'; in a checkout, run pip install -e '.[gateway]'.\n"
+    )

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwise.backends.scripted import Script, ScriptedBackend, ScriptedGeneration
-from stepwise.engine.backend import Chunk, Completion, Sampling
-from stepwise.engine.chain import Delta, Event
+from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.chain import Chain
 from stepwise.engine.cost import CostModel, Dollars, Flops, Price, Tokens
 from stepwise.engine.engine import MAX_QUESTION, Engine
 from stepwise.engine.prefix import Prefix
+from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
@@ -44,12 +45,12 @@ def test_the_large_model_repairs_what_the_small_one_doubts() -> None:
 @given(numbers, st.sampled_from(routers), st.sampled_from(["flops", "tokens", "dollars"]), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_cost_is_the_sum_of_measured_usage(
-    numbers: list[int], router: Router, unit: str, run_on: bool
+    numbers: list[int], router: Router, unit: str, lookahead: bool
 ) -> None:
     prices = {name: Price(1.0 * size, 4.0 * size, 0.1 * size) for name, size in SIZES.items()}
     units: dict[str, CostModel] = {"flops": Flops(SIZES), "tokens": Tokens(), "dollars": Dollars(prices)}
     cost = units[unit]
-    world = engine(cost=cost, run_on=run_on)
+    world = engine(cost=cost, lookahead=lookahead)
     trace = world.solve_sync(problem(*numbers), router)
     assert trace.cost == pytest.approx(cost(trace.usage))
     for name, backend in world.backends.items():
@@ -59,7 +60,7 @@ def test_cost_is_the_sum_of_measured_usage(
         # Nothing else ran on these servers, so the chain is charged exactly what they counted.
         # Only what an overrun happened to anticipate is not credited to it.
         assert charged.prompt == served.prompt
-        assert charged.cached <= served.cached if run_on else charged.cached == served.cached
+        assert charged.cached <= served.cached if lookahead else charged.cached == served.cached
         assert charged.completion + charged.discarded == served.completion
 
 
@@ -72,10 +73,10 @@ def test_replaying_a_trace_by_hand_gives_the_same_trace(numbers: list[int], rout
     async def replay() -> Trace:
         again = world.start(trace.problem)
         for step in trace.steps:
-            again = await world.look(again, router.look)
+            await world.look(again, router.look)
             assert step.decision is not None
-            again = await world.advance(again, step.model, step.decision)
-        return again
+            await world.advance(again, step.model, step.decision)
+        return again.trace
 
     assert world.run(replay()) == trace
 
@@ -83,7 +84,7 @@ def test_replaying_a_trace_by_hand_gives_the_same_trace(numbers: list[int], rout
 @given(numbers, st.sampled_from(routers))
 @settings(max_examples=100, deadline=None)
 def test_running_on_changes_no_step(numbers: list[int], router: Router) -> None:
-    stepwise, onward = (engine(run_on=on).solve_sync(problem(*numbers), router) for on in (False, True))
+    stepwise, onward = (engine(lookahead=on).solve_sync(problem(*numbers), router) for on in (False, True))
     for a, b in zip(stepwise.steps, onward.steps, strict=True):
         assert (a.text, a.token_ids, a.model, a.finish) == (b.text, b.token_ids, b.model, b.finish)
         assert a.signals == pytest.approx(b.signals) and a.decision == b.decision
@@ -91,25 +92,28 @@ def test_running_on_changes_no_step(numbers: list[int], router: Router) -> None:
 
 
 def test_a_chain_that_runs_on_reads_its_prompt_once() -> None:
-    trace = engine(run_on=True).solve_sync(problem(1, 2, 3), Always("large"))
+    trace = engine(lookahead=True).solve_sync(problem(1, 2, 3), Always("large"))
     usage = trace.usage["large"]
     assert usage.prompt == len("1 2 3\n") and usage.discarded == 0
     assert usage.completion == len(trace.text) + 1
 
 
 def test_the_overrun_after_a_switch_is_charged_to_the_step_that_followed() -> None:
-    world = engine(run_on=True)
+    world = engine(lookahead=True)
 
     async def switch() -> Trace:
-        trace = await world.advance(world.start(problem(1, 2, 3)), "small")
-        return await world.advance(trace, "large")
+        chain = world.start(problem(1, 2, 3))
+        await world.advance(chain, "small")
+        await world.advance(chain, "large")
+        await world.abandon(chain)
+        return chain.trace
 
     usage = world.run(switch()).steps[1].usage["small"]
     assert usage.discarded == 1 and usage.prompt == usage.completion == 0  # 11 tokens, read in threes
 
 
 async def test_events_tell_text_as_it_comes_and_steps_as_they_end() -> None:
-    world = engine(run_on=True)
+    world = engine(lookahead=True)
     chain = world.solve(problem(1, 2), Always("small"))
     text, steps = "", []
     async for event in chain.events():
@@ -122,7 +126,7 @@ async def test_events_tell_text_as_it_comes_and_steps_as_they_end() -> None:
 
 
 async def test_the_text_of_a_draft_is_told_only_once_it_is_accepted() -> None:
-    world = engine(run_on=True)
+    world = engine(lookahead=True)
     events = [event async for event in world.solve(problem(1, 7), routers[3]).events()]
     told = "".join(event.text for event in events if isinstance(event, Delta))
     assert told == "1 + 7 = 8.\n"  # the large model's step, which is decided before it is written
@@ -226,7 +230,9 @@ def test_models_with_other_tokenizers_exchange_text_and_keep_their_own_tokens() 
         def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
             return tuple(ord(c) + 1000 for c in ("^" if first else "") + text)
 
-        async def generate(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
+        async def generate(
+            self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+        ) -> Completion:
             self.read.append("".join(chr(i - 1000) for i in prefix))
             done = await super().generate([ord("x")], sampling)
             return replace(done, token_ids=self.encode(done.text, first=False))
@@ -243,10 +249,10 @@ def test_models_with_other_tokenizers_exchange_text_and_keep_their_own_tokens() 
     )
 
     async def mixed() -> Trace:
-        trace = world.start("q")
+        chain = world.start("q")
         for model in ("a", "b", "b", "a"):
-            trace = await world.advance(trace, model)
-        return trace
+            await world.advance(chain, model)
+        return chain.trace
 
     trace = world.run(mixed())
     assert other.read == ["^q!\nyours\n", "^q!\nyours\nmine\n"]
@@ -279,10 +285,10 @@ def test_a_switch_pays_for_reading_what_the_other_model_wrote() -> None:
     world = engine()
 
     async def switch() -> Trace:
-        trace = world.start(problem(1, 2, 3))
+        chain = world.start(problem(1, 2, 3))
         for model in ("small", "small", "large"):
-            trace = await world.advance(trace, model)
-        return trace
+            await world.advance(chain, model)
+        return chain.trace
 
     usage = world.run(switch()).steps[2].usage["large"]
     assert usage.cached == 0
@@ -382,7 +388,7 @@ def test_bad_input_is_named() -> None:
         Engine({"m": adder()}, prompt="no place", rule=StepRule(), cost=Tokens())
     done = world.solve_sync(problem(1), Always("small"))
     with pytest.raises(ConfigError, match="has already ended"):
-        world.run(world.advance(done, "small"))
+        world.run(world.advance(Chain(done), "small"))
 
 
 def test_questions_with_braces_are_taken_literally() -> None:
@@ -395,18 +401,20 @@ def test_questions_with_braces_are_taken_literally() -> None:
 @pytest.mark.parametrize("running_on", [False, True])
 @pytest.mark.parametrize("limit", [1, 9, 10, 11, 12, 30, 1000])
 def test_a_request_may_want_fewer_tokens(router: Router, running_on: bool, limit: int) -> None:
-    world = engine(run_on=running_on)
+    world = engine(lookahead=running_on)
     whole = world.solve_sync(problem(1, 7, 2), router)
-    cut = world.sampling(max_tokens=limit).solve_sync(problem(1, 7, 2), router)
+    cut = world.with_sampling(max_tokens=limit).solve_sync(problem(1, 7, 2), router)
     assert len(cut.text) == min(limit, len(whole.text))
     assert cut.stop == (whole.stop if limit > len(whole.text) else "max_tokens")
     assert world.solve_sync(problem(1, 7, 2), router) == whole, "the engine itself is as it was"
     with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
-        world.sampling(max_tokens=0)
+        world.with_sampling(max_tokens=0)
 
 
 async def test_the_listener_hears_an_accepted_probe_too() -> None:
-    chain = engine(run_on=True).solve(problem(1, 7, 2), ThresholdRouter(FirstTokenEntropy(), 9.0, "entropy"))
+    chain = engine(lookahead=True).solve(
+        problem(1, 7, 2), ThresholdRouter(FirstTokenEntropy(), 9.0, "entropy")
+    )
     events = [event async for event in chain.events()]
     told = "".join(event.text for event in events if isinstance(event, Delta))
     assert chain.trace is not None and told == chain.trace.text

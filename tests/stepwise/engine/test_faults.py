@@ -17,26 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from stepwise.backends.http.resilient import Breaker, Patience, resilient
+from stepwise.backends.http.resilient import Breaker, resilient
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.engine.chain import Event
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
+from stepwise.engine.solution import Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
-from stepwise.evaluation.run import evaluate, read_rows
-from stepwise.models.pair import Model, Pair
+from stepwise.evaluation.rows import Row, read_rows
+from stepwise.evaluation.run import evaluate
+from stepwise.models.model import Model
+from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.routers.judged import ProcessReward
 from stepwise.types import Problem, Router, Trace, Usage
+from stepwise.verify import is_correct
 from tests.characters import save_tokenizer
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS
-from tests.worlds import Crowd, adder, problem
+from tests.worlds import Crowd, adder, problem, writers
 from tests.worlds import engine as world
 
-QUICK = Patience(deadline_s=20.0, call_s=1.0, first_wait_s=0.02, max_wait_s=0.2)
-HASTY = replace(QUICK, deadline_s=0.3, failures=3, rest_s=3600.0)
+QUICK = {"deadline_s": 20.0, "call_s": 1.0, "first_wait_s": 0.02, "max_wait_s": 0.2}
+HASTY = QUICK | {"deadline_s": 0.3, "failures": 3, "rest_s": 3600.0}
 ROUTER = ThresholdRouter(Confidence("min"), 0.5, "confidence")
 
 
@@ -99,9 +103,14 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_tokenizer(tmp_path_factory.mktemp("characters")))
 
 
-def pool(server: Served, tokenizer: str) -> Pair:
-    where = f"http://127.0.0.1:{server.port}/v1"
-    models = [Model(name, base_url=where, tokenizer=tokenizer, parameters=1) for name in ("small", "large")]
+def pool(server: Served, tokenizer: str, **patience: float) -> Pair:
+    backend = {
+        "name": "vllm-server",
+        "base_url": f"http://127.0.0.1:{server.port}/v1",
+        "tokenizer": tokenizer,
+        "patience": patience,
+    }
+    models = [Model(name, parameters=1, backend=backend) for name in ("small", "large")]
     return Pair("served", tuple(models), prompt="{question}\n", max_step_tokens=64)
 
 
@@ -116,16 +125,16 @@ async def solve_all(
     return {trace.problem.id: trace async for trace in traces}
 
 
-@pytest.mark.parametrize("run_on", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True])
 async def test_models_behind_http_write_what_they_write_in_process(
-    server: Served, tokenizer: str, run_on: bool
+    server: Served, tokenizer: str, lookahead: bool
 ) -> None:
-    engine = pool(server, tokenizer).engine(cost="tokens", run_on=run_on)
+    engine = pool(server, tokenizer).engine(cost="tokens", lookahead=lookahead)
     for numbers in [(1, 2, 3), (7, 8), (9, 1, 9)]:
         ours = await engine.solve(problem(*numbers), ROUTER)
         theirs = await in_process().solve(problem(*numbers), ROUTER)
-        assert (ours.text, ours.stop, ours.share) == (theirs.text, theirs.stop, theirs.share)
-        if not run_on:
+        assert (ours.text, ours.stop, writers(ours)) == (theirs.text, theirs.stop, writers(theirs))
+        if not lookahead:
             assert ours.usage == theirs.usage
     await engine.close()
 
@@ -134,18 +143,18 @@ async def test_models_behind_http_write_what_they_write_in_process(
     "fault", ["429", "500", "cut", "garbage", "empty", "never", "429 429 500", "cut garbage empty"]
 )
 async def test_what_passes_is_tried_again(server: Served, tokenizer: str, fault: str) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK)
+    engine = pool(server, tokenizer, **QUICK).engine()
     server.ask("/faults", fault.split())
     began = time.monotonic()
     trace = await engine.solve(problem(1, 2, 3), ROUTER)
-    assert trace.stop == "answered" and trace.correct
+    assert trace.stop == "answered" and is_correct(trace)
     if fault == "429":
         assert time.monotonic() - began >= 0.3  # as long as Retry-After asked for
     await engine.close()
 
 
 async def test_what_a_server_refuses_is_not_charged_to_who_listens(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK)
+    engine = pool(server, tokenizer, **QUICK).engine()
     whole = await engine.solve(problem(1, 2, 3), Always("large"))
     server.ask("/faults", ["500", "429", "500"])
     heard: list[Event] = []
@@ -156,10 +165,12 @@ async def test_what_a_server_refuses_is_not_charged_to_who_listens(server: Serve
 
 
 async def test_a_stream_that_is_cut_goes_on_where_it_broke_off(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK, run_on=True)
+    engine = pool(server, tokenizer, **QUICK).engine(lookahead=True)
     server.ask("/faults", ["cut mid-stream", "", "cut mid-stream"])
     trace = await engine.solve(problem(1, 2, 3), Always("large"))
-    assert trace.correct and trace.text == (await in_process().solve(problem(1, 2, 3), Always("large"))).text
+    assert (
+        is_correct(trace) and trace.text == (await in_process().solve(problem(1, 2, 3), Always("large"))).text
+    )
     assert trace.usage["large"].prompt > len("1 2 3\n")  # read again, and charged for
     await engine.close()
 
@@ -174,13 +185,13 @@ async def test_a_stream_that_is_cut_goes_on_where_it_broke_off(server: Served, t
 async def test_what_does_not_pass_is_recorded_at_once(
     server: Served, tokenizer: str, fault: str, stop: str, sentence: str
 ) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK)
+    engine = pool(server, tokenizer, **QUICK).engine()
     before = server.ask("/counters")["requests"]
     server.ask("/faults", [fault])
     trace = await engine.solve(problem(1, 2), ROUTER)
     assert trace.stop == stop and sentence in str(trace.error)
     assert server.ask("/counters")["requests"] == before + 1
-    assert (await engine.solve(problem(1, 2), ROUTER)).correct
+    assert is_correct(await engine.solve(problem(1, 2), ROUTER))
     await engine.close()
 
 
@@ -188,7 +199,7 @@ async def test_what_does_not_pass_is_recorded_at_once(
 async def test_a_fault_without_end_ends_at_the_deadline_and_opens_the_breaker(
     server: Served, tokenizer: str, fault: str
 ) -> None:
-    engine = pool(server, tokenizer).engine(patience=replace(HASTY, call_s=0.1))
+    engine = pool(server, tokenizer, **{**HASTY, "call_s": 0.1}).engine()
     server.ask("/faults", [fault] * 1000)
     for _ in range(3):
         assert (await engine.solve(problem(1, 2), Always("small"))).stop == "error"
@@ -201,17 +212,19 @@ async def test_a_fault_without_end_ends_at_the_deadline_and_opens_the_breaker(
 
 async def test_a_wrong_name_is_refused_before_any_work(server: Served, tokenizer: str) -> None:
     pair = pool(server, tokenizer)
-    wrong = replace(pair, models=(replace(pair.models[0], served_name="smal"), pair.models[1]))
+    wrong = structs.replace(pair, models=(pair.models[0].with_options(served_name="smal"), pair.models[1]))
     with pytest.raises(ConfigError, match="served_name must be one of small, large"):
         wrong.engine()
     with pytest.raises(ConfigError, match="environment variable 'NO_SUCH_KEY' is not set"):
-        replace(pair, models=(replace(pair.models[0], api_key_env="NO_SUCH_KEY"),)).engine()
+        structs.replace(pair, models=(pair.models[0].with_options(api_key_env="NO_SUCH_KEY"),)).engine()
 
 
 async def test_the_other_model_finishes_when_a_server_is_gone(server: Served, tokenizer: str) -> None:
     pair = pool(server, tokenizer)
-    gone = replace(pair.models[1], base_url=f"http://127.0.0.1:{free_port()}/v1", context=2000)
-    engine = replace(pair, models=(pair.models[0], gone)).engine(patience=HASTY, failover=True)
+    gone = pair.models[1].with_options(
+        base_url=f"http://127.0.0.1:{free_port()}/v1", context=2000, patience=HASTY
+    )
+    engine = structs.replace(pair, models=(pair.models[0], gone)).engine(failover=True)
     trace = await engine.solve(problem(1, 7, 2), ROUTER)
     assert trace.stop == "answered" and {step.model for step in trace.steps} == {"small"}
     assert any(s.decision and "large cannot be run" in s.decision.reason for s in trace.steps)
@@ -221,7 +234,7 @@ async def test_the_other_model_finishes_when_a_server_is_gone(server: Served, to
 async def test_a_run_survives_its_server_being_killed_and_started_again(
     server: Served, tokenizer: str
 ) -> None:
-    engine = pool(server, tokenizer).engine(patience=QUICK)
+    engine = pool(server, tokenizer, **QUICK).engine()
     traces = {}
     async for trace in engine.solve_many(PROBLEMS, ROUTER, concurrency=8):
         traces[trace.problem.id] = trace
@@ -234,7 +247,7 @@ async def test_a_run_survives_its_server_being_killed_and_started_again(
 
 
 async def test_cancelling_a_solve_stops_the_generation(server: Served, tokenizer: str) -> None:
-    engine = pool(server, tokenizer).engine(run_on=True)
+    engine = pool(server, tokenizer).engine(lookahead=True)
     server.ask("/faults", ["slow"])
     async for _ in engine.solve(problem(*[1] * 20), Always("large")):
         break
@@ -249,7 +262,7 @@ async def test_a_thousand_problems_with_faults_are_all_accounted_for(tmp_path: P
     served.start()
     try:
         problems = [replace(problem(i % 10, i // 10 % 10, i // 100), id=str(i)) for i in range(1000)]
-        engine = pool(served, tokenizer).engine(patience=QUICK)
+        engine = pool(served, tokenizer, **QUICK).engine()
         traces = await solve_all(engine, problems, concurrency=64)
         await engine.close()
     finally:
@@ -289,18 +302,18 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     assert len(rows) == len(whole) == len(PROBLEMS) * len(CONTENDERS)
     kept = ("problem", "router", "correct", "answer", "stop")
 
-    def essence(row: dict[str, Any]) -> Any:
-        return [*(row[name] for name in kept), *(step["text"] for step in row["steps"])]
+    def essence(row: Row) -> Any:
+        return [*(getattr(row, name) for name in kept), *(step.text for step in row.steps)]
 
     assert sorted(map(essence, rows)) == sorted(map(essence, whole))
 
 
-@pytest.mark.parametrize("run_on", [False, True])
-async def test_no_more_calls_are_in_flight_than_a_model_may_have(run_on: bool) -> None:
+@pytest.mark.parametrize("lookahead", [False, True])
+async def test_no_more_calls_are_in_flight_than_a_model_may_have(lookahead: bool) -> None:
     crowd = Crowd()
     limited = resilient(ScriptedBackend(lambda _: "The answer is 1.", before=crowd), "m", concurrency=3)
-    names = ("m",) if run_on else ()
-    engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), run_on=names)
+    names = ("m",) if lookahead else ()
+    engine = Engine({"m": limited}, prompt="{question}\n", rule=StepRule(), cost=Tokens(), lookahead=names)
     problems = [replace(problem(1), id=str(i)) for i in range(20)]
     traces = await solve_all(engine, problems, 20, Always("m"))
     assert len(traces) == 20 and 1 < crowd.peak <= 3
@@ -316,7 +329,7 @@ async def test_a_judge_that_cannot_be_run_is_named_and_the_draft_taken() -> None
     broken = world(judge=ScriptedBackend(lambda _: "+", before=dead))
     failed = await broken.solve(problem(1, 2), router)
     assert failed.error == "the server is gone."
-    assert failed.usage["small"] == Usage(prompt=4, completion=len("0 + 1 = 1.\n")) and failed.cost > 0
+    assert failed.usage["small"] == Usage(prompt=4, discarded=len("0 + 1 = 1.\n")) and failed.cost > 0
     broken.failover = True
     trace = await broken.solve(problem(1, 2), router)
     assert trace.stop == "answered" and trace.steps[0].decision is not None
@@ -345,6 +358,6 @@ def test_the_breaker_lets_one_call_through_after_a_rest() -> None:
 
 
 async def test_a_step_without_end_and_a_chain_that_loops_are_cut(server: Served, tokenizer: str) -> None:
-    engine = replace(pool(server, tokenizer), max_step_tokens=5).engine()
+    engine = structs.replace(pool(server, tokenizer), max_step_tokens=5).engine()
     assert (await engine.solve(problem(1, 2), Always("small"))).stop == "max_tokens"
     await engine.close()

@@ -10,6 +10,7 @@ from stepwise.errors import ConfigError, StepwiseError
 from stepwise.evaluation.run import Contender, evaluate
 from stepwise.routers import JudgeDigit, ProcessReward, ThresholdRouter
 from stepwise.types import Signals, Step, Trace, Usage, Verdict
+from stepwise.verify import is_correct
 from tests.worlds import checker, engine, problem
 
 ROUTER = ThresholdRouter(ProcessReward(), 0.5, "prm")
@@ -24,7 +25,7 @@ def test_a_reward_model_sends_exactly_the_wrong_drafts_to_large() -> None:
     world = engine(judge=checker())
     trace = world.solve_sync(problem(1, 9, 2, 8), ROUTER)
     assert [step.model for step in trace.steps] == ["small", "large", "small", "large", "small"]
-    assert trace.correct
+    assert is_correct(trace)
     verdicts = [(step.draft or step).verdict for step in trace.steps]
     assert [v.token for v in verdicts if v] == ["+", "-", "+", "-", "+"]
 

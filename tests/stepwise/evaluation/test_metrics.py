@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics
-from stepwise.evaluation.metrics import Array, Point
+from stepwise.evaluation.metrics import Array, Point, RouterMetrics
 
 SMALL, LARGE = Point(0.1, 0.35), Point(1.0, 0.95)
 POINTS = st.lists(st.tuples(st.floats(0.05, 1.2), st.floats(0, 1)), min_size=1, max_size=8)
@@ -101,20 +101,21 @@ def test_summary_of_known_routers_is_json() -> None:
     needed = np.where(small == large, small_cost, large_cost)
     routers = {"mixed": reference[0], "oracle": (large[None], needed[None])}
     summary = metrics.summarise(routers, *reference)
-    assert summary["mixed"]["apgr"] == pytest.approx(0.5)
-    assert summary["mixed"]["cpt50"] == pytest.approx(0.55)
-    low, high = np.array(summary["oracle"]["apgr_ci"], dtype=float)
-    assert low < np.array(summary["oracle"]["apgr"], dtype=float) < high
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["mixed"].apgr == pytest.approx(0.5)
+    assert summary["mixed"].cpt50 == pytest.approx(0.55)
+    low, high = np.array(summary["oracle"].apgr_ci, dtype=float)
+    assert low < np.array(summary["oracle"].apgr, dtype=float) < high
+    as_json = msgspec.json.encode(summary)
+    assert msgspec.json.decode(as_json, type=dict[str, RouterMetrics]) == summary
     assert metrics.summarise(routers, *reference) == summary
 
 
 def test_what_is_undefined_is_none() -> None:
     small, small_cost, large, large_cost = models(20)
     nothing_gained = metrics.summarise({"r": (small, small_cost)}, (large, small_cost), (small, large_cost))
-    assert nothing_gained["r"]["apgr"] is None and nothing_gained["r"]["apgr_ci"] == [None, None]
+    assert nothing_gained["r"].apgr is None and nothing_gained["r"].apgr_ci == [None, None]
     free = metrics.summarise({"r": (small, small_cost)}, (small, 0 * small), (large, 0 * large))
-    assert free["r"] == {**nothing_gained["r"], "aiq": None}
+    assert free["r"] == msgspec.structs.replace(nothing_gained["r"], aiq=None)
 
 
 def test_difference_at_equal_cost() -> None:
@@ -165,7 +166,7 @@ def test_the_difference_in_apgr_is_paired() -> None:
     bad = (np.stack([rng.random(300) < accuracy for accuracy in (0.6, 0.8)]), cost)
     mean, low, high = metrics.difference_in_apgr(good, bad, small, large, seed=1)
     each = metrics.summarise({"good": good, "bad": bad}, small, large)
-    assert mean == pytest.approx((each["good"]["apgr"] or 0) - (each["bad"]["apgr"] or 0))
+    assert mean == pytest.approx((each["good"].apgr or 0) - (each["bad"].apgr or 0))
     assert 0 < low < mean < high
     same = metrics.difference_in_apgr(good, good, small, large)
     assert same == (0.0, 0.0, 0.0)

@@ -7,19 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from stepwise import report
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.cli.demo import write
 from stepwise.engine.cost import Flops, Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.grader import Grader
-from stepwise.evaluation.run import Contender, Row, evaluate, read_rows, summarise
+from stepwise.evaluation.rows import Row, read_rows
+from stepwise.evaluation.run import Contender, evaluate
+from stepwise.evaluation.summary import summarise
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(n % 3 + 1, n % 10, n // 10, 2) for n in range(40)]
+ABOUT = {"dataset": "sums", "pair": "world", "cost_unit": "FLOPs"}
 FIELD = [
     Contender(Always("small")),
     Contender(Always("large")),
@@ -34,15 +38,15 @@ def run(path: Path, world: Engine) -> list[Row]:
 
 def stable(rows: list[Row]) -> list[Row]:
     """Rows without their timing, in a fixed order."""
-    kept = [{k: v for k, v in row.items() if k != "wall_s"} for row in rows]
-    return sorted(kept, key=lambda row: (row["router"], str(row["threshold"]), row["problem"]))
+    kept = [structs.replace(row, wall_s=0.0) for row in rows]
+    return sorted(kept, key=lambda row: (row.router, str(row.threshold), row.problem))
 
 
 def test_every_problem_meets_every_router_and_the_rows_say_what_happened(tmp_path: Path) -> None:
     rows = run(tmp_path / "rows.jsonl", engine())
     assert len(rows) == len(PROBLEMS) * len(FIELD)
-    assert all(row["correct"] for row in rows if row["router"] in ("large",))
-    assert all(row["cost"] == pytest.approx(sum(step["cost"] for step in row["steps"])) for row in rows)
+    assert all(row.correct for row in rows if row.router in ("large",))
+    assert all(row.cost == pytest.approx(sum(step.cost for step in row.steps)) for row in rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
 
 
@@ -65,7 +69,7 @@ def test_rows_of_another_setting_are_kept_in_the_file_but_not_used(tmp_path: Pat
     other = engine().run(evaluate(engine(), PROBLEMS, FIELD, path, setting="other models"))
     assert len(other) == len(first) and len(read_rows(path)) == 2 * len(first)
     in_tokens = engine(cost=Tokens())
-    assert run(path, in_tokens)[0]["cost"] != first[0]["cost"]
+    assert run(path, in_tokens)[0].cost != first[0].cost
 
 
 def test_a_row_with_an_error_is_tried_again(tmp_path: Path) -> None:
@@ -76,10 +80,10 @@ def test_a_row_with_an_error_is_tried_again(tmp_path: Path) -> None:
 
     world.backends["large"]._before = fail  # type: ignore[attr-defined]
     broken = run(tmp_path / "rows.jsonl", world)
-    assert sum(row["error"] is not None for row in broken) > len(PROBLEMS)
-    assert not any(row["correct"] for row in broken if row["error"])
+    assert sum(row.error is not None for row in broken) > len(PROBLEMS)
+    assert not any(row.correct for row in broken if row.error)
     repaired = run(tmp_path / "rows.jsonl", engine())
-    assert len(repaired) == len(PROBLEMS) * len(FIELD) and all(row["error"] is None for row in repaired)
+    assert len(repaired) == len(PROBLEMS) * len(FIELD) and all(row.error is None for row in repaired)
 
 
 def test_names_that_occur_twice_are_refused(tmp_path: Path) -> None:
@@ -90,34 +94,27 @@ def test_names_that_occur_twice_are_refused(tmp_path: Path) -> None:
 
 def test_the_summary_has_what_readers_rely_on(tmp_path: Path) -> None:
     rows = run(tmp_path / "rows.jsonl", engine())
-    about = {
-        "dataset": "sums",
-        "pair": "world",
-        "cost_unit": "FLOPs",
-        "versions": {},
-        "command": "",
-        "machine": "",
-    }
-    summary = summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about=about)
-    assert {"dataset", "pair", "n", "seed", "cost_unit", "points", "metrics"} <= set(summary)
-    for point in summary["points"]:
+    summary = summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about=ABOUT)
+    report.write_run(tmp_path, summary, rows)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert {"dataset", "pair", "n", "seed", "cost_unit", "points", "metrics"} <= set(written)
+    assert written["n"] == len(PROBLEMS)
+    for point in written["points"]:
         expected = {"router", "threshold", "accuracy", "accuracy_ci", "cost", "cost_ci", "tokens", "wall_s"}
         assert expected <= set(point)
         assert point["accuracy_ci"][0] <= point["accuracy"] <= point["accuracy_ci"][1]
         for usage in point["tokens"].values():
             assert set(usage) == {"prompt", "cached", "completion", "discarded"}
-    metrics = summary["metrics"]["confidence"]
-    assert {"apgr", "apgr_ci", "cpt50", "cpt80", "cpt95", "aiq"} <= set(metrics)
-    write(tmp_path, summary, rows)
-    assert json.loads((tmp_path / "summary.json").read_text())["n"] == len(PROBLEMS)
+    assert {"apgr", "apgr_ci", "cpt50", "cpt80", "cpt95", "aiq"} <= set(written["metrics"]["confidence"])
+    assert report.read_run(tmp_path) == (summary, rows)
     for name in ("frontier.png", "report.html"):
         assert (tmp_path / name).stat().st_size > 1000
 
 
 def test_the_end_points_are_required(tmp_path: Path) -> None:
-    rows = [row for row in run(tmp_path / "rows.jsonl", engine()) if row["router"] != "large"]
+    rows = [row for row in run(tmp_path / "rows.jsonl", engine()) if row.router != "large"]
     with pytest.raises(ConfigError, match="routers must include 'small' and 'large'"):
-        summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about={})
+        summarise(rows, PROBLEMS, models=("small", "large"), seed=0, about=ABOUT)
 
 
 def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
@@ -130,12 +127,12 @@ def test_the_parts_of_a_cost_add_up_and_name_what_was_rejected(tmp_path: Path) -
     field = [*FIELD, Contender(ThresholdRouter(FirstTokenEntropy(), -1.0, "entropy"), -1.0)]
     rows = engine().run(evaluate(engine(), PROBLEMS, field, tmp_path / "rows.jsonl"))
     for row in rows:
-        parts = sum(value for kinds in row["spent"].values() for value in kinds.values())
-        assert parts == pytest.approx(row["cost"])
+        parts = sum(value for kinds in row.spent.values() for value in kinds.values())
+        assert parts == pytest.approx(row.cost)
     kinds: dict[str, set[tuple[str, str]]] = {router: set() for router in ("small", "confidence", "entropy")}
     for row in rows:
-        if row["router"] in kinds:
-            kinds[row["router"]] |= {(model, kind) for model, of in row["spent"].items() for kind in of}
+        if row.router in kinds:
+            kinds[row.router] |= {(model, kind) for model, of in row.spent.items() for kind in of}
     assert kinds["small"] == {("small", "generated"), ("small", "prefill")}
     assert ("small", "discarded") in kinds["confidence"] and ("large", "prefill") in kinds["confidence"]
     assert ("small", "probe") in kinds["entropy"] and ("small", "discarded") not in kinds["entropy"]
@@ -144,37 +141,34 @@ def test_the_parts_of_a_cost_add_up_and_name_what_was_rejected(tmp_path: Path) -
 def test_several_chains_a_problem_are_averaged_and_resumed(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3))
-    assert len(rows) == 5 * 2 * 3 and {row["sample"] for row in rows} == {0, 1, 2}
+    assert len(rows) == 5 * 2 * 3 and {row.sample for row in rows} == {0, 1, 2}
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:11]))
     again = engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3))
     assert stable(again) == stable(rows) and len(path.read_text().splitlines()) == 30
-    for row in rows:
-        row["correct"] = row["sample"] == 0
-    summary = summarise(rows, PROBLEMS[:5], models=("small", "large"), seed=0, about={})
-    assert summary["samples"] == 3
-    assert [point["accuracy"] for point in summary["points"]] == pytest.approx([1 / 3, 1 / 3])
+    rows = [structs.replace(row, correct=row.sample == 0) for row in rows]
+    summary = summarise(rows, PROBLEMS[:5], models=("small", "large"), seed=0, about=ABOUT)
+    assert summary.samples == 3
+    assert [point.accuracy for point in summary.points] == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_a_point_is_broken_down_by_position_and_label(tmp_path: Path) -> None:
     problems = [replace(one, labels={"level": str(1 + i % 2)}) for i, one in enumerate(PROBLEMS)]
     rows = engine().run(evaluate(engine(), problems, FIELD, tmp_path / "rows.jsonl"))
-    summary = summarise(rows, problems, models=("small", "large"), seed=0, about={})
-    for point in summary["points"]:
+    summary = summarise(rows, problems, models=("small", "large"), seed=0, about=ABOUT)
+    for point in summary.points:
         steps = sum(
-            len(row["steps"])
-            for row in rows
-            if (row["router"], row["threshold"]) == (point["router"], point["threshold"])
+            len(row.steps) for row in rows if (row.router, row.threshold) == (point.router, point.threshold)
         )
-        assert sum(sum(of) for of in point["positions"].values()) == steps
-        levels = point["breakdown"]["level"]
-        assert [level["value"] for level in levels] == ["1", "2"] and [level["n"] for level in levels] == [
+        assert sum(sum(of) for of in point.positions.values()) == steps
+        levels = point.breakdown["level"]
+        assert [level.value for level in levels] == ["1", "2"] and [level.n for level in levels] == [
             20,
             20,
         ]
-        assert point["accuracy"] == pytest.approx(sum(level["accuracy"] for level in levels) / 2)
-    assert {level["large_share"] for level in summary["points"][1]["breakdown"]["level"]} == {1.0}
-    assert sum(one["n"] for one in summary["reliability"]["small"]) == len(problems)
+        assert point.accuracy == pytest.approx(sum(level.accuracy for level in levels) / 2)
+    assert {level.large_share for level in summary.points[1].breakdown["level"]} == {1.0}
+    assert sum(one.n for one in summary.reliability["small"]) == len(problems)
 
 
 def grader(says: str) -> Grader:
@@ -195,14 +189,16 @@ def test_answers_that_rules_cannot_compare_are_graded_by_a_model(
     plain = replace(PROBLEMS[1], answer="999999")
     world, path = engine(), tmp_path / "rows.jsonl"
     work = evaluate(world, [sentence, plain], FIELD[:2], path, grader=grader(says))
-    rows = {(row["problem"], row["router"]): row for row in world.run(work)}
+    rows = {(row.problem, row.router): row for row in world.run(work)}
     graded = rows[sentence.id, "large"]
-    assert graded["correct"] is correct and graded["grading"]["cost"] > 0
-    assert graded["cost"] == pytest.approx(sum(step["cost"] for step in graded["steps"]))
-    assert "grading" not in rows[plain.id, "large"] and not rows[plain.id, "large"]["correct"]
-    assert (graded["grading"]["correct"] is None) == (says == "perhaps")
-    summary = summarise(list(rows.values()), [sentence, plain], models=("small", "large"), seed=0, about={})
-    assert summary["grading_cost"] == pytest.approx(2 * graded["grading"]["cost"], rel=0.2)
+    assert graded.grading and graded.correct is correct and graded.grading.cost > 0
+    assert graded.cost == pytest.approx(sum(step.cost for step in graded.steps))
+    assert not rows[plain.id, "large"].grading and not rows[plain.id, "large"].correct
+    assert (graded.grading.correct is None) == (says == "perhaps")
+    summary = summarise(
+        list(rows.values()), [sentence, plain], models=("small", "large"), seed=0, about=ABOUT
+    )
+    assert summary.grading_cost == pytest.approx(2 * graded.grading.cost, rel=0.2)
 
 
 def test_a_failed_chain_is_counted_and_reported(tmp_path: Path) -> None:
@@ -213,8 +209,8 @@ def test_a_failed_chain_is_counted_and_reported(tmp_path: Path) -> None:
 
     world.backends["large"]._before = fail  # type: ignore[attr-defined]
     summary = summarise(
-        run(tmp_path / "rows.jsonl", world), PROBLEMS, models=("small", "large"), seed=0, about={}
+        run(tmp_path / "rows.jsonl", world), PROBLEMS, models=("small", "large"), seed=0, about=ABOUT
     )
-    large = next(point for point in summary["points"] if point["router"] == "large")
-    assert large["errors"] == len(PROBLEMS) and large["accuracy"] == 0 and "away" in large["error"]
-    assert summary["errors"] > len(PROBLEMS)
+    large = next(point for point in summary.points if point.router == "large")
+    assert large.errors == len(PROBLEMS) and large.accuracy == 0 and "away" in str(large.error)
+    assert summary.errors > len(PROBLEMS)

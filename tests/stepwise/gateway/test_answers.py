@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stepwise.backends.scripted import ScriptedBackend
+from stepwise.engine.backend import unaccounted
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
@@ -37,9 +38,9 @@ async def stream(
         return [json.loads(event.removeprefix("data: ")) for event in events]
 
 
-def run_on_engine() -> Engine:
+def lookahead_engine() -> Engine:
     """The adders, whose steps can be read while they are written."""
-    return engine(run_on=True)
+    return engine(lookahead=True)
 
 
 async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:
@@ -49,31 +50,32 @@ async def test_a_whole_answer_carries_the_chain_it_came_from() -> None:
     assert choice["message"] == {"role": "assistant", "content": TEXT, "refusal": None}
     assert choice["finish_reason"] == "stop" and answer["object"] == "chat.completion"
     assert answer["usage"] == {"prompt_tokens": 6, "completion_tokens": 52, "total_tokens": 58}
-    told = choice["stepwise"]
-    assert (told["router"], told["threshold"], told["answer"], told["stop"]) == (
+    provenance = choice["stepwise"]
+    assert (provenance["router"], provenance["threshold"], provenance["answer"], provenance["stop"]) == (
         "confidence",
         0.5,
         "10",
         "answered",
     )
-    assert told["cost"] == trace.cost and told["switches"] == 2
-    assert told["cost_large_only"] == engine().cost_alone(trace, "large")
-    assert told["cost_share"] == told["cost"] / told["cost_large_only"]
-    for step, one in zip(trace.steps, told["steps"], strict=True):
+    assert provenance["cost"] == trace.cost and provenance["switches"] == 2
+    assert provenance["cost_large_only"] == engine().cost_alone(trace, "large")
+    assert provenance["cost_share"] == provenance["cost"] / provenance["cost_large_only"]
+    for step, shown in zip(trace.steps, provenance["steps"], strict=True):
         assert step.decision is not None
-        assert (one["model"], one["text"], one["cost"]) == (step.model, step.text, step.cost)
-        assert (one["score"], one["reason"]) == (step.decision.score, step.decision.reason)
+        assert (shown["model"], shown["text"], shown["cost"]) == (step.model, step.text, step.cost)
+        assert (shown["score"], shown["reason"]) == (step.decision.score, step.decision.reason)
         assert (
-            one["tokens"] == len(step.token_ids) and one["signals"]["min_logprob"] == step.signals.min_logprob
+            shown["tokens"] == len(step.token_ids)
+            and shown["signals"]["min_logprob"] == step.signals.min_logprob
         )
-    assert told["steps"][1]["draft"]["text"] == "1 + 7 = 9.\n"
-    assert sum(one["cost"] for one in told["steps"]) == pytest.approx(answer["stepwise"]["cost"])
+    assert provenance["steps"][1]["draft"]["text"] == "1 + 7 = 9.\n"
+    assert sum(shown["cost"] for shown in provenance["steps"]) == pytest.approx(answer["stepwise"]["cost"])
 
 
 @pytest.mark.parametrize("model", ["stepwise", "stepwise:small", "stepwise:large"])
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     body = chat(QUESTION, model, stream_options={"include_usage": True})
     *chunks, last = await stream(body, world=world())
     whole = await ask(chat(QUESTION, model), world=world())
@@ -84,19 +86,23 @@ async def test_a_stream_says_the_same_as_a_whole_answer(model: str, running_on: 
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     assert all(chunk["usage"] is None for chunk in chunks)
     assert last["choices"] == [] and last["usage"] == whole["usage"]
-    told, steps = whole["choices"][0]["stepwise"], []
+    provenance, steps = whole["choices"][0]["stepwise"], []
     for chunk in chunks:
         steps += (
             [chunk["choices"][0]["stepwise"]["step"]] if "step" in chunk["choices"][0]["stepwise"] else []
         )
-    assert [{**step, "finished": 0} for step in steps] == [{**step, "finished": 0} for step in told["steps"]]
+    assert [{**step, "finished": 0} for step in steps] == [
+        {**step, "finished": 0} for step in provenance["steps"]
+    ]
     end = chunks[-1]["choices"][0]["stepwise"]
-    assert {k: end[k] for k in told if k != "steps"} == {k: told[k] for k in told if k != "steps"}
+    assert {k: end[k] for k in provenance if k != "steps"} == {
+        k: provenance[k] for k in provenance if k != "steps"
+    }
 
 
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_a_step_whose_writer_is_decided_arrives_in_pieces(running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     chunks = [c["choices"][0] for c in await stream(chat("1 7", "stepwise:large"), world=world())]
     first = next(i for i, chunk in enumerate(chunks) if "step" in chunk["stepwise"])
     pieces = [chunk["delta"].get("content", "") for chunk in chunks[: first + 1]]
@@ -107,7 +113,7 @@ async def test_a_step_whose_writer_is_decided_arrives_in_pieces(running_on: bool
 async def test_the_meter_of_a_stream_ends_at_the_whole_cost() -> None:
     chunks = await stream(chat(QUESTION))
     costs = [c["choices"][0]["stepwise"] for c in chunks]
-    meter = [told["cost"] for told in costs if "step" in told]
+    meter = [provenance["cost"] for provenance in costs if "step" in provenance]
     assert meter == sorted(meter) and meter[-1] == costs[-1]["cost"]
     assert [t["cost_large_only"] for t in costs if "step" in t][-1] == costs[-1]["cost_large_only"]
 
@@ -131,7 +137,7 @@ async def test_completions_answer_every_prompt_n_times() -> None:
 )
 @pytest.mark.parametrize("running_on", [False, True])
 async def test_stop_strings_end_the_text_and_the_chain(stop: Any, text: str, running_on: bool) -> None:
-    world = run_on_engine if running_on else engine
+    world = lookahead_engine if running_on else engine
     answer = await ask(chat(QUESTION, "stepwise:large", stop=stop), world=world())
     (choice,) = answer["choices"]
     assert choice["message"]["content"] == text and choice["finish_reason"] == "stop"
@@ -156,9 +162,9 @@ def coin() -> Engine:
     """One model whose text depends on the seed of its call."""
 
     class Coin(ScriptedBackend):
-        async def generate(self, prefix: Any, sampling: Any) -> Any:
+        async def generate(self, prefix: Any, sampling: Any, lost: Any = unaccounted) -> Any:
             text = f"{sampling.seed} at {sampling.temperature} of {sampling.top_p}."
-            return await ScriptedBackend(lambda _: text).generate(prefix, sampling)
+            return await ScriptedBackend(lambda _: text).generate(prefix, sampling, lost)
 
     return Engine(
         {"coin": Coin(str)}, prompt="{question}\n", rule=StepRule("\n", 64, 4), cost=Flops({"coin": 1})

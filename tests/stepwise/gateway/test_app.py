@@ -45,7 +45,7 @@ async def refused(body: Any, path: str = CHAT, **options: Any) -> httpx.Response
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_what_cannot_be_honoured_is_refused_before_any_work(
+async def test_what_is_not_supported_is_refused_before_any_work(
     body: Any, status: int, code: str, streaming: bool
 ) -> None:
     world = engine()
@@ -73,14 +73,14 @@ async def test_bodies_that_are_no_request(content: bytes, kind: str) -> None:
         assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_body_beyond_the_limit_is_not_read(told: bool) -> None:
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_beyond_the_limit_is_not_read(declared: bool) -> None:
     async def parts() -> Any:
         for _ in range(100):
             yield b"x" * 1000
 
     async with client(app_of(limits=Limits(body=5000))) as http:
-        answer = await http.post(CHAT, content=b"x" * 5001 if told else parts())
+        answer = await http.post(CHAT, content=b"x" * 5001 if declared else parts())
         assert answer.status_code == 413 and "larger than 5000 bytes" in answer.text
 
 

@@ -41,7 +41,9 @@ def test_the_examples_run(section: str, url: str, capsys: pytest.CaptureFixture[
 
 def test_every_code_that_is_listed_exists() -> None:
     sources = "".join(path.read_text() for path in (DOCS.parent / "stepwise" / "gateway").glob("*.py"))
-    listed = re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| \d.*$", SECTIONS["What is honoured"], re.M)))
+    listed = re.findall(
+        r"`([a-z_]+)`", "".join(re.findall(r"^\| \d.*$", SECTIONS["What is supported"], re.M))
+    )
     assert len(listed) > 10
     for code in listed:
         assert f'"{code}"' in sources, code

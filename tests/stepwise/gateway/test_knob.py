@@ -79,7 +79,7 @@ def test_a_knob_turned_wrongly_is_refused(model: str, message: str) -> None:
 
 
 def test_the_knob_is_turned_once() -> None:
-    with pytest.raises(Refusal, match="both turn the knob"):
+    with pytest.raises(Refusal, match="both choose a router"):
         KNOB.router("stepwise:small", Options(budget=0.3))
 
 

@@ -163,7 +163,7 @@ def test_refusals_are_shown_and_a_key_is_asked_for(page: Page) -> None:
     keys = Keys([Tenant("alice", digest("alice's long key"))])
     with serving(app_of(keys=keys, examples=["1 2"])) as url:
         page.goto(url)
-        expect(page.locator("#status")).to_contain_text("an API key of this server is needed")
+        expect(page.locator("#status")).to_contain_text("this server needs one of its API keys")
         page.locator("#key").fill("alice's long key")
         page.locator("#question").fill("1 2")
         page.locator("#run").click()

@@ -1,4 +1,4 @@
-"""What a request may hold: what cannot be honoured is refused, never ignored."""
+"""What a request may hold: what is not supported is refused, never ignored."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def refusal(**body: Any) -> str:
 
 
 @pytest.mark.parametrize("field", NOTHING)
-def test_a_field_that_cannot_be_honoured_may_only_ask_for_nothing(field: str) -> None:
-    assert refusal(**{field: "something"}) == f"{field}: cannot be honoured; leave it out."
+def test_a_field_that_is_not_supported_may_only_ask_for_nothing(field: str) -> None:
+    assert refusal(**{field: "something"}) == f"{field}: is not supported; leave it out."
     for nothing in (*NOTHING[field], None):
         read(**{field: nothing})
 

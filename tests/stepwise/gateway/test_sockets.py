@@ -115,9 +115,9 @@ def test_the_openai_client(url: str, trace: Trace) -> None:
     with openai.OpenAI(base_url=url, api_key="none") as client:
         whole = client.chat.completions.create(**ASK)
         assert whole.choices[0].message.content == trace.text and whole.choices[0].finish_reason == "stop"
-        told = whole.choices[0].model_extra
-        assert told is not None and told["stepwise"]["cost"] == trace.cost
-        assert [step["model"] for step in told["stepwise"]["steps"]] == [step.model for step in trace.steps]
+        extra = whole.choices[0].model_extra
+        assert extra is not None and extra["stepwise"]["cost"] == trace.cost
+        assert [step["model"] for step in extra["stepwise"]["steps"]] == [step.model for step in trace.steps]
         assert whole.usage is not None and whole.usage.completion_tokens == sum(
             usage.completion for usage in trace.usage.values()
         )
@@ -143,7 +143,7 @@ def test_refusals_are_the_openai_client_s_exceptions(url: str) -> None:
         assert isinstance(refused.value.body, dict) and 0.01 < refused.value.body["nearest"] < 0.2
         with pytest.raises(openai.NotFoundError, match="no model 'gpt-4o'"):
             client.chat.completions.create(**{**ASK, "model": "gpt-4o"})
-        with pytest.raises(openai.BadRequestError, match="logprobs: cannot be honoured"):
+        with pytest.raises(openai.BadRequestError, match="logprobs: is not supported"):
             client.chat.completions.create(**ASK, logprobs=True)
 
 

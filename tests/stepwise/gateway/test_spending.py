@@ -79,7 +79,7 @@ def test_a_new_day_is_a_new_account(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_state_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="delete it to start anew"):
+    with pytest.raises(ConfigError, match="delete it to start over"):
         Spending(online(), path)
 
 

@@ -9,9 +9,12 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from stepwise import load_dataset, load_pair
+from stepwise import Model, Pair, load_dataset, load_pair
+from stepwise.backends.http.completions import Options as VllmServer
+from stepwise.backends.http.resilient import Patience
 from stepwise.cli.main import main
 from stepwise.errors import ConfigError
+from stepwise.models.overrides import with_options
 
 PAIRS = sorted(Path("configs/pair").glob("*.yaml"))
 QUESTION = load_dataset("nano", limit=1)[0].question
@@ -43,8 +46,8 @@ def test_a_pair_of_ones_own_is_solved_with_by_rule(mine: Path, capsys: pytest.Ca
     "options, message",
     [
         ([], "the policy was trained on pair 'nano'"),
-        (["--router", "confidence"], "router 'confidence' is a rule without calibration"),
-        (["--router", "entropy", "--budget", "0.3"], "turn its threshold"),
+        (["--router", "confidence"], "router 'confidence' is not calibrated"),
+        (["--router", "entropy", "--budget", "0.3"], "pass --threshold"),
         (["--router", "middle"], "router must be one of nano-ppo"),
     ],
 )
@@ -56,6 +59,7 @@ def test_a_router_that_cannot_route_it_is_refused(
     assert message in shown and shown.count("\n") == 1
 
 
+CHAT = {"name": "chat", "base_url": "http://x"}
 GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x"}]}
 
 
@@ -68,17 +72,57 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
         ({"name": "p", "prompt": "{question}"}, "the field models is missing"),
         ({**GOOD, "max_steps": "many"}, "max_steps must be int, not 'many'"),
         ({**GOOD, "max_steps": True}, "max_steps must be int, not True"),
-        ({**GOOD, "models": [{"path": "x"}]}, "models[0]: the field name is missing"),
-        ({**GOOD, "models": ["small"]}, "models[0] must hold the fields of a model, not 'small'"),
+        ({**GOOD, "models": [{"path": "x"}]}, "the field name is missing in models[0]"),
+        ({**GOOD, "models": ["small"]}, "models[0] must be a mapping, not 'small'"),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "stop": "END"}]},
-            "stop must be a list of str, not 'END'",
+            "stop must be a list, not 'END'",
         ),
-        ({**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": 1}}]}, "price: the field output"),
-        ({**GOOD, "models": [{"name": "a"}]}, "it needs a path or a base_url"),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": 1}}]},
+            "the field output is missing in models[0].price",
+        ),
+        ({**GOOD, "models": [{"name": "a"}]}, "it needs a path, or a backend on a server"),
         ({**GOOD, "models": [{"name": "a", "path": "x", "stop": [""]}]}, "stop must not contain an empty"),
         ({**GOOD, "models": [{"name": "", "path": "x"}]}, "name must not be empty"),
-        ({**GOOD, "models": [{"name": "a", "path": "x", "context": 0}]}, "context must be at least 2, not 0"),
+        (
+            {
+                **GOOD,
+                "models": [
+                    {
+                        "name": "a",
+                        "path": "x",
+                        "backend": {**CHAT, "context": 0},
+                    }
+                ],
+            },
+            "context must be at least 2, not 0",
+        ),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "backend": "tgi"}]},
+            "name must be one of chat, transformers, vllm, vllm-server, not 'tgi'",
+        ),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "backend": {"name": "vllm", "dtipe": "x"}}]},
+            "model 'a': backend vllm: there is no field 'dtipe', only dtype, context, memory_gib",
+        ),
+        (
+            {**GOOD, "models": [{"name": "a", "path": "x", "backend": {"name": "vllm", "memory_gib": "8"}}]},
+            "memory_gib must be float, not '8'",
+        ),
+        (
+            {
+                **GOOD,
+                "models": [
+                    {
+                        "name": "a",
+                        "backend": {**CHAT, "patience": {"deadline_s": -1}},
+                    }
+                ],
+            },
+            "deadline_s must be more than 0, not -1",
+        ),
+        ({**GOOD, "models": [{"_target_": "os.system", "name": "a", "path": "x"}]}, "no field '_target_'"),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": float("nan"), "output": 1}}]},
             "input must be a number of dollars",
@@ -97,3 +141,22 @@ def test_a_bad_file_is_refused_by_field(given: object, message: str, tmp_path: P
 def test_a_missing_file_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"pair: no/such\.yaml could not be read"):
         load_pair("no/such.yaml")
+
+
+def test_options_of_backends_can_be_set_from_a_command_line() -> None:
+    server = {"name": "vllm-server", "base_url": "http://localhost:1/v1"}
+    pair = Pair("p", (Model("a", "x"), Model("b", "y", backend=server)), "{question}")
+    given = ["dtype=bfloat16", "memory_gib=8", "b.patience={deadline_s: 5, failures: 2}"]
+    changed, default = with_options(pair, "vllm", given)
+    assert default == {"name": "vllm", "dtype": "bfloat16", "memory_gib": 8}
+    assert changed.models[1].options == VllmServer(
+        base_url="http://localhost:1/v1", patience=Patience(deadline_s=5, failures=2)
+    )
+    for wrong, message in (
+        ("dtype", "must be OPTION=VALUE or MODEL.OPTION=VALUE with a model of the pair"),
+        ("c.dtype=x", "must be OPTION=VALUE or MODEL.OPTION=VALUE with a model of the pair"),
+        ("dtipe=x", "there is no field 'dtipe'"),
+        ("a.dtype=x", "model 'a' names no backend whose options could be set"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            with_options(pair, "vllm", [wrong])

@@ -60,7 +60,7 @@ def test_unknown_names_are_refused_before_anything_loads() -> None:
     with pytest.raises(ConfigError, match="pair must be nano or the path of a YAML file .*, not 'mega'"):
         load_pair("mega")
     pair = load_pair("nano")
-    with pytest.raises(ConfigError, match="backend must be one of transformers, vllm"):
+    with pytest.raises(ConfigError, match="backend: name must be one of chat, transformers, vllm"):
         pair.engine(backend="tgi")
     with pytest.raises(ConfigError, match="model 'small' has no price"):
         pair.engine(cost="dollars")
@@ -81,5 +81,5 @@ def test_a_fingerprint_sees_weights_prompt_and_steps() -> None:
     fewer = Pair("nano", pair.models[:2], pair.prompt)
     other = Pair("nano", pair.models, "Q: {question}\n")
     longer = Pair("nano", pair.models, pair.prompt, max_steps=64)
-    assert len({pair.fingerprint, fewer.fingerprint, other.fingerprint, longer.fingerprint}) == 4
-    assert load_pair("nano").fingerprint == pair.fingerprint
+    assert len({pair.identity, fewer.identity, other.identity, longer.identity}) == 4
+    assert load_pair("nano").identity == pair.identity

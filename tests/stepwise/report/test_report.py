@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from stepwise import report
 from stepwise.errors import ConfigError
+from stepwise.evaluation.rows import Row
+from stepwise.evaluation.summary import Summary
 from stepwise.report.page import amount, shown
 from stepwise.report.plot import by_router, frontier_figure
 
@@ -94,6 +97,8 @@ def step(text: str, model: str, score: float | None = None, draft: str | None = 
 
 def row(problem: str, router: str, steps: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     return {
+        "setting": "a run",
+        "wall_s": 1.0,
         "problem": problem,
         "question": f"question of {problem}",
         "gold": f"gold of {problem}",
@@ -135,27 +140,33 @@ class Text(HTMLParser):
         self.text += data
 
 
+def typed(summary: dict[str, Any]) -> Summary:
+    return convert(summary, Summary)
+
+
 def page(summary: dict[str, Any], rows: list[dict[str, Any]], folder: Path) -> str:
     path = folder / "report.html"
-    report.write_page(summary, rows, path)
+    report.write_page(typed(summary), convert(rows, list[Row]), path)
     return path.read_text(encoding="utf-8")
 
 
 def test_exported_names() -> None:
-    assert report.__all__ == ["read_run", "save_frontier", "write_comparison", "write_page", "write_report"]
+    assert report.__all__ == [
+        "read_run", "save_frontier", "show", "write_comparison", "write_page", "write_report", "write_run",
+    ]  # fmt: skip
 
 
 def test_the_image_is_a_png_with_something_on_it(summary: dict[str, Any], tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    report.save_frontier(summary, tmp_path / "frontier.png")
+    report.save_frontier(typed(summary), tmp_path / "frontier.png")
     image = imread(tmp_path / "frontier.png")
     assert image.shape[0] > 500 and image.shape[1] > 800
     assert image.std() > 0.05
 
 
 def test_the_figure_names_every_router(summary: dict[str, Any]) -> None:
-    axes = frontier_figure(summary).axes[0]
+    axes = frontier_figure(typed(summary)).axes[0]
     legend = axes.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
@@ -165,15 +176,15 @@ def test_the_figure_names_every_router(summary: dict[str, Any]) -> None:
 
 def test_many_routers_move_the_legend_off_the_lines(summary: dict[str, Any]) -> None:
     summary["points"] += [point(f"router {i}", 0.5, 0.5 + i / 100, 1e9) for i in range(8)]
-    figure = frontier_figure(summary)
+    figure = frontier_figure(typed(summary))
     assert figure.axes[0].get_legend() is None
     assert len(figure.legends[0].get_texts()) == 11
 
 
 def test_routers_are_ordered_and_their_points_rise_in_cost(summary: dict[str, Any]) -> None:
-    groups = by_router(summary)
+    groups = by_router(typed(summary))
     assert list(groups) == ["ppo", "random", "small", "large"]
-    assert [point["cost"] for point in groups["ppo"]] == [0.4e9, 0.8e9]
+    assert [point.cost for point in groups["ppo"]] == [0.4e9, 0.8e9]
 
 
 def chains(html: str) -> dict[str, Any]:
@@ -245,7 +256,7 @@ def test_missing_metrics_are_dashes(summary: dict[str, Any], tmp_path: Path, mis
     del changed["metrics"]["random"]
     text = Text(page(changed, ROWS, tmp_path)).text
     assert "nan" not in text.replace("nano", "") and "None" not in text
-    report.save_frontier(changed, tmp_path / "frontier.png")
+    report.save_frontier(typed(changed), tmp_path / "frontier.png")
 
 
 def test_without_references_or_prices_there_is_still_a_report(
@@ -301,7 +312,7 @@ def test_the_page_says_where_cost_goes_and_what_failed(detailed: dict[str, Any],
 
 
 def test_a_folder_holds_tables_and_figures(detailed: dict[str, Any], tmp_path: Path) -> None:
-    report.write_report(tmp_path, detailed, ROWS)
+    report.write_report(tmp_path, typed(detailed), convert(ROWS, list[Row]))
     assert (tmp_path / "frontier.pdf").read_bytes().startswith(b"%PDF")
     with (tmp_path / "points.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -318,12 +329,12 @@ def test_runs_are_compared_and_a_run_is_read_again(detailed: dict[str, Any], tmp
         (tmp_path / name / "summary.json").write_text(json.dumps(detailed))
         (tmp_path / name / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     summary, rows = report.read_run(tmp_path / "one")
-    assert summary == detailed and [row["problem"] for row in rows] == ["p1", "p1", "p2"]
+    assert summary == typed(detailed) and [row.problem for row in rows] == ["p1", "p1", "p2"]
     report.write_comparison({"run-a": summary, "run-b": summary}, tmp_path / "both.html")
     text = Text((tmp_path / "both.html").read_text()).text
     assert text.count("run-a") == 5 and text.count("run-b") == 5 and "0.810" in text
     with pytest.raises(ConfigError, match="holds no finished evaluation"):
         report.read_run(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="'points' is missing"):
+    with pytest.raises(ConfigError, match="missing required field `dataset`"):
         report.read_run(tmp_path)

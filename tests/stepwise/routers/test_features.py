@@ -36,7 +36,7 @@ def test_unknown_and_repeated_features_are_refused(names: list[str], message: st
 
 def test_estimates_are_read_by_model_and_missed_where_they_are_not() -> None:
     trace = Trace(Problem("p", "How many?"))
-    with pytest.raises(StepwiseError, match="the trace has none; set engine.prior"):
+    with pytest.raises(StepwiseError, match="the trace has none; give the engine a prior"):
         observe(trace, "s", "l", ESTIMATES)
     told = (Estimate("m", 0.9, 9.0, None), Estimate("l", 0.75, 1024.0, 2.0), Estimate("s", 0.25, 128.0, 1.0))
     seen = observe(replace(trace, estimates=told), "s", "l", (*ESTIMATES, "position"))

@@ -21,9 +21,9 @@ MIXTURE = LowConfidence((0.3, 0.7), (-0.9, -0.1), (0.4, 0.05))
 def after(value: float, model: str = "small") -> Trace:
     """A chain whose last step had this mean log-probability."""
     world = engine()
-    trace = world.run(world.advance(world.start(problem(1, 2)), model))
-    step = replace(trace.steps[0], signals=Signals(mean_logprob=value, length=3))
-    return replace(trace, steps=(step,))
+    chain = world.start(problem(1, 2))
+    step = replace(world.run(world.advance(chain, model)), signals=Signals(mean_logprob=value, length=3))
+    return replace(chain.trace, steps=(step,))
 
 
 @pytest.mark.parametrize("value", [-3.0, -0.9, -0.3, -0.2, -0.1, 0.0])
@@ -53,5 +53,5 @@ def test_the_query_scorer_is_a_logistic_regression_on_words(tmp_path: Path) -> N
 
 
 def test_a_missing_fit_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"scripts\.fit_baselines"):
+    with pytest.raises(ConfigError, match=r"scripts\.baselines\.fit"):
         NeedsLarge.load(str(tmp_path / "none.json"))

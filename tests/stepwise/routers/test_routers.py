@@ -164,12 +164,12 @@ def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
     world = engine()
 
     async def walk() -> list[Trace]:
-        trace = world.start(problem(9, 1, 9, 2))
+        chain = world.start(problem(9, 1, 9, 2))
         seen = []
         for model in ("small", "large", "small", "large", "small"):
-            trace = await world.look(trace, "after_draft")
-            seen.append(trace)
-            trace = await world.advance(trace, model)
+            await world.look(chain, "after_draft")
+            seen.append(chain.trace)
+            await world.advance(chain, model)
         return seen
 
     low, high = bounds(FEATURES)

@@ -63,8 +63,8 @@ def test_auxiliary_questions_teach_what_the_anchors_do_not() -> None:
     values = np.array([[themes[question.split()[3].strip(",")]] for question in elsewhere])
     features = Features(open_embedder("tfidf"), [Auxiliary(elsewhere, values)])
     features.fit(["A question on algebra, number 900", "A question on geometry, number 901"])
-    told = features.encode(["Hard algebra it is", "Hard geometry it is"]).dense[:, -1]
-    assert told[1] > told[0]
+    levels = features.encode(["Hard algebra it is", "Hard geometry it is"]).dense[:, -1]
+    assert levels[1] > levels[0]
 
 
 def test_auxiliary_questions_that_are_anchors_are_left_out() -> None:

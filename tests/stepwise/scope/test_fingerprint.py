@@ -19,16 +19,16 @@ GOOD: dict[str, Any] = {"model": "m", "anchor_ids": ["a", "b"], "correct": [1, 0
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"model": ""}, "model must be a name"),
+        ({"model": ""}, "model must not be empty"),
         ({"anchor_ids": []}, "anchor_ids must not be empty"),
         ({"anchor_ids": ["a", "a"]}, "anchor 'a' occurs twice"),
         ({"correct": [1]}, "correct must have one value per anchor: 2, not 1"),
-        ({"correct": [1, float("nan")]}, "correct must be in [0, 1], and is nan for anchor 'b'"),
-        ({"correct": [1, 2]}, "correct must be in [0, 1], and is 2.0"),
+        ({"correct": [1, float("nan")]}, "correct must be in [0, 1], not nan (anchor 'b')"),
+        ({"correct": [1, 2]}, "correct must be in [0, 1], not 2.0"),
         ({"correct": ["yes", 1]}, "correct must be numbers"),
-        ({"tokens": [3, 0]}, "tokens must be finite and positive, and is 0.0 for anchor 'b'"),
+        ({"tokens": [3, 0]}, "tokens must be finite and positive, not 0.0 (anchor 'b')"),
         ({"tokens": [3, float("inf")]}, "tokens must be finite"),
-        ({"scores": {"safety": [0.5, float("nan")]}}, "safety must be in [0, 1], and is nan"),
+        ({"scores": {"safety": [0.5, float("nan")]}}, "safety must be in [0, 1], not nan"),
     ],
 )
 def test_an_unusable_fingerprint_is_refused(change: dict[str, Any], message: str) -> None:
@@ -85,7 +85,7 @@ def test_a_store_is_a_file_that_others_see(tmp_path: Path) -> None:
     one.add(Fingerprint(**{**GOOD, "correct": [0, 0]}))
     assert two.get("m").correct == (0.0, 0.0) and len(two) == 1
     two.remove("m")
-    with pytest.raises(ConfigError, match="'m' has no fingerprint; the store knows none"):
+    with pytest.raises(ConfigError, match="'m' has no fingerprint; the store has none"):
         one.get("m")
     (tmp_path / "not.db").write_text("x" * 2000)
     with pytest.raises(ConfigError, match="cannot be opened as a store"):

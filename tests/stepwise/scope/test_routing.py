@@ -16,17 +16,20 @@ from envs.tree import Tree, view
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
+from stepwise.engine.ledger import Ledger
 from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.routers import Always
 from stepwise.routers.features import ESTIMATES, FEATURES, observe
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
 from stepwise.scope.decision import min_max, sweep, utility
 from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
+from stepwise.scope.estimators.base import Charge
 from stepwise.scope.prompt import write
 from stepwise.scope.routers import ScopePrior, ScopeRouter, Seeded
 from stepwise.store.backend import StoredBackend
 from stepwise.store.sqlite import SqliteStore
 from stepwise.types import Estimate, Trace
+from stepwise.verify import is_correct
 from tests import worlds
 
 DIGITS = (1, 2, 3, 4, 7, 8)
@@ -52,8 +55,8 @@ def test_the_router_takes_the_model_that_it_expects_to_be_worth_it(scope: Scope)
     engine = worlds.engine(hard=5)
     router = ScopeRouter(scope, POOL, 0.6)
     easy, hard = (engine.solve_sync(worlds.problem(*numbers), router) for numbers in ((1, 2, 3), (8, 9, 7)))
-    assert set(easy.share) == {"small"} and easy.correct
-    assert set(hard.share) == {"large"} and hard.correct
+    assert worlds.writers(easy) == {"small"} and is_correct(easy)
+    assert worlds.writers(hard) == {"large"} and is_correct(hard)
 
 
 def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
@@ -84,12 +87,12 @@ def test_the_prior_is_asked_once_and_while_the_draft_is_written(scope: Scope) ->
     engine.backends["small"].generate = announce  # type: ignore[method-assign,assignment]
 
     class Waiting(ScopePrior):
-        def __call__(self, question: str) -> tuple[Estimate, ...]:
+        def __call__(self, question: str, charge: Charge) -> tuple[Estimate, ...]:
             assert begun.wait(10)
             asked.append(question)
-            return super().__call__(question)
+            return super().__call__(question, charge)
 
-    engine.prior = Waiting(scope, POOL)
+    engine = engine.with_prior(Waiting(scope, POOL))
 
     trace = engine.solve_sync(worlds.problem(1, 2, 3), Expecting("small", look="after_draft"))
     assert asked == ["1 2 3"] and [one.model for one in trace.estimates] == list(POOL)
@@ -119,9 +122,9 @@ def charging() -> Engine:
 def test_a_chain_pays_for_the_language_model_that_estimated(scope: Scope) -> None:
     said, engine = Verbose(), charging()
     asked = asking(scope, said)
-    engine.prior = ScopePrior(asked, POOL)
+    engine = engine.with_prior(ScopePrior(asked, POOL))
     trace = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(asked, POOL, 0.6))
-    assert set(trace.share) == {"large"} and trace.correct
+    assert worlds.writers(trace) == {"large"} and is_correct(trace)
     assert len(said.backend.calls) == 4  # two samples of each of two models, once a chain
     spent = trace.usage["oracle"]
     assert spent.completion == 0 and spent.discarded == sum(call.completion for call in said.backend.calls)
@@ -136,7 +139,7 @@ def test_a_chain_pays_for_the_language_model_that_estimated(scope: Scope) -> Non
 
 def test_chains_side_by_side_are_estimated_side_by_side(scope: Scope) -> None:
     asked, engine = asking(scope, Verbose()), charging()
-    engine.prior = ScopePrior(asked, POOL)
+    engine = engine.with_prior(ScopePrior(asked, POOL))
     problems = [worlds.problem(a, b, 2) for a in (1, 2, 3) for b in (4, 8)]
 
     async def solve() -> list[Trace]:
@@ -156,9 +159,9 @@ def test_a_router_decides_by_its_own_scope(scope: Scope) -> None:
         known = scope.fingerprints.get(model)
         turned.add(replace(known, correct=[1.0 - value for value in known.correct]))
     engine = worlds.engine(hard=5)
-    engine.prior = ScopePrior(Scope(anchors=scope.anchors, fingerprints=turned), POOL)
+    engine = engine.with_prior(ScopePrior(Scope(anchors=scope.anchors, fingerprints=turned), POOL))
     trace = engine.solve_sync(worlds.problem(8, 9, 7), ScopeRouter(scope, POOL, 0.6))
-    assert set(trace.share) == {"large"}
+    assert worlds.writers(trace) == {"large"}
     strange = ScopePrior(asking(scope, Verbose()), POOL)
     assert repr(strange) != repr(ScopePrior(scope, POOL))
 
@@ -179,11 +182,11 @@ def test_members_of_a_combination_are_charged_too(scope: Scope) -> None:
 def test_an_estimator_without_a_price_is_refused_before_any_work(scope: Scope) -> None:
     said, engine = Verbose(), worlds.engine(hard=5)
     with pytest.raises(ConfigError, match="model 'oracle' has no known size; add it to the pair"):
-        engine.prior = ScopePrior(asking(scope, said), POOL)
+        engine = engine.with_prior(ScopePrior(asking(scope, said), POOL))
     assert engine.prior is None
-    with pytest.raises(ConfigError, match=r"come from model 'oracle'; set engine.prior = ScopePrior"):
-        ScopeRouter(asking(scope, said), POOL, 0.6).decide(engine.start("1 2 3"))
-    with pytest.raises(ConfigError, match="estimates: there is none of model 'large'"):
+    with pytest.raises(ConfigError, match=r"from model 'oracle'; give the engine prior=ScopePrior"):
+        ScopeRouter(asking(scope, said), POOL, 0.6).decide(engine.start("1 2 3").trace)
+    with pytest.raises(ConfigError, match="estimates: there is none for model 'large'"):
         scope.choose("1 2 3", POOL, 0.5, scope.estimate("1 2 3", ("small",)))
 
 
@@ -193,14 +196,14 @@ def test_what_an_estimator_and_a_draft_took_stays_charged_when_either_fails(scop
             raise BackendError("the server is gone.")
 
     said, engine = Verbose(gone), charging()
-    engine.prior = ScopePrior(asking(scope, said), POOL)
+    engine = engine.with_prior(ScopePrior(asking(scope, said), POOL))
     trace = engine.solve_sync(worlds.problem(1, 2), Expecting("small", look="after_draft"))
-    assert trace.error == "the server is gone." and trace.usage["small"].completion > 0
+    assert trace.error == "the server is gone." and trace.usage["small"].discarded > 0
     assert trace.usage["oracle"].discarded == sum(call.completion for call in said.backend.calls) > 0
     assert trace.cost == pytest.approx(engine.cost(trace.usage))
 
     fine, engine = Verbose(), charging()
-    engine.prior = ScopePrior(asking(scope, fine), POOL)
+    engine = engine.with_prior(ScopePrior(asking(scope, fine), POOL))
     engine.run(engine.backends["small"].close())
     trace = engine.solve_sync(worlds.problem(1, 2), Expecting("small", look="after_draft"))
     assert trace.error == "the backend is closed." and len(fine.backend.calls) == 4
@@ -210,7 +213,7 @@ def test_what_an_estimator_and_a_draft_took_stays_charged_when_either_fails(scop
 def test_waiting_for_one_call_that_fails_charges_every_chain_its_own(scope: Scope) -> None:
     """A store gives one failure to all who wait for the same completion."""
     engine = charging()
-    engine.prior = ScopePrior(asking(scope, Verbose()), POOL)
+    engine = engine.with_prior(ScopePrior(asking(scope, Verbose()), POOL))
     failing = StoredBackend(worlds.adder(5), SqliteStore(":memory:"))
     engine.run(failing.close())
     engine.backends["small"] = failing
@@ -232,9 +235,10 @@ def test_what_earlier_members_took_stays_charged_when_a_later_one_fails(scope: S
     one = Scope(anchors=scope.anchors, fingerprints=scope.fingerprints, estimator=Combination(members))
     _ = one.known
     worlds.engine().run(second.backend.close())
+    account = Ledger()
     with pytest.raises(BackendError) as failure:
-        one.estimate("8 9 7", POOL)
-    assert failure.value.usage["a"].discarded > 0 and failure.value.model == "b"
+        one.estimate("8 9 7", POOL, account.charge_beside)
+    assert account.beside["a"].discarded > 0 and failure.value.model == "b"
 
 
 def test_estimates_made_before_give_the_same_choice(scope: Scope) -> None:
@@ -250,7 +254,7 @@ def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
     )
     assert len(observe(trace, *POOL)) == len(FEATURES) and len(observe(known, *POOL)) == len(FEATURES)
     assert observe(known, *POOL, ESTIMATES)[:3].tolist() == pytest.approx([0.3, 0.9, 0.25])
-    with pytest.raises(StepwiseError, match="the trace has none; set engine.prior"):
+    with pytest.raises(StepwiseError, match="the trace has none; give the engine a prior"):
         observe(trace, *POOL, ESTIMATES)
 
 

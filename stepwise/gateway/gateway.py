@@ -1,4 +1,4 @@
-"""The gateway without HTTP: from a request to a job, and from a finished chain to the accounts."""
+"""The gateway without HTTP: from a request to a job, from a finished chain to the accounts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits
-from stepwise.gateway.choice import Choice, Finished
+from stepwise.gateway.answer_choice import AnswerChoice, Finished
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.job import Job, Order, Outcome
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.knob import Knob
 from stepwise.gateway.log import log
-from stepwise.gateway.metrics import Metrics
+from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router
@@ -54,7 +54,7 @@ class Gateway:
         self.engine, self.spending = engine, spending
         self.knob = Knob(engine.models, routers, online)
         self.admission = Admission(limits)
-        self.metrics = Metrics()
+        self.metrics = GatewayMetrics()
         self.metrics.watch_admission(self.admission)
         self.metrics.watch_backends(engine.backends)
         if online is not None:
@@ -66,14 +66,15 @@ class Gateway:
         """Start a request's chains, or refuse before anything runs.
 
         Raises:
-            Refusal: if a limit is reached, or a field cannot be honoured.
+            Refusal: if a limit is reached, or a field is not supported.
             ConfigError: if a question or a target is unusable.
             InfeasibleTarget: if the target cannot be promised.
         """
         router, default = self.knob.router(asked.model, asked.stepwise)
         questions = self._questions(asked)
         engines = self._engines(asked, len(questions))
-        prompts = [e.start(question).prompt_tokens for e, question in zip(engines, questions, strict=True)]
+        begun = [engine.start(question) for engine, question in zip(engines, questions, strict=True)]
+        prompts = [chain.trace.prompt_tokens for chain in begun]
         self.spending.check(tenant)
         order = Order(
             tenant, asked.model, router, default, questions, prompts, engines, asked.stops, asked.stream
@@ -86,8 +87,8 @@ class Gateway:
         except ValueError as error:
             raise Refusal(400, f"{error}.", code="invalid_value", param="messages") from error
         if len(questions) * asked.n > MAX_CHAINS:
-            told = f"prompts x n must be at most {MAX_CHAINS}, not {len(questions) * asked.n}."
-            raise Refusal(400, told, code="too_many_chains", param="n")
+            message = f"prompts x n must be at most {MAX_CHAINS}, not {len(questions) * asked.n}."
+            raise Refusal(400, message, code="too_many_chains", param="n")
         return [question for question in questions for _ in range(asked.n)]
 
     def _engines(self, asked: ChatRequest | CompletionRequest, count: int) -> list[Engine]:
@@ -96,7 +97,7 @@ class Gateway:
         limit = min(allowed, default=None)
         seed = random.getrandbits(32) if asked.seed is None else asked.seed
         return [
-            self.engine.sampling(
+            self.engine.with_sampling(
                 temperature=asked.temperature, top_p=asked.top_p, seed=seed + i, max_tokens=limit
             )
             for i in range(count)
@@ -106,7 +107,7 @@ class Gateway:
         """Note how long a job's first text took."""
         self.metrics.first_seconds.observe(time.time() - job.order.created)
 
-    def settle(self, order: Order, choice: Choice, end: Finished, outcome: Outcome) -> None:
+    def settle(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> None:
         """Book a chain: metrics, the tenant's account, the moving threshold, the log."""
         trace = end.trace
         self.metrics.chain(trace, end.alone, order.router.name, outcome)
@@ -118,12 +119,12 @@ class Gateway:
                 self.spending.learn(trace.cost, end.alone)
         except ConfigError as error:  # a full disk must not take the answer away
             log("state", error=str(error))
-        told = self._told(order, choice, end, outcome)
-        self._recent.append((order.tenant.name, told))
-        log("chain", tenant=order.tenant.name, **told)
+        entry = self._entry(order, choice, end, outcome)
+        self._recent.append((order.tenant.name, entry))
+        log("chain", tenant=order.tenant.name, **entry)
 
-    def _told(self, order: Order, choice: Choice, end: Finished, outcome: Outcome) -> dict[str, Any]:
-        told = {
+    def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
+        entry = {
             "id": f"{order.id}-{choice.index}",
             "time": order.created,
             "seconds": round(time.time() - order.created, 4),
@@ -134,10 +135,10 @@ class Gateway:
             **answers.summary(order.router, end, self.engine.cost.unit),
         }
         if self._log_prompts:
-            return {**told, "question": order.questions[choice.index], "text": end.trace.text}
-        del told["answer"]
-        return told
+            return {**entry, "question": order.questions[choice.index], "text": end.trace.text}
+        del entry["answer"]
+        return entry
 
     def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
         """The tenant's latest chains, the newest first."""
-        return [told for name, told in reversed(self._recent) if name == tenant.name]
+        return [entry for name, entry in reversed(self._recent) if name == tenant.name]

@@ -6,12 +6,14 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
+from stepwise.extras import missing_extra
 from stepwise.scope.fingerprint import Fingerprint
 from stepwise.store.connection import connect
 
@@ -32,10 +34,10 @@ class FingerprintStore:
             table = "CREATE TABLE IF NOT EXISTS fingerprints (model TEXT PRIMARY KEY, value TEXT)"
             self._db = connect(path, table)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"fingerprints: {str(path)!r} cannot be opened as a store: {error}") from error
+            raise ConfigError(f"fingerprints: {str(path)!r} cannot be opened as a store: {error}.") from error
 
     def add(self, *fingerprints: Fingerprint) -> None:
-        rows = [(one.model, json.dumps(_plain(one))) for one in fingerprints]
+        rows = [(fingerprint.model, json.dumps(_plain(fingerprint))) for fingerprint in fingerprints]
         with self._lock:
             self._db.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?)", rows)
 
@@ -49,7 +51,7 @@ class FingerprintStore:
             row = self._db.execute("SELECT value FROM fingerprints WHERE model = ?", (model,)).fetchone()
         if row is None:
             raise ConfigError(
-                f"model {model!r} has no fingerprint; the store knows {', '.join(self.models) or 'none'}."
+                f"model {model!r} has no fingerprint; the store has {', '.join(self.models) or 'none'}."
             )
         return _fingerprint(json.loads(row[0]))
 
@@ -61,8 +63,8 @@ class FingerprintStore:
     def models(self) -> tuple[str, ...]:
         """Names in alphabetical order."""
         with self._lock:
-            found = self._db.execute("SELECT model FROM fingerprints ORDER BY model").fetchall()
-        return tuple(row[0] for row in found)
+            rows = self._db.execute("SELECT model FROM fingerprints ORDER BY model").fetchall()
+        return tuple(row[0] for row in rows)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -78,7 +80,7 @@ class FingerprintStore:
         return len(self.models)
 
     def export(self, path: str | Path) -> None:
-        """Write all fingerprints, one a line (``.jsonl``) or a row (``.parquet``).
+        """Write all fingerprints, one per line (``.jsonl``) or row (``.parquet``).
 
         Raises:
             ConfigError: if the ending is another one, or pyarrow is missing.
@@ -111,13 +113,13 @@ class FingerprintStore:
                 rows = [
                     {**r, "price": json.loads(r["price"]), "scores": json.loads(r["scores"])} for r in flat
                 ]
-            found = [_fingerprint(row) for row in rows]
+            fingerprints = [_fingerprint(row) for row in rows]
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"fingerprints: {str(path)!r} cannot be read: {error}") from error
-        self.add(*found)
-        return tuple(one.model for one in found)
+            raise ConfigError(f"fingerprints: {str(path)!r} cannot be read: {error}.") from error
+        self.add(*fingerprints)
+        return tuple(fingerprint.model for fingerprint in fingerprints)
 
     def close(self) -> None:
         with self._lock:
@@ -125,7 +127,8 @@ class FingerprintStore:
 
 
 def _plain(fingerprint: Fingerprint) -> dict[str, Any]:
-    return asdict(fingerprint)
+    plain: dict[str, Any] = msgspec.to_builtins(fingerprint)
+    return plain
 
 
 def _fingerprint(row: Mapping[str, Any]) -> Fingerprint:
@@ -136,7 +139,7 @@ def _kind(path: str | Path) -> str:
     ending = Path(path).suffix
     if ending not in (".jsonl", ".parquet"):
         raise ConfigError(
-            f"fingerprints: the file must end in .jsonl or .parquet, which {str(path)!r} does not."
+            f"fingerprints: the file's name must end in .jsonl or .parquet, not {Path(path).name!r}."
         )
     return ending
 
@@ -146,5 +149,5 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError("Parquet needs pyarrow: pip install 'stepwise[scope]'.") from error
+        raise missing_extra("Parquet", "scope") from error
     return pyarrow, pyarrow.parquet

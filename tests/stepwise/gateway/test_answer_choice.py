@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwise.gateway.choice import Cut
+from stepwise.gateway.answer_choice import Cut
 
 letters = st.text("ab\n", max_size=40)
 stops = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
@@ -19,20 +19,20 @@ def test_the_pieces_make_the_text_up_to_the_first_stop(text: str, stops: list[st
     places = [0, *sorted(cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(places)]
     shown = "".join(map(cut.feed, pieces))
-    found = [text.index(stop) for stop in stops if stop in text]
-    if found:
+    places = [text.index(stop) for stop in stops if stop in text]
+    if places:
         # The first stop to be complete ends the text, wherever longer ones would have begun.
-        assert cut.found and min(found) <= len(shown) and text.startswith(shown)
+        assert cut.stopped and min(places) <= len(shown) and text.startswith(shown)
         assert any(text[len(shown) :].startswith(stop) for stop in stops)
         assert not any(stop in shown for stop in stops)
     else:
-        assert not cut.found and shown + cut.rest() == text
+        assert not cut.stopped and shown + cut.rest() == text
 
 
 @given(letters, letters)
 def test_only_the_beginning_of_a_stop_is_held_back(text: str, more: str) -> None:
     cut = Cut(["ab\n"])
     shown = cut.feed(text)
-    if not cut.found:
+    if not cut.stopped:
         held = text[len(shown) :]
         assert "ab\n".startswith(held) and len(held) < 3

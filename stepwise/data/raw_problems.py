@@ -1,4 +1,4 @@
-"""Rows of a file or a hub dataset as problems; what is wrong with a row is said with its line number."""
+"""Rows of a file or a hub dataset as problems; an error names the line that caused it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stepwise.types import Problem
 
 LABELS = {"level": "level", "subject": "subject", "type": "subject", "subfield": "subject",
           "domain": "subject", "difficulty": "difficulty"}  # fmt: skip
-"""What problems are grouped and filtered by: a row's key, and the label that it becomes."""
+"""What problems are grouped and filtered by: a row's key, and the label it becomes."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class Record:
-    """One row: where it lies (for messages), the id it gets if it has none, its content."""
+class RawProblem:
+    """One row before it is checked: where it comes from (for messages), the id it gets if it has none."""
 
     place: str
     id: str
     row: Any
 
 
-def read_lines(file: Path) -> Iterator[Record]:
+def read_lines(file: Path) -> Iterator[RawProblem]:
     """Rows of a JSON Lines file in UTF-8 (``.gz`` too).
 
     Raises:
-        ConfigError: if the file cannot be read or a line is no JSON; the line is named.
+        ConfigError: if the file cannot be read or a line is not JSON; the message names the line.
     """
     name = file.name.removesuffix(".gz").removesuffix(".jsonl")
     opened = gzip.open if file.suffix == ".gz" else open
@@ -52,9 +52,9 @@ def read_lines(file: Path) -> Iterator[Record]:
                 place = f"{file}, line {number}"
                 text = _decoded(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, place)
                 if text.strip():
-                    yield Record(place, f"{name}-{number}", _parsed(text, place))
+                    yield RawProblem(place, f"{name}-{number}", _parsed(text, place))
     except (OSError, EOFError) as error:
-        raise ConfigError(f"dataset: {file} cannot be read ({error}).") from error
+        raise ConfigError(f"dataset: {file} cannot be read: {error}.") from error
 
 
 def _decoded(line: bytes, place: str) -> str:
@@ -95,13 +95,13 @@ def _no_number(constant: str) -> Any:
     raise _Unusable(f"expected numbers and texts, got {constant}.")
 
 
-def to_problem(record: Record, fields: Fields) -> Problem:
+def to_problem(raw: RawProblem, fields: Fields) -> Problem:
     """A row as a problem.
 
     Raises:
         ConfigError: if the question or the answer is missing or empty.
     """
-    row, place = record.row, record.place
+    row, place = raw.row, raw.place
     if not isinstance(row, Mapping):
         raise ConfigError(
             f"{place}: expected an object with {fields.question!r} and {fields.answer!r}, "
@@ -114,7 +114,7 @@ def to_problem(record: Record, fields: Fields) -> Problem:
     if not answer:
         raise ConfigError(_missing(place, "answer", fields.answer, row))
     id = row.get(fields.id)
-    return Problem(record.id if id is None else str(id), question, answer, labels=_labels(row))
+    return Problem(raw.id if id is None else str(id), question, answer, labels=_labels(row))
 
 
 def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
@@ -144,7 +144,8 @@ def _written(value: Any, key: str, place: str) -> str:
     for part in parts:
         if not isinstance(part, str | int | float) or isinstance(part, bool) or part != part:
             raise ConfigError(
-                f"{place}: {key!r} must be a text, a number or a flat list of them, not {json.dumps(value, default=str)[:60]}."
+                f"{place}: {key!r} must be a text, a number or a flat list of them, "
+                f"not {json.dumps(value, default=str)[:60]}."
             )
     return ", ".join(str(part).strip() for part in parts)
 

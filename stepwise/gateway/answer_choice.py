@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stepwise.engine.chain import Delta, Event
+from stepwise.engine.solution import Delta, Event
 from stepwise.types import Step, Trace
 
 Reason = Literal["stop", "length"]
@@ -63,20 +63,20 @@ class Piece:
 
 
 class Cut:
-    """Lets text through up to the first stop string. What may be the beginning of one is held back."""
+    """Lets text through up to the first stop string; text that may begin a stop string is held back."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.found = False
+        self.stopped = False
         self._stops = stops
         self._held = ""
 
     def feed(self, text: str) -> str:
-        if self.found:
+        if self.stopped:
             return ""
         held = self._held + text
         ends = [held.index(stop) for stop in self._stops if stop in held]
         if ends:
-            self.found, self._held = True, ""
+            self.stopped, self._held = True, ""
             return held[: min(ends)]
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
@@ -94,7 +94,7 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)
 
 
-class Choice:
+class AnswerChoice:
     """Listens to a chain and emits pieces.
 
     A stop string ends the chain with the step that holds it, so that every generated token is
@@ -137,12 +137,12 @@ class Choice:
         done = Done(event, len(self.steps) + 1, time.time(), self._cost, self._alone(self._written))
         self.steps.append(done)
         self._emit(Piece(self.index, text, event.model, done))
-        if self._cut.found:
+        if self._cut.stopped:
             raise Stopped
 
     def ending(self, trace: Trace, alone: float) -> Finished:
         """How it ended. ``alone`` is what the large model alone would have cost."""
-        stop = "stop_string" if self._cut.found else trace.stop or "cancelled"
+        stop = "stop_string" if self._cut.stopped else trace.stop or "cancelled"
         reason: Reason = "stop" if stop in ("stop_string", "answered") else "length"
         return Finished(reason, stop, trace, alone)
 

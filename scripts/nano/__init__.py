@@ -1,0 +1,1 @@
+"""How the nano models are trained: their tokenizer, data, network, optimizers and stages."""

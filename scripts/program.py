@@ -1,0 +1,122 @@
+"""What the programs have in common: Hydra, one sentence for bad input, and runs that can be repeated."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+from rich.console import Console
+
+import envs
+import policies
+from stepwise.errors import ConfigError, StepwiseError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+console = Console()
+
+
+def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a function a Hydra program over ``configs/{name}.yaml``.
+
+    The schema is a dataclass with the types and defaults of the settings; the configuration has the name of
+    its class in its defaults list. Bad input, on the command line or met later, ends the program with one
+    sentence and exit code 2, not with a traceback.
+    """
+    ConfigStore.instance().store(schema.__name__, schema)
+
+    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> None:
+            collect_rarely()
+            with _refusing(name):  # here too: an error that reaches Hydra gets a line of its own
+                main(cfg)
+
+        composed = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=name)(job)
+
+        @functools.wraps(main)
+        def run() -> None:
+            # Lets errors through; else Hydra prints them in its own way and exits with 1.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            sys.argv[1:] = repeating(sys.argv[1:])
+            with _refusing(name):
+                _check_packages()
+                composed()
+
+        return run
+
+    return decorate
+
+
+def repeating(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a program; where ``--config-path`` names a run's folder, those that repeat the run."""
+    for place, argument in enumerate(arguments[:-1]):
+        folder = Path(arguments[place + 1]).resolve()
+        if argument in ("--config-path", "-cp") and (folder / "config.yaml").is_file():
+            repeat = ["--config-path", str(folder), "--config-name", "config", "--config-dir", str(CONFIGS)]
+            return [*arguments[:place], *repeat, *arguments[place + 2 :]]
+    return list(arguments)
+
+
+def save_config(cfg: DictConfig, output: Path) -> None:
+    """Save the resolved configuration in a run's folder, in a form that ``--config-path`` accepts."""
+    schema: Any = OmegaConf.get_type(cfg)
+    frame = {"defaults": ["base", schema.__name__, "_self_"]}
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    OmegaConf.save(OmegaConf.merge(frame, resolved), output / "config.yaml")
+
+
+def collect_rarely() -> None:
+    """Chains are many small values that live long and have no cycles: with Python's default the collector
+    walks through them again and again, for a quarter of an environment's time."""
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _check_packages() -> None:
+    for package in (envs, policies):
+        if Path(str(package.__file__)).resolve().parent.parent != ROOT:
+            raise ConfigError(
+                f"the package {package.__name__!r} was imported from {package.__file__}, another project's; "
+                f"run the scripts from the checkout at {ROOT}."
+            )
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InstantiationException as error:  # Hydra wraps what a constructor raises
+        if not isinstance(error.__cause__, StepwiseError):
+            raise
+        why = str(error.__cause__)
+    except StepwiseError as error:
+        why = str(error)
+    except OmegaConfBaseException as error:
+        why = _sentence(error)
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):  # a value of the wrong type
+            why = _sentence(cause)
+        elif isinstance(cause, OmegaConfBaseException):  # a name that the settings do not have
+            why = f"{str(error).splitlines()[0]} {str(cause).splitlines()[0]}."
+        else:
+            why = " ".join(str(error).partition("\nConfig search path:")[0].split())
+    else:
+        return
+    print(f"{name}: {why}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _sentence(error: OmegaConfBaseException) -> str:
+    return f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}"

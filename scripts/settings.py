@@ -1,0 +1,58 @@
+"""Settings that several programs share; each program's own are in a dataclass beside it.
+
+A field of type Any holds what ``hydra.utils.instantiate`` builds, from a group of ``configs/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from stepwise.engine.engine import Engine
+from stepwise.models.model import Choice
+from stepwise.models.pair import Pair
+from stepwise.store.sqlite import SqliteStore
+
+RECORDED = "${oc.env:STEPWISE_DATA,../shared/data}"
+"""The folder of recorded solutions and of local copies of benchmarks."""
+
+
+@dataclass
+class Pool:
+    """Models that run."""
+
+    pair: Any = MISSING
+    backend: Any = "transformers"  # of models that name none; also {name: vllm, dtype: bfloat16, ...}
+    store: str = "outputs/steps.db"  # completions seen before; delete it to pay for them again
+
+
+@dataclass
+class Solving(Pool):
+    """Models that solve problems."""
+
+    dataset: Any = MISSING
+
+
+@dataclass
+class Routing(Solving):
+    """Models that share their work, and what it costs."""
+
+    models: list[str] | None = None  # of the pair, cheapest first; null: the smallest and the largest
+    cost: str = "flops"  # or tokens, or dollars
+
+
+def backend_of(cfg: DictConfig) -> Choice:
+    """The backend of models that name none, as `stepwise.Pair.engine` takes it."""
+    if isinstance(cfg.backend, str):
+        return cfg.backend
+    options: Any = OmegaConf.to_container(cfg.backend, resolve=True)
+    return dict(options)
+
+
+def engine_of(cfg: DictConfig, pair: Pair, **sampling: Any) -> Engine:
+    """The engine over a pair that the settings of `Routing` describe."""
+    return pair.engine(
+        backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store), **sampling
+    )

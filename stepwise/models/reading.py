@@ -1,0 +1,56 @@
+"""Plain data, as YAML holds it, into typed values; what does not fit is said by field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from stepwise.errors import ConfigError
+
+T = TypeVar("T", bound=msgspec.Struct)
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `[^`]*`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
+_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_WORDS = {"object": "a mapping", "array": "a list", "null": "nothing", "str": "text"}
+
+
+def read(kind: type[T], given: Any, where: str) -> T:
+    """``given`` as a value of a msgspec struct.
+
+    Args:
+        where: begins the sentence about what does not fit.
+
+    Raises:
+        ConfigError: if a field is unknown, missing, or of another type, or its value is unusable.
+    """
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise ConfigError(f"{where}: {error.__cause__}") from None
+        raise ConfigError(f"{where}: {_sentence(str(error), given, kind)}") from None
+
+
+def _sentence(message: str, given: Any, kind: type[msgspec.Struct]) -> str:
+    parts = _PLACE.fullmatch(message)
+    what, place = (parts["what"], parts["place"] or "") if parts else (message, "")
+    within = f" in {place}" if place else ""
+    if unknown := _UNKNOWN.fullmatch(what):
+        known = "" if within else f", only {', '.join(kind.__struct_fields__)}"
+        return f"there is no field {unknown['field']!r}{within}{known}."
+    if missing := _MISSING.fullmatch(what):
+        return f"the field {missing['field']} is missing{within}."
+    if expected := _EXPECTED.fullmatch(what):
+        words = " or ".join(_WORDS.get(word, word) for word in expected["expected"].split(" | "))
+        return f"{place or 'it'} must be {words}, not {_at(given, place)!r}."
+    return f"{what}{within}."
+
+
+def _at(given: Any, place: str) -> Any:
+    """The value at a place such as ``models[0].stop``."""
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+        given = given[int(index)] if index else given[key]
+    return given

@@ -1,0 +1,31 @@
+"""A run's results as a table in a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stepwise.evaluation.summary import Summary
+
+
+def show(summary: Summary, folder: Path, console: Console) -> None:
+    """The results as a person reads them."""
+    large = summary.large_cost
+    table = Table(title=f"{summary.n} problems, accuracy and cost (cost of large-only = 100%)")
+    for name in ("router", "threshold", "accuracy", "95% interval", "cost"):
+        table.add_column(name, justify="left" if name == "router" else "right")
+    for point in sorted(summary.points, key=lambda p: (p.router, p.cost)):
+        low, high = point.accuracy_ci
+        threshold = "" if point.threshold is None else f"{point.threshold:g}"
+        cells = (f"{point.accuracy:.1%}", f"{low:.1%} - {high:.1%}", f"{point.cost / large:.1%}")
+        table.add_row(point.router, threshold, *cells, style="bold" if point.router == "ppo" else "")
+    console.print(table)
+    for name, values in summary.metrics.items():
+        console.print(f"  {name}: area under the frontier (APGR) {_number(values.apgr)}")
+    console.print(f"Open [bold]{folder / 'report.html'}[/bold] and {folder / 'frontier.png'}.")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,67 @@
+"""The programs' frame: importing it changes nothing, and a run's folder repeats the run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from scripts import evaluate
+from scripts.program import CONFIGS, repeating, save_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+IMPORT_ALL = """
+import importlib, os, pkgutil, sys
+before, folder = list(sys.argv), sorted(os.listdir())
+import scripts
+for module in pkgutil.walk_packages(scripts.__path__, "scripts."):
+    importlib.import_module(module.name)
+assert sys.argv == before, sys.argv
+assert sorted(os.listdir()) == folder, os.listdir()
+print("imported")
+"""
+
+
+def test_importing_the_scripts_has_no_side_effects(tmp_path: Path) -> None:
+    """Under a command line that is another program's, and would repeat a run if it were a script's."""
+    (tmp_path / "config.yaml").write_text("n: 3\n")
+    foreign = [sys.executable, "-c", IMPORT_ALL, "--config-path", str(tmp_path), "n=3"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(foreign, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout == "imported\n", done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--config-path", "-cp"])
+def test_a_folder_with_a_configuration_is_repeated(flag: str, tmp_path: Path) -> None:
+    arguments = ["-m", flag, str(tmp_path), "n=3"]
+    assert repeating(arguments) == arguments, "a folder of configurations is Hydra's"
+    (tmp_path / "config.yaml").touch()
+    repeat = ["--config-path", str(tmp_path), "--config-name", "config", "--config-dir", str(CONFIGS)]
+    assert repeating(arguments) == ["-m", *repeat, "n=3"]
+    assert repeating(["n=3", flag]) == ["n=3", flag]
+
+
+def test_a_saved_configuration_is_the_same_and_keeps_its_types(tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=["n=7", "experiment=estimates", "~routers.entropy"])
+    save_config(cfg, tmp_path)
+    search = f"hydra.searchpath=[file://{CONFIGS}]"
+    with initialize_config_dir(str(tmp_path), version_base=None):
+        again = compose("config", overrides=[search])
+    assert again == cfg and again.n == 7 and "entropy" not in again.routers
+    with initialize_config_dir(str(tmp_path), version_base=None), pytest.raises(Exception, match="n=many"):
+        compose("config", overrides=[search, "n=many"])
+    assert evaluate.Evaluate.__name__ in (tmp_path / "config.yaml").read_text()
+
+
+def test_another_projects_package_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").touch()
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""}
+    command = [sys.executable, "-m", "scripts.start_servers"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "the package 'envs' was imported from" in done.stderr
