@@ -2,12 +2,12 @@
 
     python -m scripts.checks.verification                    # all recorded sets, every disagreement listed
     python -m scripts.checks.verification 'sets=[bon32-gsm8k]' limit=1000
-
-    python -m scripts.checks.verification 'sets=[]' changed=2000  # gold answers with an integer changed, and no more
+    python -m scripts.checks.verification 'sets=[]' changed=2000           # changed gold answers alone
 
 Reads solutions with recorded grades (StrictPRMBench's bon32, ZeroEval), extracts and compares every answer,
-and writes ``disagreements.jsonl`` beside ``summary.json``. Then takes gold answers of the benchmarks, changes one
-integer in each by one, and lists those that still count as equal: none should. docs/verification.md explains what it finds.
+and writes ``disagreements.jsonl`` beside ``summary.json``. Then takes gold answers of the benchmarks, makes
+one integer in each larger by one, and lists those that still count as equal: none should.
+docs/verification.md explains what it finds.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def agreement(
 
 
 def changed_and_accepted(data: Path, count: int, *, workers: int) -> list[tuple[str, str]]:
-    """Gold answers of the benchmarks in which one integer was changed by one, and that still count as equal."""
+    """Gold answers with one integer changed that still count as equal, each with the original."""
     rng = random.Random(0)
     folder = str(data / "benchmarks")
     golds = [

@@ -23,7 +23,8 @@ def digest(question: str) -> int:
     share a split.
     """
     words = re.sub(r"(?:[^\w.%$]|_)+", " ", normalised(question)).strip()
-    return int.from_bytes(hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
+    hashed = hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "big")
 
 
 def split_of(question: str) -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\\(?:boxed|fbox)\s*(-?\d[\d.,]*\d|-?\d|[A-Za-z](?![A-Za-z]))")
 _JOINT = re.compile(
-    r"(?:[\s$.,;&]|\\[\[\](),;: ]|\\q?quad(?![a-z])|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|\b[a-zA-Z]\w?\s*=)*"
+    r"(?:[\s$.,;&]"
+    r"|\\[\[\](),;: ]|\\q?quad(?![a-z])|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|\b[a-zA-Z]\w?\s*=)*"
 )
 _LONGEST_JOINT = 60  # characters between two boxes that are one answer
 _LONGEST_OPEN = 500  # characters of a box that is never closed
@@ -58,9 +59,10 @@ def _closed(text: str) -> tuple[list[Box], tuple[int, int] | None]:
 def _open_end(text: str, start: int, inside: int) -> Box:
     r"""A box that is cut off, or whose brace was forgotten: up to the line's end or the ``$``."""
     content = re.split(r"[\n$]", text[inside : inside + _LONGEST_OPEN], maxsplit=1)[0]
-    return Box(start, inside + len(content), content)
+    missing = content.count("{") - content.count("}")
+    return Box(start, inside + len(content), content + "}" * missing)
 
 
 def _joined(between: str) -> bool:
     words = len(between) <= _LONGEST_JOINT and _JOINT.fullmatch(between)
-    return bool(words and re.search(r"and|or|,", between))
+    return bool(words and re.search(r"and|or|[,;]", between))

@@ -178,7 +178,8 @@ def _limits(a: Answer, b: Answer) -> bool | None:
 
 
 RULES: tuple[Callable[[Answer, Answer], bool | None], ...] = (
-    _as_written, _choices, _times, _ratios, _numerals, _residues, _quantities, _measures, _words, _infinities, _limits,
+    _as_written, _choices, _times, _ratios, _numerals, _residues, _quantities, _measures, _words,
+    _infinities, _limits,
 )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ _HEADING = re.compile(
     r".*:\W*|(?:step|part|case)\b.*|(?:\*\*)?(?:final )?(?:answer|solution)\b.*", re.IGNORECASE
 )
 _KEY = re.compile(
-    r'"(?:final[_ ])?answers?"\s*:\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>-?[\d.,/]+)|(?P<list>\[[^\[\]]*\]))',
+    r'"(?:final[_ ])?answers?"\s*:\s*'
+    r'(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>-?[\d.,/]*\d)|(?P<list>\[[^\[\]]*\]))',
     re.IGNORECASE,
 )
 _IN_BOX = re.compile(r"^((?:\\text\s*\{)?)\s*(?:the )?(?:final )?answer(?: is|\s*[:=])\s*", re.IGNORECASE)
@@ -36,9 +37,9 @@ def extract_answer(text: str) -> str:
     r"""The final answer that a text states, or '' when it states none.
 
     What stands behind the last ``</think>`` or final channel counts, and of that the last ``<answer>``, where
-    there is one. The last marker wins: ``\boxed{...}`` (neighbours, "\boxed{1} and \boxed{2}", are one answer),
-    GSM8K's ``#### ...``, JSON's ``"answer": ...``, or "the answer is ..."; else the last bold or mathematical
-    expression or number of the last line; else the last number.
+    there is one. The last marker wins: ``\boxed{...}`` (neighbours, "\boxed{1} and \boxed{2}", are one
+    answer), GSM8K's ``#### ...``, JSON's ``"answer": ...``, or "the answer is ..."; else the last bold or
+    mathematical expression or number of the last line; else the last number.
     """
     spoken = _spoken(plain_typography(text))
     return _marked(spoken) or ends_on(spoken) or last_number(spoken)

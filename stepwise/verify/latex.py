@@ -1,4 +1,4 @@
-r"""One spelling of an answer: of its LaTeX, its ASCII mathematics and its wording, only what they mean stays."""
+r"""One spelling of an answer: of its LaTeX, ASCII mathematics and wording, only what they mean stays."""
 
 from __future__ import annotations
 
@@ -23,34 +23,38 @@ _LOOKS = (
     (r"\\!\s*", ""),
     (r"\*\*", "^"),
     (r"\\(?:vert|mid|lvert|rvert)(?![A-Za-z])", "|"),
-    (r"\\(?:colon)(?![A-Za-z])", ":"),
+    (r"\\colon(?![A-Za-z])|\{:\}", ":"),
     (r"\\(?:lbrace|\{)", r"\\{"), (r"\\rbrace", r"\\}"),
 )  # fmt: skip
 _DIGITS = (
     (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
     (r"(?<=\d)\{,\}(?=\d)", "."),
     (r"(?<![\d.,])(\d{1,3}(?:(?:\\,|\\ |~| )\d{3})+)(?![\d/])", lambda match: re.sub(r"\D", "", match[1])),
-    (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d,])", lambda match: f"{match[1].replace('.', '')}.{match[2]}"),
+    (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d,])",
+     lambda match: match[1].replace(".", "") + "." + match[2]),
 )  # fmt: skip
 _ASCII = (
     (r"(?<=[A-Za-z]) (?:equals|is equal to) ", "="),
     (r"(?<![\\A-Za-z])(?:oo|infinity|inf)(?![A-Za-z])", r"\\infty "),
-    (r"(?<![\\A-Za-z])(pi|theta|alpha|beta|(?:arc)?(?:sin|cos|tan)|sec|csc|cot|ln|log|exp)(?![A-Za-z])", r"\\\1 "),
+    (r"(?<![\\A-Za-z])(pi|theta|alpha|beta|(?:arc)?(?:sin|cos|tan)|sec|csc|cot|ln|log|exp)(?![A-Za-z])",
+     r"\\\1 "),
     (r"(?<![\\A-Za-z])sqrt\s*(\d+|[A-Za-z])(?![A-Za-z(])", r"\\sqrt{\1}"),
-    (r"(?<!\\)<=", r"\\le "), (r"(?<!\\)>=", r"\\ge "), (r"!=", r"\\ne "), (r"\+/?-(?=\s*[\\\d(a-z])", r"\\pm "),
+    (r"(?<!\\)<=", r"\\le "), (r"(?<!\\)>=", r"\\ge "), (r"!=", r"\\ne "),
+    (r"\+/?-(?=\s*[\\\d(a-z])", r"\\pm "),
     (r"\s+U\s+|(?<=[)\]])U(?=[(\[])", r" \\cup "),
     (r"(?<=[\w)}])\s*\*\s*(?=[\w(\\{])", r" \\cdot "),
 )  # fmt: skip
 _FILLER = re.compile(
-    r"\s*(?:\\text\s*\{\s*)?(?:(?:(?:yes|no)(?=\s*,)|so|thus|hence|therefore|then|simply|indeed|just|clearly|actually"
-    r"|also|(?:the )?(?:final )?answer is|(?:final )?answer|option|choice|approximately|approx\.?|about|around|roughly"
-    r"|exactly|equal to|equals|is)(?=[\s,:}]|\\)[\s,:]*|\\(?:approx|therefore|implies|Rightarrow)\b\s*)"
+    r"\s*(?:\\text\s*\{\s*)?(?:(?:(?:yes|no)(?=\s*,)|so|thus|hence|therefore|then|simply|indeed|just|clearly"
+    r"|actually|also|only|still|now|given by|found to be|(?:the )?(?:final )?answer is|(?:final )?answer|option"
+    r"|choice|approximately|approx\.?|about|around|roughly|exactly|equal to|equals|is)(?=[\s,:}]|\\)[\s,:]*"
+    r"|\\(?:approx|sim|therefore|implies|Rightarrow)\b\s*|= *)"
     r"(?=[^\s}]|\s*\}\s*[^\s.}])",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"\s*\\text\s*\{[^{}=]*\}\s*=\s*(?=\S)")
 _SET_BUILDER = re.compile(
-    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\||:)\s*(?P<condition>[^{}|]*\S)\s*\\\}"
+    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\,|\s)*(?:\||:)(?:\\,|\s)*(?P<condition>[^{}|]*\S)\s*\\\}"
 )
 _REALS = re.compile(
     r"(?:\\text\s*\{)?\s*all real numbers\s*(?:except\s*\}?\s*(?P<hole>-?[\d/.]+))?\s*\}?", re.IGNORECASE
@@ -59,6 +63,8 @@ _ANGLED = re.compile(r"\\langle(.*)\\rangle", re.DOTALL)
 _COMPONENT = re.compile(
     r"\s*(?P<sign>[+-]?)\s*(?P<size>[^+-]*?)\s*\\(?:hat|mathbf|vec|bm|boldsymbol)\s*\{\s*\\?(?P<axis>[ijk])(?:math)?\s*\}\s*"
 )
+_FUNCTION = re.compile(r"\\?(?<![A-Za-z])(sqrt|cbrt|abs)\s*\(")
+_BRACKETS = {"sqrt": (r"\sqrt{", "}"), "cbrt": (r"\sqrt[3]{", "}"), "abs": ("|", "|")}
 _MODULUS = re.compile(
     r"\s*(?:\\pmod\s*\{?(\d+)\}?|\(?\s*(?:\\bmod|\\mod|\\text\s*\{\s*mod\s*\}|mod)\s*\{?(\d+)\}?\s*\)?)\s*$"
 )
@@ -72,7 +78,7 @@ def spelt(answer: str) -> str:
         return vector
     for pattern, replacement in (*_LOOKS, *_DIGITS, *_ASCII):
         answer = re.sub(pattern, replacement, answer)
-    answer = _roots_of_brackets(answer)
+    answer = _functions(answer)
     answer = _ANGLED.sub(r"(\1)", without_filler(answer.strip()))
     if reals := _REALS.fullmatch(answer):
         return r"\mathbb{R}" + (rf" \setminus \{{{reals['hole']}\}}" if reals["hole"] else "")
@@ -95,7 +101,7 @@ def modulus(answer: str) -> tuple[str, str]:
     match = _MODULUS.search(answer)
     if not match:
         return answer, ""
-    return answer[: match.start()].rpartition(r"\equiv")[2].strip(), match[1] or match[2]
+    return answer[: match.start()].rpartition(r"\equiv")[2].rpartition("=")[2].strip(), match[1] or match[2]
 
 
 def both_signs(answer: str) -> str:
@@ -111,6 +117,7 @@ def both_signs(answer: str) -> str:
 
 def without_filler(answer: str) -> str:
     """Without the words before what is said: "the answer is", "option", "about", "Volume ="."""
+    answer = answer.lstrip(", ")
     for _ in range(4):
         shorter = _LABEL.sub("", answer, count=1) if _LABEL.match(answer) else answer
         if match := _FILLER.match(shorter):
@@ -138,16 +145,16 @@ def _unbraced(answer: str) -> str:
     return answer
 
 
-def _roots_of_brackets(answer: str) -> str:
-    r"""``sqrt(a+b)`` as ``\sqrt{a+b}``."""
+def _functions(answer: str) -> str:
+    r"""``sqrt(a+b)`` as ``\sqrt{a+b}``, and the like."""
     place = 0
-    while match := re.compile(r"\\?sqrt\s*\(").search(answer, place):
+    while match := _FUNCTION.search(answer, place):
         end = _closing(answer, match.end() - 1)
         if end < 0:
             break
-        inside = answer[match.end() : end]
-        answer = f"{answer[: match.start()]}\\sqrt{{{inside}}}{answer[end + 1 :]}"
-        place = match.start() + 5
+        left, right = _BRACKETS[match[1]]
+        answer = answer[: match.start()] + left + answer[match.end() : end] + right + answer[end + 1 :]
+        place = match.start() + len(left)
     return answer
 
 

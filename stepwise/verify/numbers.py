@@ -30,7 +30,17 @@ _NUMBER = re.compile(
     r"|(?P<ten>10) ?\^ ?\{? ?(?P<power>[+-]?\d{1,3}) ?\}?)"
     r"(?P<scale> (?:dozen|hundred|thousand|million|billion|trillion))?"
 )
-_BASED = re.compile(r"(-?[0-9A-Fa-f.]+) ?_ ?(?:\{ ?(-?\d+|\\text ?\{[a-z]+\}) ?\}|(-?\d+))")
+_BASED = re.compile(r"\(?(-?[0-9A-Fa-f.]+)\)?(?: ?_ ?[{(]{0,2} ?| base )(-?\d+|[a-z]+) ?[})]{0,2}")
+_BASES = {
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "ten": "10",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Number:
 
 
 def number(text: str) -> Number | None:
-    r"""The number that a text is: ``-$1,200.50``, ``1 1/2``, ``0.1\overline{6}``, ``1.5e-3``, ``5 million``."""
+    r"""The number that a text is: ``-$1,200.50``, ``1 1/2``, ``0.1\overline{6}``, ``1.5e-3``, "5 million"."""
     match = _NUMBER.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if not match:
         return None
@@ -83,7 +93,7 @@ def number(text: str) -> Number | None:
 def based(text: str) -> tuple[str, str] | None:
     """Digits and base of ``2516_8``."""
     match = _BASED.fullmatch(text)
-    return (match[1].upper().lstrip("0") or "0", (match[2] or match[3]).strip()) if match else None
+    return (match[1].upper().lstrip("0") or "0", _BASES.get(match[2], match[2])) if match else None
 
 
 def ratio(text: str) -> tuple[Fraction, ...] | None:

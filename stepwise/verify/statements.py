@@ -14,18 +14,18 @@ LAST = 20
 """Statements that are looked at, the last ones; of the others a model has had second thoughts."""
 
 _STATEMENT = re.compile(
-    r"\banswer\b[*_`]*(?:\s+(?:is|equals)\b(?!\s+not\b)|\s*[:=])[\s:=*\"`}]*"
-    r"|\b(?:answers|solutions|roots)\b[^.\n:=]{0,30}?\s(?:are|is)\b(?!\s+not\b)[\s:*]*"
+    r"\banswers?\b[*_`]*(?:\s+(?:is|are|equals)\b(?!\s+not\b)|\s*[:=])[\s:=*\"`}]*"
     r"|\b(?:correct|right|best) (?:option|choice)\b(?:\s+is\b|\s*:)[\s:*]*"
+    r"|\b(?:choose|select|pick)(?: option| choice)?\s+(?=\(?(?-i:[A-J])\b)"
     r"|^[#*]{0,6}[ \t*]{0,4}(?:the )?(?:final )?answer[*:# \t]{0,9}\n[\s*]*"
     r"|答案\s*(?:是|为|為|[:：])+\s*|故?(?:应|應)?[选選](?:择|擇|项|項)?\s*[:：]?\s*(?=[(（]?[A-J])",
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE = re.compile(
-    r"(?<!\bM[rs])(?<!\bDr)(?<!\bMrs)[.?](?=\s|$|\*)|(?<![\d)n}])!(?=\s|$|\*)|[。；]|;\s|\","
+    r"(?<!\bM[rs])(?<!\bDr)(?<!\bMrs)(?<!i\.e)(?<!e\.g)[.?](?=\s|$|\*)|(?<![\d)n}])!(?=\s|$|\*)|[。；]|;\s|\","
 )
 _REASON = re.compile(
-    r",?\s+(?=(?:because|since|which|as|so|where|when|if|given|after|before|but|while|making|meaning|i\.e\.)\b)"
+    r",?\s+(?=(?:because|since|which|as|so|where|when|if|given|after|before|but|while|making|meaning)\b|i\.e\.)"
     r"|(?<=\S)\s+(?=\([^)]*[A-Za-z]{3})|(?<=\S)\s+(?:≈|\\approx)",
     re.IGNORECASE,
 )
@@ -33,7 +33,14 @@ _CLAUSE = re.compile(r",\s+(?!(?:and|or)\b)(?=[A-Za-z]{2,})|,(?=[^\x00-\x7f])|\*
 _HEADING = re.compile(r"[^:]*:\W*|(?:step|part|case)\b.*", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _CHOICE = re.compile(r"\(?[A-J](?:\)|[.:](?=\s|$))")
-_APPROXIMATION = re.compile(r"(?<=[\w)}])\s*(?:≈|\\approx)\s*-?[\d.,]*\d")
+_APPROXIMATION = re.compile(r"(?:(?<=[\d)}π])|(?<=pi))\s*(?:≈|\\approx)\s*-?(?:\d*\.\d+|\d+)(?!\.?\d|/)")
+_PLURAL = re.compile(r"\b(?:solutions|roots|values)\b[^.\n]{0,40}?\s(?:are|is)\b[\s:*]*", re.IGNORECASE)
+_CONNECTIVE = re.compile(r"\b(?:and|or)\b")
+_EITHER = re.compile(
+    r"\b(?P<name>[a-z]) ?= ?(?P<first>-?[\d./]*\d),? or (?:(?P=name) ?= ?)?(?P<last>-?[\d./]*\d)\W*$"
+)
+_OPENING = re.compile(r"\A\s*(?:\$\$|\\\[|```[a-z]*)?[ \t]*\n\s*")
+_ASIAN = re.compile(r"\s*[\u3000-\u9fff\uac00-\ud7af]")
 _LONG = 3  # words; a longer "answer is ..." is a sentence about the answer
 
 
@@ -51,7 +58,7 @@ def tidy(answer: str) -> str:
 def last_statement(text: str) -> tuple[int, str]:
     """Place and content of the last "the answer is ..." that gives one."""
     for match in reversed(deque(_STATEMENT.finditer(text), LAST)):
-        line = text[match.end() : match.end() + LONGEST].split("\n", 1)[0]
+        line = _OPENING.sub("", text[match.end() : match.end() + LONGEST]).split("\n", 1)[0]
         if answer := said(line):
             return match.start(), answer
     return -1, ""
@@ -82,7 +89,7 @@ def _expression(content: str) -> str:
     """An expression with its unit; of "42个" the number, since a word of another script is the unit."""
     content = tidy(without_delimiters(tidy(content)))
     first = leading(content)
-    return tidy(first[1]) if first and re.match(r"\s*[^\x00-\x7f]", content[len(first[1]) :]) else content
+    return tidy(first[1]) if first and _ASIAN.match(content[len(first[1]) :]) else content
 
 
 def _emphasised(line: str) -> str:
@@ -93,8 +100,17 @@ def _emphasised(line: str) -> str:
 
 
 def ends_on(text: str) -> str:
-    """The expression that the last line of a text ends on; '' if it has none."""
-    return _emphasised(_APPROXIMATION.sub("", text.rstrip().rsplit("\n", 1)[-1][-LONGEST:]))
+    """What the last line of a text ends on: values in a row, else one expression; '' if it has none."""
+    line = text.rstrip().rsplit("\n", 1)[-1][-LONGEST:]
+    sentence = re.split(r"(?<=[.!?])\s", line)[-1]
+    if either := _EITHER.search(sentence):
+        return f"{either['first']}, {either['last']}"
+    values = (
+        without_delimiters(tidy(sentence[plural.end() :])) if (plural := _PLURAL.search(sentence)) else ""
+    )
+    if begins_with_expression(values) and not _WORD.search(_CONNECTIVE.sub(" ", values)):
+        return values
+    return _emphasised(_APPROXIMATION.sub("", line))
 
 
 def _until(end: re.Pattern[str], line: str) -> str:

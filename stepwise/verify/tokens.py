@@ -1,7 +1,7 @@
-r"""What counts as an expression in a chain's text: one tokenizer for numbers, times, ratios, pairs and mathematics.
+r"""What counts as an expression in a chain's text: numbers, times, ratios, pairs and mathematics.
 
-Every rule of extraction reads text with it, so that "4:30 p.m.", "3:4", "(2, 5)", "1.2 x 10^5" and ``$x=3$`` are
-one expression wherever they stand.
+Every rule of extraction reads text with this one tokenizer, so that "4:30 p.m.", "3:4", "(2, 5)" and
+``$x=3$`` are one expression wherever they stand.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.)])\.\d+"
+_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}| )\d{3})+(?![\d/])|\d+)(?:\.\d+)?|(?<![\w.)])\.\d+"
 _POWER_OF_TEN = r"[eE][+-]?\d+\b|\s?(?:x|\*|×|\\times|\\cdot)\s?10\s?\^\s?(?:\{[+-]?\d+\}|[+-]?\d+)"
-_NUMBER = rf"(?:(?<![\w)])-)?[$€£¥₹]?(?:\d+ \d+/\d+|(?:{_DIGITS})(?:/\d+)?)(?:{_POWER_OF_TEN})?%?"
+_FACTOR = r"\s?(?:\\pi(?![a-z])|π|√\d+|\\sqrt\{\d+\})| (?:thousand|million|billion|trillion)\b"
+_NUMBER = (
+    rf"(?:(?<![\w)])-)?[$€£¥₹]?(?:\d+ \d+/\d+|(?:{_DIGITS})(?:/\d+)?)(?:{_POWER_OF_TEN})?(?:{_FACTOR})?%?"
+)
 _BOUND = r"-?(?:\d+(?:\.\d+)?(?:/\d+)?|\\infty|∞|\\frac\{\d+\}\{\d+\}|[a-z])"
 _MATH = (
     r"\\\((?P<inline>(?:[^\\\n]|\\[^()\n])+)\\\)|\\\[(?P<display>(?:[^\\]|\\[^\[\]])+)\\\]"

@@ -9,9 +9,11 @@ _SIGNS = {
     "×": r"\times ", "·⋅": r"\cdot ", "÷": "/", "±": r"\pm ", "∓": r"\mp ", "≤⩽": r"\le ", "≥⩾": r"\ge ",
     "≠": r"\ne ", "≈≃": r"\approx ", "≡": r"\equiv ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "ω": r"\omega ", "φϕ": r"\phi ", "∞": r"\infty ", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+    "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}",
     "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "⟨〈": r"\langle ", "⟩〉": r"\rangle ",
-    "∶：": ":", "°": r"^\circ ", "−": "-", "、": ",", "。": ".", "‘’": "'", "“”„": '"', "…": r"\ldots ", "【": "[", "】": "]",
+    "∶：": ":", "°": r"^\circ ", "−": "-", "、": ",", "。": ".", "‘’": "'", "“”„": '"',
+    "…": r"\ldots ", "【": "[", "】": "]",
 }  # fmt: skip
 _RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
 _LOWERED = re.compile("[₀-₉₊₋]+")

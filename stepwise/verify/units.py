@@ -8,9 +8,11 @@ _NAMES = {
     "cm": "centimeter centimetre", "mm": "millimeter millimetre", "km": "kilometer kilometre kms",
     "m": "meter metre", "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile",
     "g": "gram gm gms", "kg": "kilogram kgs kilo", "mg": "milligram", "lb": "pound lbs", "oz": "ounce",
-    "l": "liter litre", "ml": "milliliter millilitre", "gal": "gallon", "cc": "", "mb": "megabyte", "gb": "gigabyte",
+    "l": "liter litre", "ml": "milliliter millilitre", "gal": "gallon", "cc": "",
+    "mb": "megabyte", "gb": "gigabyte",
     "s": "second sec secs", "min": "minute mins", "h": "hour hr hrs", "day": "", "week": "wk", "month": "",
-    "year": "yr yrs", "mph": "", "kph": "kmh kmph", "rpm": "", "hz": "hertz", "n": "newton", "j": "joule", "w": "watt",
+    "year": "yr yrs", "mph": "", "kph": "kmh kmph", "rpm": "", "hz": "hertz", "n": "newton",
+    "j": "joule", "w": "watt",
     "kw": "kilowatt", "v": "volt", "ohm": "", "pa": "pascal", "k": "kelvin",
     "degree": "deg", "radian": "rad", "acre": "", "hectare": "ha", "square": "sq", "cubic": "cu",
     "dollar": "usd", "cent": "", "euro": "eur", "rupee": "rs", "yuan": "rmb", "unit": "",
@@ -19,26 +21,32 @@ _NAMES = {
 }  # fmt: skip
 _CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in (name, *aliases.split())}
 _LETTERS = {"m", "g", "s", "h", "l"}
-"""Single letters that are units after a number and a space; a letter at a number ("3m") is a variable, but for
-grams."""
-_NO_UNIT = set(
-    "and or to by over plus minus mod choose factorial squared cubed hundred thousand million billion trillion "
-    "dozen if for where when with except not sqrt log ln sin cos tan sec csc cot exp pi alpha beta theta is are".split()
-)
+"""Letters that are units after a number and a space; at a number ("3m") one other than g is a variable."""
+_NO_UNIT = frozenset({
+    "and", "or", "to", "by", "over", "plus", "minus", "mod", "choose", "factorial", "squared", "cubed", "if",
+    "for", "where", "when", "with", "except", "not", "is", "are", "hundred", "thousand", "million", "billion",
+    "trillion", "dozen", "sqrt", "log", "ln", "sin", "cos", "tan", "sec", "csc", "cot", "exp", "pi", "alpha",
+    "beta", "theta",
+})  # fmt: skip
+_SPACE = r"(?:\\[,;:! ]|[~\s])*"
+_POWER = r"(?P<power>\^\s*\{?[23]\}?)?\s*\.?"
 _IN_TEXT = re.compile(
-    r"(?P<body>.*[\w)}\]%])(?:\\[,;:! ]|[~\s^{])*\\text\s*\{(?:[~\s]|\\,)*(?P<words>[A-Za-z][A-Za-z./' ~\n-]*)\}\}?\s*"
-    r"(?P<power>\^\s*\{?[23]\}?)?\s*\.?", re.DOTALL,
-)  # fmt: skip
+    rf"(?P<body>.*[\w)}}\]%]){_SPACE}[\^{{\s]*\\text\s*\{{{_SPACE}"
+    rf"(?P<words>[A-Za-z][A-Za-z./' ~\n-]*)\}}\}}?\s*{_POWER}",
+    re.DOTALL,
+)
 _DEGREES = re.compile(
     r"(?P<body>.*[\w)}\]])\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree)\s*(?:\\text\s*\{\s*)?(?P<scale>[CF]?)\}?\s*",
     re.DOTALL,
 )
 _WORDS = re.compile(
-    r"(?P<body>.*(?:[\d)}\].]|\\pi|\b(?:thousand|[mb]illion|dozen)\b))(?P<space>(?:\\[,;: ]|[~\s])*)(?P<words>[A-Za-z][A-Za-z./' -]*)(?P<power>\^\s*\{?[23]\}?)?\.?",
+    r"(?P<body>.*(?:[\d)}\].]|\\pi|\b(?:thousand|[mb]illion|dozen)\b))"
+    rf"(?P<space>{_SPACE})(?P<words>[A-Za-z][A-Za-z./' -]*){_POWER}",
     re.DOTALL,
 )
 _PERCENT = re.compile(
-    r"(?P<body>.*[^\s\\])\s*(?:\\?%|\b(?:percent|percentage|per ?cent|pct)\b|\\text\s*\{\s*(?:\\?%|percent)\s*\})\.?",
+    r"(?P<body>.*[^\s\\])\s*"
+    r"(?:\\?%|\b(?:percent|percentage|per ?cent|pct)\b|\\text\s*\{\s*(?:\\?%|percent)\s*\})\.?",
     re.DOTALL,
 )
 _SLASH = re.compile(

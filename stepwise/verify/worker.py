@@ -67,21 +67,22 @@ def _parsed(answer: str) -> list[Any]:
 def _like(value: Any, other: Any, answer: str) -> Any:
     """A value in the form of the other side: conditions as the region that they describe, a column or row
     as a tuple."""
-    parts = value.args if isinstance(value, sympy.FiniteSet) else ()
-    conditions = parts and all(
-        isinstance(part, Relational) and not isinstance(part, sympy.Eq) for part in parts
-    )
-    if conditions and isinstance(other, sympy.Set) and not isinstance(other, sympy.FiniteSet):
-        if len(value.free_symbols) == 1:
-            join = sympy.Intersection if "and" in answer else sympy.Union
-            return join(*(part.as_set() for part in parts))
-    if (
-        isinstance(value, sympy.MatrixBase)
-        and 1 in value.shape
-        and isinstance(other, sympy.Tuple | sympy.Interval)
-    ):
-        return sympy.Tuple(*value)
+    if isinstance(other, sympy.Set) and not isinstance(other, sympy.FiniteSet) and _conditions(value):
+        excluded = all(isinstance(part, sympy.Ne) for part in value.args)
+        join = sympy.Intersection if excluded or "and" in answer else sympy.Union
+        return join(*(part.as_set() for part in value.args))
+    if isinstance(value, sympy.MatrixBase) and 1 in value.shape:
+        return sympy.Tuple(*value) if isinstance(other, sympy.Tuple | sympy.Interval) else value
     return value
+
+
+def _conditions(value: Any) -> bool:
+    """Whether this is several inequalities for one variable."""
+    return (
+        isinstance(value, sympy.FiniteSet)
+        and len(value.free_symbols) == 1
+        and all(isinstance(part, Relational) and not isinstance(part, sympy.Eq) for part in value.args)
+    )
 
 
 def same_number(a: Any, b: Any, float_rounding: int = 0, numeric_precision: int = 0) -> bool:
