@@ -11,7 +11,7 @@ import json
 import re
 
 from stepwise.verify.boxes import last_boxes
-from stepwise.verify.statements import LONGEST, begins_with_expression, ends_on, last_statement, said, tidy
+from stepwise.verify.statements import LONGEST, ends_on, last_statement, said, tidy
 from stepwise.verify.tokens import last_number
 from stepwise.verify.unicode import plain_typography
 
@@ -70,11 +70,11 @@ def _in_tag(text: str) -> str:
 
 
 def _mark(text: str) -> str:
-    """The answer behind the last marker; words ("the answer is plausible") do not outdo an earlier mark."""
+    """The answer behind the last marker; a sentence about the answer does not outdo an earlier mark."""
     marks = [_boxed(text), _after_hashes(text), _in_json(text)]
     place, answer = max(marks)
-    stated, statement = last_statement(text)
-    if statement and (not answer or (stated > place and begins_with_expression(statement))):
+    stated, statement, at_once = last_statement(text)
+    if statement and (not answer or (at_once and stated > place)):
         return statement
     return answer
 

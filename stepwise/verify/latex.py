@@ -27,6 +27,7 @@ _LOOKS = (
     (r"\\(?:lbrace|\{)", r"\\{"), (r"\\rbrace", r"\\}"),
 )  # fmt: skip
 _DIGITS = (
+    (r"(?<==)\s*\d{1,3}(?:,\d{3})+(?![\d,])", lambda match: match[0].replace(",", "")),
     (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
     (r"(?<=\d)\{,\}(?=\d)", "."),
     (r"(?<![\d.,])(\d{1,3}(?:(?:\\,|\\ |~| )\d{3})+)(?![\d/])", lambda match: re.sub(r"\D", "", match[1])),
@@ -46,13 +47,13 @@ _ASCII = (
 )  # fmt: skip
 _FILLER = re.compile(
     r"\s*(?:\\text\s*\{\s*)?(?:(?:(?:yes|no)(?=\s*,)|so|thus|hence|therefore|then|simply|indeed|just|clearly"
-    r"|actually|also|only|still|now|given by|found to be|(?:the )?(?:final )?answer is|(?:final )?answer|option"
-    r"|choice|approximately|approx\.?|about|around|roughly|exactly|equal to|equals|is)(?=[\s,:}]|\\)[\s,:]*"
-    r"|\\(?:approx|sim|therefore|implies|Rightarrow)\b\s*|= *)"
+    r"|actually|also|only|still|now|given by|found to be|(?:the )?(?:final )?answer is|(?:final )?answer"
+    r"|option|choice|approximately|approx\.?|about|around|roughly|exactly|equal to|equals|is)"
+    r"(?=[\s,:}]|\\)[\s,:]*|\\(?:approx|sim|therefore|implies|Rightarrow)\b\s*|= *)"
     r"(?=[^\s}]|\s*\}\s*[^\s.}])",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"\s*\\text\s*\{[^{}=]*\}\s*=\s*(?=\S)")
+_LABEL = re.compile(r"\s*\\text\s*\{[^{}=]*(?:\}\s*=|\b(?:is|are|about)\s*\}|:\s*\})\s*(?=\S)")
 _SET_BUILDER = re.compile(
     r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\,|\s)*(?:\||:)(?:\\,|\s)*(?P<condition>[^{}|]*\S)\s*\\\}"
 )

@@ -55,13 +55,13 @@ def tidy(answer: str) -> str:
     return answer
 
 
-def last_statement(text: str) -> tuple[int, str]:
-    """Place and content of the last "the answer is ..." that gives one."""
+def last_statement(text: str) -> tuple[int, str, bool]:
+    """Place and content of the last "the answer is ..." that gives one, and whether it does so at once."""
     for match in reversed(deque(_STATEMENT.finditer(text), LAST)):
         line = _OPENING.sub("", text[match.end() : match.end() + LONGEST]).split("\n", 1)[0]
         if answer := said(line):
-            return match.start(), answer
-    return -1, ""
+            return match.start(), answer, begins_with_expression(_stripped(line))
+    return -1, "", False
 
 
 def said(line: str) -> str:
@@ -70,13 +70,17 @@ def said(line: str) -> str:
     What does not begin with an expression is short words ("Evelyn", "no solution"), or a sentence about the
     answer, of which the last expression counts.
     """
-    sentence = tidy(without_filler(tidy(_until(_SENTENCE, line.strip()))))
+    sentence = _stripped(_until(_SENTENCE, line.strip()))
     if not re.search(r"\w", sentence) or _HEADING.fullmatch(sentence):
         return ""
     content = _until(_REASON, sentence)
     if begins_with_expression(content):
         return _expression(_until(_CLAUSE, content))
     return tidy(content) if len(_WORD.findall(content)) < _LONG else _emphasised(sentence)
+
+
+def _stripped(line: str) -> str:
+    return tidy(without_filler(tidy(line)))
 
 
 def begins_with_expression(content: str) -> bool:
