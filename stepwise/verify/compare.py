@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from stepwise.verify.clock import clock, same_time
-from stepwise.verify.extract import marked, tidy
+from stepwise.verify.extract import marked
 from stepwise.verify.latex import both_signs, modulus, spelt, wording
 from stepwise.verify.numbers import Number, based, number, ratio
+from stepwise.verify.statements import tidy
 from stepwise.verify.symbolic import symbolic
 from stepwise.verify.unicode import folded
 from stepwise.verify.units import same_unit, split_unit
@@ -143,13 +144,14 @@ def _residues(a: Answer, b: Answer) -> bool | None:
 
 def _quantities(a: Answer, b: Answer) -> bool | None:
     """Numbers with their units; a percentage is its number or its fraction."""
-    if a.value is None or b.value is None:
+    x, y = a.value, b.value
+    if x is None or y is None:
         return None
-    if a.unit != "%" and b.unit == "%":
-        a, b = b, a
-    if a.unit == "%" != b.unit:
-        return a.value.equals(b.value) or (not b.unit and a.value.equals(b.value.times(100)))
-    return same_unit(a.unit, b.unit) and a.value.equals(b.value)
+    if a.unit == b.unit or "%" not in (a.unit, b.unit):
+        return same_unit(a.unit, b.unit) and x.equals(y)
+    percentage, other = (x, y) if a.unit == "%" else (y, x)
+    plain = not (a.unit and b.unit)
+    return plain and (percentage.equals(other) or percentage.equals(other.times(100)))
 
 
 def _measures(a: Answer, b: Answer) -> bool | None:

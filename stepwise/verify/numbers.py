@@ -67,7 +67,8 @@ class Number:
         """Whether an endless value, rounded or cut off, is written as this decimal."""
         if 10**400 % value.denominator == 0:
             return False
-        written, shifted = self.value * 10**self.places, value * 10**self.places
+        scale = Fraction(10) ** self.places
+        written, shifted = self.value * scale, value * scale
         return abs(written - shifted) <= Fraction(1, 2) or written == int(shifted)
 
 
