@@ -24,6 +24,8 @@ SIGNIFICANT_DIGITS = 6
 """Digits that a decimal must have to stand for an exact value that is no finite decimal."""
 PRECISION = 50
 """Digits to which two exact values are computed where they cannot be compared symbolically."""
+MOST = 2_000
+"""Digits that are computed for that where large terms cancel."""
 
 _SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True)
 _OPTIONS: dict[str, Any] = {
@@ -111,10 +113,10 @@ def _same_value(a: Any, b: Any) -> bool:
 def _equal(x: sympy.Expr, y: sympy.Expr) -> bool:
     if x.is_Rational and y.is_Rational:
         return bool(x == y)
-    sizes = [abs(value.evalf(15)) for value in (x, y)]
+    sizes = [abs(value.evalf(15, maxn=MOST)) for value in (x, y)]
     if not all(size.is_finite for size in sizes):
         return bool(x == y and x.is_extended_real)
-    difference, scale = (x - y).evalf(PRECISION, maxn=8 * PRECISION), max(sizes)
+    difference, scale = (x - y).evalf(PRECISION, maxn=MOST), max(sizes)
     return bool(abs(difference) <= scale * sympy.Float(10) ** (10 - PRECISION))
 
 
