@@ -24,7 +24,7 @@ from stepwise.routers import (
     SmallFirst,
     ThresholdRouter,
 )
-from stepwise.routers.features import FEATURES, bounds, observe
+from stepwise.routers.features import SIGNALS, bounds, observe
 from stepwise.routers.judged import ProcessReward
 from stepwise.routers.threshold import Scorer
 from stepwise.types import Signals, Step, Trace, Verdict
@@ -70,9 +70,9 @@ def test_a_scorer_that_needs_a_draft_says_so() -> None:
 def artifact(**changes: object) -> PolicyArtifact:
     """A policy that asks for the large model exactly when the draft has an unlikely token."""
     rng = np.random.default_rng(0)
-    n, width = len(FEATURES), 4
+    n, width = len(SIGNALS), 4
     w0 = np.zeros((width, n), np.float32)
-    w0[0, FEATURES.index("draft_worst")] = 4.0
+    w0[0, SIGNALS.index("draft_worst")] = 4.0
     weights = {
         "w0": w0,
         "b0": np.array([-2, 0, 0, 0], np.float32),
@@ -83,17 +83,17 @@ def artifact(**changes: object) -> PolicyArtifact:
         "cost_w": np.zeros((1, width), np.float32),
         "cost_b": np.array([rng.uniform(-0.1, 0.1)], np.float32),
     }
-    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", FEATURES, weights)
+    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", SIGNALS, weights)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_a_policy_routes_and_its_threshold_is_a_price() -> None:
+def test_a_policy_routes_and_its_threshold_is_a_cost_weight() -> None:
     world = engine()
-    cheap, dear = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
-    trace = world.solve_sync(problem(1, 9, 2), cheap)
+    light, heavy = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
+    trace = world.solve_sync(problem(1, 9, 2), light)
     assert [step.model for step in trace.steps] == ["small", "large", "small", "small"]
     assert trace.answer == "12"
-    assert {step.model for step in world.solve_sync(problem(1, 9, 2), dear).steps} == {"small"}
+    assert {step.model for step in world.solve_sync(problem(1, 9, 2), heavy).steps} == {"small"}
     decision = trace.steps[1].decision
     assert decision is not None and decision.score is not None and decision.score >= 0.1
 
@@ -175,17 +175,17 @@ def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
             await world.advance(chain, model)
         return seen
 
-    low, high = bounds(FEATURES)
+    low, high = bounds(SIGNALS)
     for trace in world.run(walk()):
         seen = observe(trace, "small", "large")
-        assert seen.shape == (len(FEATURES),) and seen.dtype == np.float32
+        assert seen.shape == (len(SIGNALS),) and seen.dtype == np.float32
         assert np.all(seen >= low) and np.all(seen <= high)
-        assert seen[FEATURES.index("position")] == pytest.approx(len(trace.steps) / 16)
+        assert seen[SIGNALS.index("position")] == pytest.approx(len(trace.steps) / 16)
         assert trace.draft is not None
         worst = np.exp(trace.draft.signals.min_logprob)
-        assert seen[FEATURES.index("draft_worst")] == pytest.approx(worst)
+        assert seen[SIGNALS.index("draft_worst")] == pytest.approx(worst)
     # What the large model must still read: everything before it first writes, then what it missed.
-    unread = [observe(t, "small", "large")[FEATURES.index("unread")] * 512 for t in world.run(walk())]
+    unread = [observe(t, "small", "large")[SIGNALS.index("unread")] * 512 for t in world.run(walk())]
     lengths = [len(s.text) for s in world.solve_sync(problem(9, 1, 9, 2), Always("small")).steps]
     question = len("9 1 9 2\n")
     assert unread[0] == pytest.approx(question)
@@ -209,7 +209,7 @@ def test_a_policy_without_a_signal_asks_the_large_model() -> None:
     known = replace(draft, signals=Signals(-0.1, -0.1, 0.1, 0.9, 1))
     assert router.decide(Trace(problem(1), draft=known)).model == "small"
     unsure = observe(Trace(problem(1), steps=(draft,)), "small", "large")
-    assert unsure[FEATURES.index("worst_accepted")] == unsure[FEATURES.index("trust")] == 0.0
+    assert unsure[SIGNALS.index("worst_accepted")] == unsure[SIGNALS.index("trust")] == 0.0
 
 
 def test_a_verdict_without_a_probability_is_no_approval() -> None:
