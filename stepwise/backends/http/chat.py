@@ -52,7 +52,7 @@ MARK = "\ue000"
 CONTEXT = 100_000
 """Tokens, where the pair says nothing."""
 MARGIN = 64
-"""Tokens that a server's template may add to a prompt, of which two characters are taken for a token where
+"""Tokens that a server's template may add to a prompt, of which three characters are taken for a token where
 the context is nearly full."""
 OVERHEAD = 16
 """Times the estimated tokens of a prompt that a server may count: templates, images of text, odd scripts."""
@@ -193,7 +193,7 @@ class ChatBackend:
     async def _complete(self, prefix: str, sampling: Sampling, lost: Lost) -> Completion:
         where, size = self.endpoint.base_url, text_tokens(len(prefix))
         question, _, steps = prefix.partition(MARK)
-        most = max(1, min(sampling.max_tokens, self.context - len(prefix) // 2 - MARGIN))
+        most = max(1, min(sampling.max_tokens, self.context - len(prefix) // 3 - MARGIN))
         sampling = replace(sampling, max_tokens=most)
         body = self.options.body(self.model, question, steps, sampling)
         answer = shaped(await self.endpoint.post("/chat/completions", body), ChatAnswer, where)

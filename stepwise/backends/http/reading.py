@@ -28,6 +28,9 @@ LARGEST_EVENT = 1 << 24
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape of half a surrogate pair."""
 
+UNREADABLE = (msgspec.ValidationError, OverflowError, RecursionError, UnicodeEncodeError)
+"""What the conversion of a value raises that has not the shape asked for."""
+
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -143,7 +146,7 @@ def shaped(value: Any, shape: type[T], where: str) -> T:
     """
     try:
         return msgspec.convert(value, shape)
-    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         place = re.search(r"at `(\$[\w.\[\]]*)`", str(error))
         at = f" at {place[1]}" if place else ""
         raise garbage(where, f"is not what was asked for{at}") from error
@@ -152,7 +155,7 @@ def shaped(value: Any, shape: type[T], where: str) -> T:
 def _maybe(value: Any, shape: type[T]) -> T | None:
     try:
         return msgspec.convert(value, shape)
-    except (msgspec.ValidationError, OverflowError, RecursionError):
+    except UNREADABLE:
         return None
 
 
