@@ -104,14 +104,18 @@ class CompletionsBackend(Tokenized):
         try:
             choice, usage = answer["choices"][0], answer["usage"]
             generated, finish = tuple(choice["token_ids"]), _finish(choice)
-            measured = signals.measure(*_logprobs(choice, len(generated)))
+            chosen, top = _logprobs(choice, len(generated))
             counts = Usage(usage["prompt_tokens"], cached_tokens(usage), usage["completion_tokens"])
             name = answer["model"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise self.garbage(answer, error) from error
         self.check(name, len(generated))
-        ids = generated[:-1] if finish == "end" else generated
-        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, finish or "length")
+        written = generated[:-1] if finish == "end" else generated
+        count, ended = self.cut(written, finish or "length", sampling)
+        ids, kept = written[:count], count + (ended == "end")
+        counts = counts.discard(len(generated) - kept)
+        measured = signals.measure(chosen[:kept], top[:kept])
+        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, ended)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> CompletionsGeneration:
         body = self._body(prefix, sampling)
