@@ -81,7 +81,7 @@ class Lookahead:
         while True:
             cut = self._cut(scanner, limit)
             if listen is not None:
-                text = self._text(cut[0] if cut else scanner.certain).removesuffix("\ufffd")
+                text = self._text(cut[0]) if cut else self._text(scanner.certain).removesuffix("\ufffd")
                 listen(text[sent:])
                 sent = max(sent, len(text))
             if cut is not None:

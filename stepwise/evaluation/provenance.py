@@ -68,11 +68,11 @@ def same_run(folder: Path, settings: Any) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in (DISTRIBUTION, *PACKAGES):
         with suppress(PackageNotFoundError):
-            found["stepwise" if package == DISTRIBUTION else package] = version(package)
-    return found
+            versions["stepwise" if package == DISTRIBUTION else package] = version(package)
+    return versions
 
 
 def _revision() -> str | None:

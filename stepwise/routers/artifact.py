@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.calibration import Record
+from stepwise.calibration import CalibrationRecord
 from stepwise.errors import ConfigError
 from stepwise.routers.card import describe
 from stepwise.routers.features import expand
@@ -47,7 +47,7 @@ class PolicyArtifact:
     look: Look
     features: tuple[str, ...]
     weights: Weights
-    record: Record | None = None
+    record: CalibrationRecord | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
@@ -82,7 +82,9 @@ class PolicyArtifact:
             description = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
             with np.load(folder / "policy.npz") as stored:
                 weights = {name: stored[name] for name in WEIGHTS}
-            record = Record.load(folder / "calibration.npz") if description["calibration"] else None
+            record = (
+                CalibrationRecord.load(folder / "calibration.npz") if description["calibration"] else None
+            )
             artifact = cls(
                 description["pair"], description["fingerprint"], tuple(description["models"]),
                 description["look"], tuple(description["features"]), weights, record, description["card"],

@@ -212,7 +212,8 @@ async def test_no_model_takes_over_a_step_that_somebody_has_heard_the_beginning_
 def test_a_chain_that_repeats_itself_ends() -> None:
     for period in (1, 2, 3):
         lines = [
-            f"line {i} of what a model says when it has lost its way, at length\n" for i in range(period)
+            f"line {i} of what a model says when it has lost its way, and at great length\n"
+            for i in range(period)
         ]
         loop = ScriptedBackend(lambda text, lines=lines: lines[text.count("line") % len(lines)])  # type: ignore[misc]
         world = Engine({"m": loop}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
