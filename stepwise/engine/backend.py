@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from stepwise.engine.boundaries import Boundaries
 from stepwise.errors import ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
@@ -30,6 +31,8 @@ class Sampling:
         seed: of this one call; the same call with the same seed gives the same tokens.
         stop: generation ends with the token that completes one of these strings; the token is
             part of the completion.
+        boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
+            as far as strings can. What is written behind is no part of the completion, and is discarded.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -40,6 +43,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    boundaries: Boundaries | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -47,9 +51,14 @@ class Sampling:
         if not 0.0 < self.top_p <= 1.0:
             raise ConfigError(f"top_p must be more than 0 and at most 1, not {self.top_p}.")
 
-    def call(self, max_tokens: int, seed: int) -> Sampling:
+    def call(self, max_tokens: int, seed: int, boundaries: Boundaries | None = None) -> Sampling:
         """The same for one call. (Once a step: `dataclasses.replace` takes four times as long.)"""
-        return Sampling(max_tokens, self.temperature, self.top_p, seed, self.stop)
+        return Sampling(max_tokens, self.temperature, self.top_p, seed, self.stop, boundaries)
+
+    @property
+    def ends(self) -> Boundaries:
+        """Where the completion ends."""
+        return self.boundaries or Boundaries(self.stop)
 
 
 @dataclass(frozen=True, slots=True)

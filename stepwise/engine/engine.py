@@ -75,7 +75,8 @@ class Engine:
         judge: for routers that look at a draft with a verdict.
         think_ends: for models that think first, the text that ends their thinking. Read by another
             model it becomes that model's own, or nothing.
-        stops: by model, strings that end its answer with the step that contains one.
+        stops: by model, strings that end its answer with the step that contains one
+            (`stepwise.engine.boundaries.ends_answer`).
         lookahead: names of models that write on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
         prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
@@ -115,7 +116,8 @@ class Engine:
         for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):
                 raise ConfigError(f"lookahead: model {name!r} cannot be read while it writes.")
-        sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
+        strings = rule.boundaries((), rule.max_step_tokens).strings
+        sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, strings)
         self._writer = StepWriter(
             every, self._contexts, rule, cost, sampling, judge, dict(stops or {}), frozenset(lookahead)
         )
@@ -133,7 +135,7 @@ class Engine:
 
         Args:
             temperature, top_p, seed: as of the engine unless given.
-            max_tokens: of the chain; the last step is cut off there.
+            max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
             ConfigError: if ``max_tokens`` is less than 1.
@@ -145,7 +147,8 @@ class Engine:
             top_p=usual.top_p if top_p is None else top_p,
             seed=usual.seed if seed is None else seed,
         )
-        rule = replace(self.rule, max_tokens=max_tokens)
+        limits = [limit for limit in (max_tokens, self.rule.max_tokens) if limit is not None]
+        rule = replace(self.rule, max_tokens=min(limits, default=None))
         other._writer = replace(self._writer, sampling=sampling, rule=rule)
         return other
 

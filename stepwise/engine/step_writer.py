@@ -11,6 +11,7 @@ from typing import cast
 
 from stepwise.engine import signals
 from stepwise.engine.backend import TEXT, Backend, Completion, Sampling, StreamingBackend, tokens_in
+from stepwise.engine.boundaries import Boundaries, ends_answer
 from stepwise.engine.chain import Chain
 from stepwise.engine.contexts import Context, Contexts
 from stepwise.engine.cost import CostModel
@@ -22,6 +23,9 @@ from stepwise.engine.stop_rules import StepRule
 from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
 from stepwise.types import Finish, Step, Usage, Verdict
+
+BLANKS = 8
+"""Calls for the text of one step; a model that has only written blank lines until then is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +51,26 @@ class StepWriter:
         chain: Chain,
         model: str,
         tokens: int,
-        begun: tuple[int, ...] = (),
+        begun: Step | None = None,
         listen: Listener | None = None,
     ) -> Step:
-        """Let a model continue the chain and the ``begun`` tokens of its next step.
+        """Let a model write a step, or at most ``tokens`` more of the one that has ``begun``.
 
         Raises:
             BackendError: if the model cannot be run.
         """
         chain.rest = ()
-        context = self.context(chain, model)
-        prefix = context.prefix.extend(begun) if begun else context.prefix
-        ahead = chain.lookahead
-        if ahead is not None and not ahead.continues(model, len(prefix)):
-            await chain.stop_lookahead()
-            ahead = None
-        meter = self._meter(chain, model, len(prefix) - 1 if begun else context.seen)
-        with _naming(model):
-            if ahead is None and model not in self.lookahead and not self._readable(model, listen):
-                sampling = self.sampling.call(tokens, self._seed(model, prefix))
-                completion = await self.backends[model].generate(prefix, sampling, meter.lost)
-            else:
-                chain.lookahead = ahead or self._begin(model, prefix, tokens, meter)
-                completion = await chain.lookahead.step(tokens, listen)
-        meter.completed(completion.usage)
-        if model not in self.lookahead:
-            await chain.stop_lookahead()
-        return self._step(model, completion, chain.ledger.step)
+        ends = self.rule.boundaries(chain.trace.steps, tokens, begun)
+        ids = begun.token_ids if begun else ()
+        written = await self._call(chain, model, tokens, ends, ids, listen)
+        for _ in range(BLANKS):  # a server told of blank lines stops at those before the text, too
+            left = tokens - written.usage.completion
+            if written.finish != "length" or left <= 0 or (ends.begun + written.text).strip():
+                break
+            behind = replace(ends, begun=ends.begun + written.text)
+            rest = await self._call(chain, model, left, behind, ids + written.token_ids, listen)
+            written = _joined(written, rest)
+        return self._step(model, written, chain.ledger.step)
 
     async def write_whole(self, chain: Chain, model: str) -> Step:
         """The next step of an answer that the model writes to its end in one call.
@@ -91,11 +88,10 @@ class StepWriter:
         meter = self._meter(chain, model, context.seen)
         with _naming(model):
             answer = await backend.generate(context.prefix, sampling, meter.lost)
-        first, *rest = cut(answer, self.rule.separator, backend)
+        first, *rest = cut(answer, self.rule.boundaries(chain.trace.steps, tokens), backend)
         usage = answer.usage
-        if (
-            rest and answer.finish == "length" and tokens < left
-        ):  # the chain may go on after its last whole step
+        if rest and answer.finish == "length" and tokens < left:
+            # The chain goes on after the last whole step.
             usage = usage.discard(rest.pop().usage.completion)
         meter.completed(usage)
         chain.rest = tuple(self._step(model, part, {}, part.usage.completion) for part in rest)
@@ -116,6 +112,35 @@ class StepWriter:
             self.cost(usage), self._ended(model, completion), counted=counted,
         )  # fmt: skip
 
+    async def _call(
+        self,
+        chain: Chain,
+        model: str,
+        tokens: int,
+        ends: Boundaries,
+        begun: tuple[int, ...],
+        listen: Listener | None,
+    ) -> Completion:
+        """One call of a model, or what its generation goes on to write; the chain is charged for it."""
+        context = self.context(chain, model)
+        prefix = context.prefix.extend(begun) if begun else context.prefix
+        ahead = chain.lookahead
+        if ahead is not None and not ahead.continues(model, len(prefix)):
+            await chain.stop_lookahead()
+            ahead = None
+        meter = self._meter(chain, model, len(prefix) - 1 if begun else context.seen)
+        with _naming(model):
+            if ahead is None and model not in self.lookahead and not self._readable(model, listen):
+                sampling = self.sampling.call(tokens, self._seed(model, prefix), ends)
+                completion = await self.backends[model].generate(prefix, sampling, meter.lost)
+            else:
+                chain.lookahead = ahead or self._begin(model, prefix, tokens, ends, meter)
+                completion = await chain.lookahead.step(tokens, ends, listen)
+        meter.completed(completion.usage)
+        if model not in self.lookahead:
+            await chain.stop_lookahead()
+        return completion
+
     async def finish(self, chain: Chain, draft: Step, listen: Listener | None) -> Step:
         """An accepted draft as a step: a probe is written to its end, a whole draft is taken as it is.
 
@@ -127,7 +152,7 @@ class StepWriter:
             return draft
         if listen is not None:
             listen(draft.text)
-        rest = await self.write(chain, draft.model, room, begun=draft.token_ids, listen=listen)
+        rest = await self.write(chain, draft.model, room, begun=draft, listen=listen)
         return replace(
             rest,
             text=draft.text + rest.text,
@@ -179,25 +204,35 @@ class StepWriter:
         """Whether somebody listens, and can be told while the model writes."""
         return listen is not None and isinstance(self.backends[model], StreamingBackend)
 
-    def _begin(self, model: str, prefix: Prefix, tokens: int, meter: Meter) -> Lookahead:
+    def _begin(self, model: str, prefix: Prefix, tokens: int, ends: Boundaries, meter: Meter) -> Lookahead:
         """A generation to read: of one step, or bounded only by the longest chain there may be."""
         backend = cast(StreamingBackend, self.backends[model])
-        sampling = self.sampling.call(tokens, self._seed(model, prefix))
+        sampling = self.sampling.call(tokens, self._seed(model, prefix), ends)
         if model in self.lookahead:
             longest = self.rule.max_step_tokens * self.rule.max_steps
-            sampling = replace(sampling, max_tokens=longest, stop=())
-        return Lookahead(model, backend, prefix, sampling, self.rule.separator, meter)
+            sampling = replace(sampling, max_tokens=longest, stop=(), boundaries=None)
+        return Lookahead(model, backend, prefix, sampling, meter)
 
     def _ended(self, model: str, completion: Completion) -> Finish:
         """How the step ended; a string that ends the model's answers ends this one."""
-        said = any(text in completion.text for text in self.stops.get(model, ()))
-        return "end" if said else completion.finish
+        return "end" if ends_answer(completion.text, self.stops.get(model, ())) else completion.finish
 
     def _seed(self, model: str, prefix: Prefix) -> int:
         if self.sampling.temperature == 0.0:
             return 0
         text = f"{self.sampling.seed} {model} ".encode() + prefix.digest()
         return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+def _joined(first: Completion, rest: Completion) -> Completion:
+    """Two pieces of a step that follow each other."""
+    return replace(
+        rest,
+        text=first.text + rest.text,
+        token_ids=first.token_ids + rest.token_ids,
+        usage=first.usage + rest.usage,
+        signals=signals.join(first.signals, rest.signals),
+    )
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from stepwise.engine import signals
 from stepwise.engine.backend import Backend, Completion
+from stepwise.engine.boundaries import Boundaries
 from stepwise.types import Usage
 
 
-def cut(answer: Completion, separator: str, backend: Backend) -> list[Completion]:
+def cut(answer: Completion, boundaries: Boundaries, backend: Backend) -> list[Completion]:
     """The steps of an answer. Their token counts are in ``usage.completion``, and add up to the answer's."""
-    texts = pieces(answer.text, separator)
+    texts = pieces(answer.text, boundaries)
     if len(texts) == 1:
         return [answer]
     tokens = shares(answer.usage.completion, [len(text) for text in texts])
@@ -29,14 +30,11 @@ def cut(answer: Completion, separator: str, backend: Backend) -> list[Completion
     return [*steps[:-1], replace(steps[-1], finish=answer.finish)]
 
 
-def pieces(text: str, separator: str) -> list[str]:
-    """A text after each separator that does not end it; blank pieces belong to the one before."""
-    steps: list[str] = []
-    for part in text.split(separator):
-        if steps and not part.strip():
-            steps[-1] += separator + part
-        else:
-            steps = [*steps[:-1], steps[-1] + separator, part] if steps else [part]
+def pieces(text: str, boundaries: Boundaries) -> list[str]:
+    """A text's steps; blanks at its end belong to the last one."""
+    steps = ["".join(step) for step in boundaries.steps(text, len(text) + 1)] or [""]
+    if len(steps) > 1 and not steps[-1].strip():
+        steps[-2:] = ["".join(steps[-2:])]
     return steps
 
 

@@ -208,7 +208,7 @@ class ChatBackend:
         except BackendError:
             lost(usage)
             raise
-        if "stop" in self.options.omit and finish == "stop":
+        if finish == "stop" and len(text) < len(message.text):
             usage = usage.discard(usage.completion - round(usage.completion * len(text) / len(message.text)))
         logprobs = answer.choices[0].logprobs if self.options.logprobs else None
         measured = chat_signals(logprobs, usage.completion + usage.discarded)
@@ -237,12 +237,11 @@ class ChatBackend:
 
     def _end(self, text: str, choice: ChatChoice, sampling: Sampling, *, begun: bool) -> tuple[str, Finish]:
         """The step with the separator that servers leave out, and how it ended."""
-        if "stop" in self.options.omit:
-            places = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
-            if places and text[: min(places)].strip():
-                return text[: min(places)], "stop"
-        if choice.finish_reason in CUT_OFF:
-            return text, "length"
+        cut_off = choice.finish_reason in CUT_OFF
+        if cut_off or "stop" in self.options.omit:
+            count, finish = sampling.ends.cut(text, "length" if cut_off else "end", limit=1)
+            if cut_off or finish == "stop":
+                return text[:count], finish
         if not self.options.continues and begun and text.strip() == DONE:
             return "", "end"
         if not text.strip() or not sampling.stop or "stop" in self.options.omit or _closed(choice):

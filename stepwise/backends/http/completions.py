@@ -122,9 +122,13 @@ class CompletionsBackend(Tokenized):
             raise
         if len(generated) != counts.completion:
             raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
-        measured = signals.measure(*token_logprobs(choice, len(generated)))
-        ids = generated[:-1] if finish == "end" else generated
-        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, finish or "length")
+        chosen, top = token_logprobs(choice, len(generated))
+        written = generated[:-1] if finish == "end" else generated
+        count, ended = self.cut(written, finish or "length", sampling)
+        ids, kept = written[:count], count + (ended == "end")
+        counts = counts.discard(len(generated) - kept)
+        measured = signals.measure(chosen[:kept], top[:kept])
+        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, ended)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> CompletionsGeneration:
         body = self._body(prefix, sampling)

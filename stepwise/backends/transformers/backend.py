@@ -235,10 +235,8 @@ class TransformersBackend(Tokenized):
     def _finish(self, row: Row, token: int) -> Finish | None:
         if token in self._ends:
             return "end"
-        if row.sampling.stop:
-            row.tail += self.piece(token)
-            if any(stop in row.tail for stop in row.sampling.stop):
-                return "stop"
+        if row.scanner.read(self.piece(token)):
+            return "stop"
         full = len(row.chosen) >= row.sampling.max_tokens or len(row.ids) >= self.context
         return "length" if full else None
 
@@ -259,12 +257,14 @@ class TransformersBackend(Tokenized):
             row.done.set_result(self._completion(row, finish))
 
     def _completion(self, row: Row, finish: Finish) -> Completion:
-        ids = row.ids[row.start : -1] if finish == "end" else row.ids[row.start :]
+        generated = len(row.chosen)
+        count, finish = row.scanner.close(finish, row.sampling.max_tokens)
+        ids, kept = row.ids[row.start : row.start + count], count + (finish == "end")
         return Completion(
             text=self._tokenizer.decode(ids, skip_special_tokens=False),
             token_ids=tuple(ids),
-            usage=row.usage,
-            signals=signals.measure(row.chosen, row.top),
+            usage=row.usage.discard(generated - kept),
+            signals=signals.measure(row.chosen[:kept], row.top[:kept]),
             finish=finish,
         )
 

@@ -11,6 +11,7 @@ import pytest
 from stepwise.backends.http.chat import NEXT_STEP, Options
 from stepwise.backends.http.probe import examine
 from stepwise.engine.backend import Sampling
+from stepwise.engine.boundaries import BLANK_LINES, Boundaries
 from stepwise.engine.whole import pieces, shares
 from stepwise.errors import ConfigError
 from stepwise.models.model import options_of
@@ -76,7 +77,7 @@ async def test_a_chain_of_two_models_is_asked_step_by_step() -> None:
         trace = await engine.solve("q", LargeFirst(1))
         await engine.close()
     assert [step.model for step in trace.steps] == ["large", "small"] and trace.stop == "answered"
-    assert served.bodies[0]["stop"] == ["\n\n"]
+    assert served.bodies[0]["stop"] == list(BLANK_LINES)
     asked = NEXT_STEP.replace("{question}", "q").replace("{steps}", "Two.")
     assert served.bodies[1]["messages"] == [{"role": "user", "content": asked}]
 
@@ -193,11 +194,13 @@ async def test_a_draft_without_log_probabilities_goes_to_the_large_model(logprob
 
 
 def test_pieces_are_the_text_and_shares_the_total() -> None:
-    assert pieces("a\n\nb\n\n", "\n\n") == ["a\n\n", "b\n\n"]
-    assert pieces("a\n\n\n\nb", "\n\n") == ["a\n\n\n\n", "b"]
+    paragraphs = Boundaries(("\n\n",))
+    assert pieces("a\n\nb\n\n", paragraphs) == ["a\n\n", "b\n\n"]
+    assert pieces("a\n\n\n\nb", paragraphs) == ["a\n\n", "\n\nb"]
+    assert pieces("a\n\nb\n\n\n", paragraphs) == ["a\n\n", "b\n\n\n"]
     for text, total in itertools.product(["", "\n\n", "a", "a\n\nbb\n\nccc", "\n\na\n\n"], [0, 1, 7]):
-        assert "".join(pieces(text, "\n\n")) == text
-        assert sum(shares(total, [len(piece) for piece in pieces(text, "\n\n")])) in (total, 0)
+        assert "".join(pieces(text, paragraphs)) == text
+        assert sum(shares(total, [len(piece) for piece in pieces(text, paragraphs)])) in (total, 0)
 
 
 def counting(ignores: bool) -> Any:
