@@ -255,8 +255,7 @@ class Engine:
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None:
             await chain.stop_lookahead()
-        step = self._writer.settled(chain, step)
-        step = replace(step, decision=decision) if decision else step
+        step = self._writer.settled(chain, step, decision)
         chain.contexts = self._contexts.after(step, chain.contexts)
         chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
         return step
