@@ -16,17 +16,18 @@ from envs.tree import Node, Tree
 from stepwise.types import Problem, Trace
 
 Observation = NDArray[np.float32]
-MAX_PRICE = 10.0
+MAX_COST_WEIGHT = 10.0
 
 
-def price_feature(price: float) -> float:
-    """The price of cost as an observation in [0, 1]: ln(1 + 10 price) / ln(1 + 10 MAX_PRICE)."""
-    return math.log1p(10 * price) / math.log1p(10 * MAX_PRICE)
+def cost_weight_feature(cost_weight: float) -> float:
+    """λ, the cost weight, as an observation in [0, 1]: ln(1 + 10 λ) / ln(1 + 10 MAX_COST_WEIGHT)."""
+    return math.log1p(10 * cost_weight) / math.log1p(10 * MAX_COST_WEIGHT)
 
 
-def observation(node: Node, price: float) -> Observation:
-    """What the agent sees of a chain at a price: the view's features, who can go on, and the price."""
-    return np.concatenate((node.features, node.open, [price_feature(price)]), dtype=np.float32)
+def observation(node: Node, cost_weight: float) -> Observation:
+    """What the agent sees of a chain: the observer's features, who can go on, and the cost weight
+    [features + models + 1]."""
+    return np.concatenate((node.features, node.open, [cost_weight_feature(cost_weight)]), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,18 @@ class Transition:
 
 
 class Episode:
-    """A chain under construction, with the price that its reward charges for cost.
+    """A chain under construction, with the cost weight of its reward.
 
     Args:
         tree: grows the chain, and remembers it for other episodes.
         problem: must have a gold answer.
-        price: reward lost per unit of cost.
+        cost_weight: λ, the reward lost per unit of cost.
         cost_scale: cost of one unit, in the engine's unit (the mean cost of large-only).
     """
 
-    def __init__(self, tree: Tree, problem: Problem, *, price: float, cost_scale: float) -> None:
+    def __init__(self, tree: Tree, problem: Problem, *, cost_weight: float, cost_scale: float) -> None:
         self._tree = tree
-        self._price = price
+        self._cost_weight = cost_weight
         self._scale = cost_scale
         self._problem = problem
         self._node: Node | None = None
@@ -95,8 +96,8 @@ class Episode:
         if stop is not None:
             total = node.cost / self._scale
             info |= {"trace": node.trace, "correct": node.correct, "total_cost": total}
-        reward = node.correct - self._price * cost
+        reward = node.correct - self._cost_weight * cost
         return Transition(self._observe(node), reward, stop not in (None, "error"), stop == "error", info)
 
     def _observe(self, node: Node) -> Observation:
-        return observation(node, self._price)
+        return observation(node, self._cost_weight)

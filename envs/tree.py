@@ -7,54 +7,20 @@ completions on disk; the tree saves looking them up and reading features off the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.observer import DEFAULT_OBSERVER, Observer
 from stepwise.engine.chain import Chain
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError
-from stepwise.routers.features import ESTIMATES, FEATURES, bounds, expand, observe
+from stepwise.routers.features import ESTIMATES
 from stepwise.types import Look, Problem, Trace
 from stepwise.verify import correct
 
 MAX_NODES = 500_000
-
-
-@dataclass(frozen=True)
-class View:
-    """What an agent sees of a chain, and what it is charged for.
-
-    Attributes:
-        features: names of the entries of an observation.
-        low: their least values.
-        high: their largest values.
-        observe: (trace, cheapest model, dearest model) -> observation [features].
-        cost: (trace, dearest model) -> what the chain has cost.
-    """
-
-    features: tuple[str, ...]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    observe: Callable[[Trace, str, str], NDArray[np.float32]]
-    cost: Callable[[Trace, str], float]
-
-
-def view(features: Iterable[str] = FEATURES) -> View:
-    """Features and groups of `stepwise.routers.features`, and everything that was computed as the cost.
-
-    Raises:
-        ConfigError: if a feature is unknown.
-    """
-    names = expand(features)
-    return View(names, *bounds(names), partial(observe, features=names), lambda trace, large: trace.cost)
-
-
-EVERYTHING = view()
-"""The signals and the position, which need no one but the pair."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,15 +49,19 @@ class Tree:
     Args:
         engine: grows the chains.
         look: what is in the trace when the agent decides.
-        view: what the agent sees and pays.
+        observer: what the agent sees and pays.
         max_nodes: beyond it everything is forgotten; about 2 kB a node.
     """
 
     def __init__(
-        self, engine: Engine, look: Look, view: View = EVERYTHING, max_nodes: int = MAX_NODES
+        self,
+        engine: Engine,
+        look: Look,
+        observer: Observer = DEFAULT_OBSERVER,
+        max_nodes: int = MAX_NODES,
     ) -> None:
-        self.engine, self._look, self._view, self._max = engine, look, view, max_nodes
-        self._expects = not set(ESTIMATES).isdisjoint(view.features)
+        self.engine, self._look, self._observer, self._max = engine, look, observer, max_nodes
+        self._expects = not set(ESTIMATES).isdisjoint(observer.features)
         self._contexts = np.array([engine.backends[model].context for model in engine.models])
         self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
         self._roots: dict[Problem, Node] = {}
@@ -142,10 +112,10 @@ class Tree:
             self.size = 0
         self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
-        view = self._view
         trace = chain.trace
-        seen, cost = view.observe(trace, small, large), view.cost(trace, large)
-        return Node(chain, seen, self._open(trace), cost, await correct(trace))
+        features = self._observer.observe(trace, small, large)
+        cost = self._observer.cost(trace, large)
+        return Node(chain, features, self._open(trace), cost, await correct(trace))
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
         """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
@@ -153,6 +123,6 @@ class Tree:
         size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
         if size < self._least or trace.stop is not None:
             return self._all
-        found = self._contexts > size
-        found[0] |= trace.draft is not None  # it has written already
-        return found if found.any() else self._all
+        has_room = self._contexts > size
+        has_room[0] |= trace.draft is not None  # it has written already
+        return has_room if has_room.any() else self._all

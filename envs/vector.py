@@ -13,8 +13,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.episode import Episode, Observation, Transition
-from envs.routing import Task
-from envs.tree import EVERYTHING, View
+from envs.observer import DEFAULT_OBSERVER, Observer
+from envs.task import Task
 from stepwise.engine.engine import Engine
 from stepwise.types import Look, Problem
 
@@ -41,6 +41,10 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     An episode that ends is followed by the next one within the same step (Gymnasium's ``SAME_STEP``): its
     last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, lists with None
     for the episodes that go on. ``infos["action_mask"]`` is that of `RoutingEnv`, [num_envs, models].
+
+    Args:
+        num_envs: episodes at a time.
+        engine, problems, look, cost_weight, cost_scale, observer: those of `Task`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
@@ -51,11 +55,11 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         problems: Sequence[Problem],
         num_envs: int = 64,
         look: Look = "after_draft",
-        price: float | tuple[float, float] = 0.3,
+        cost_weight: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
-        view: View = EVERYTHING,
+        observer: Observer = DEFAULT_OBSERVER,
     ) -> None:
-        self.task = Task(engine, problems, look, price, cost_scale, view)
+        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer)
         self.num_envs = num_envs
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space

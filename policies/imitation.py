@@ -1,6 +1,6 @@
 """A warm start: do what the best threshold rule does, before reinforcement learning begins.
 
-At every price of cost one rule on the draft's probabilities, with one threshold, is the best on the training
+At every cost weight one rule on the draft's probabilities, with one threshold, is the best on the training
 problems. The policy learns its actions there (behaviour cloning, Pomerleau 1989) and the critic what came of
 them, so that PPO starts from the best handcrafted router instead of a random one.
 """
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from envs.episode import observation
-from envs.routing import Task
-from policies.validation import PRICES, Act, Walk, walk
+from envs.task import Task
+from policies.validation import COST_WEIGHTS, Act, Walk, walk
 from stepwise.errors import ConfigError
 
 SIGNALS = ("draft_min", "draft_mean")
@@ -23,13 +23,13 @@ BATCH = 1024
 
 
 def rule(feature: int, threshold: float, large: int) -> Act:
-    """The dearest model where a log-probability of the draft is at most the threshold."""
+    """The most expensive model where a log-probability of the draft is at most the threshold."""
     return lambda seen: np.where(seen[:, feature] <= threshold, large, 0).tolist()
 
 
 def imitate(policy: Any, task: Task, *, problems: int, epochs: int, rate: float, seed: int) -> float:
-    """Train actor and critic on what the best rule does at each price; returns the share of its actions that
-    the actor then takes.
+    """Train actor and critic on what the best rule does at each cost weight; returns the share of its actions
+    that the actor then takes.
 
     Args:
         policy: an SB3 policy around `GainCost`.
@@ -60,8 +60,9 @@ def imitate(policy: Any, task: Task, *, problems: int, epochs: int, rate: float,
 
 
 def demonstrations(task: Task, problems: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Observations [k, n], the best rule's actions [k] and what was still to come [k], over all prices."""
-    names = task.view.features
+    """Observations [k, n], the best rule's actions [k] and what was still to come [k], over all cost
+    weights."""
+    names = task.observer.features
     if not set(SIGNALS) <= set(names) or task.look == "before":
         raise ConfigError("imitation: the policy must look at drafts and see draft_min and draft_mean.")
 
@@ -69,22 +70,24 @@ def demonstrations(task: Task, problems: int) -> tuple[torch.Tensor, torch.Tenso
         return task.engine.run(walk(task.tree, task.problems[:problems], [0.0], act))
 
     large = len(task.engine.models) - 1
-    drafts = [node.features for one in follow(lambda seen: [0] * len(seen)) for node in one.nodes]
+    drafts = [node.features for drafted in follow(lambda seen: [0] * len(seen)) for node in drafted.nodes]
     runs = [
         follow(rule(feature, threshold, large))
         for feature in map(names.index, SIGNALS)
         for threshold in np.quantile([draft[feature] for draft in drafts], QUANTILES)
     ]
     seen, actions, returns = [], [], []
-    for price in PRICES:
-        best = max(runs, key=lambda run: sum(_values(one, price / task.cost_scale)[0] for one in run))
-        for one in best:
-            seen += [observation(node, price) for node in one.nodes]
-            actions += one.actions
-            returns += _values(one, price / task.cost_scale)[:-1]
+    for cost_weight in COST_WEIGHTS:
+        per_cost = cost_weight / task.cost_scale
+        best = max(runs, key=lambda run: sum(_values(chain, per_cost)[0] for chain in run))
+        for chain in best:
+            seen += [observation(node, cost_weight) for node in chain.nodes]
+            actions += chain.actions
+            returns += _values(chain, per_cost)[:-1]
     return torch.from_numpy(np.stack(seen)), torch.tensor(actions), torch.tensor(returns, dtype=torch.float32)
 
 
-def _values(one: Walk, price: float) -> list[float]:
-    """What was still to come at each node of a chain and at its end: correct - price * cost."""
-    return [one.end.correct - price * (one.end.cost - node.cost) for node in (*one.nodes, one.end)]
+def _values(chain: Walk, cost_weight: float) -> list[float]:
+    """What was still to come at each node of a chain and at its end: correct - λ * cost."""
+    end = chain.end
+    return [end.correct - cost_weight * (end.cost - node.cost) for node in (*chain.nodes, end)]

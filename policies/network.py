@@ -1,10 +1,10 @@
 """The policy network: what the large model would gain, and what it would cost.
 
 For every model beyond the cheapest the actor predicts a gain ``g`` (in units of P(correct)) and a
-cost ``c > 0`` (in units of large-only cost), from the trace alone. At a price ``p`` of cost the
-logit of that model is ``k (g - p c)``, against 0 for the cheapest. One network therefore covers
-the whole frontier, and ``g / c``, the price at which it is indifferent, is a score that needs no
-price: serving thresholds it. Actions that the observation's mask rules out are never taken.
+cost ``c > 0`` (in units of large-only cost), from the trace alone. At a cost weight ``λ`` the
+logit of that model is ``k (g - λ c)``, against 0 for the cheapest. One network therefore covers
+the whole frontier, and ``g / c``, the λ at which it is indifferent, is a score that needs no
+λ: serving thresholds it. Actions that the observation's mask rules out are never taken.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from envs.episode import MAX_PRICE
+from envs.episode import MAX_COST_WEIGHT
 
 MASKED = -1e8
 """The logit of an action that makes no sense; finite, so that its entropy is 0 and not undefined."""
 
 
-def price_of(feature: torch.Tensor) -> torch.Tensor:
-    """Undo `envs.episode.price_feature`."""
-    span = torch.log1p(torch.tensor(10.0 * MAX_PRICE, device=feature.device))
+def cost_weight_of(feature: torch.Tensor) -> torch.Tensor:
+    """Undo `envs.episode.cost_weight_feature`."""
+    span = torch.log1p(torch.tensor(10.0 * MAX_COST_WEIGHT, device=feature.device))
     return torch.expm1(feature * span) / 10.0
 
 
@@ -31,7 +31,7 @@ class GainCost(nn.Module):
     """Actor and critic bodies in the shape that SB3 asks of an ``mlp_extractor``.
 
     Args:
-        features: length of the observation: what the trace says, the action mask, and the price.
+        features: length of the observation: what the trace says, the action mask, and the cost weight.
         models: number of actions.
         width: of the two hidden layers.
     """
@@ -53,7 +53,7 @@ class GainCost(nn.Module):
         """Logits [batch, models]."""
         hidden = self.trunk(observation[:, : self.seen])
         cost = nn.functional.softplus(self.cost(hidden))
-        surplus = self.gain(hidden) - price_of(observation[:, -1:]) * cost
+        surplus = self.gain(hidden) - cost_weight_of(observation[:, -1:]) * cost
         logits = self.sharpness.exp() * surplus
         logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
         return logits.masked_fill(observation[:, self.seen : -1] == 0.0, MASKED)

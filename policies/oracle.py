@@ -68,26 +68,26 @@ async def search_many(tree: Tree, problems: Sequence[Problem], concurrency: int 
     """Search problems side by side; results as they finish."""
     gate = asyncio.Semaphore(concurrency)
 
-    async def one(problem: Problem) -> Best:
+    async def gated(problem: Problem) -> Best:
         async with gate:
             return await search(tree, problem)
 
-    for finished in asyncio.as_completed([one(problem) for problem in problems]):
+    for finished in asyncio.as_completed([gated(problem) for problem in problems]):
         yield await finished
 
 
-def frontier(found: Sequence[Best], unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def frontier(best: Sequence[Best], unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(cost, accuracy) as money goes where an answer is cheapest to mend.
 
     Args:
-        found: one a problem.
+        best: one a problem.
         unit: cost of one unit, the mean cost of large-only.
 
     Returns:
         two arrays, ascending: mean cost in units, and accuracy.
     """
-    extra = np.sort([b.right - b.cheapest for b in found if not b.cheapest_correct and b.right == b.right])
-    start = sum(b.cheapest for b in found)
-    right = sum(b.cheapest_correct for b in found)
-    cost = (start + np.concatenate([[0.0], np.cumsum(extra)])) / len(found) / unit
-    return cost, (right + np.arange(len(extra) + 1)) / len(found)
+    extra = np.sort([b.right - b.cheapest for b in best if not b.cheapest_correct and b.right == b.right])
+    start = sum(b.cheapest for b in best)
+    right = sum(b.cheapest_correct for b in best)
+    cost = (start + np.concatenate([[0.0], np.cumsum(extra)])) / len(best) / unit
+    return cost, (right + np.arange(len(extra) + 1)) / len(best)

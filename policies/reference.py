@@ -23,7 +23,7 @@ class Reference:
 
 
 async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Reference:
-    """Solve problems with the dearest model alone."""
+    """Solve problems with the most expensive model alone."""
     costs, correct = [], []
     async for trace in engine.solve_many(problems, Always(engine.models[-1])):
         costs.append(trace.cost)

@@ -16,7 +16,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.vector import Arrival
-from policies.sb3_env import SB3Routing, told
+from policies.sb3_env import SB3Routing, sb3_info
 
 
 class RoutingPPO(PPO):
@@ -71,8 +71,8 @@ class RoutingPPO(PPO):
         buffer.observations[at[ready], ready] = seen[ready]
         buffer.actions[at[ready], ready, 0] = actions
         buffer.episode_starts[at[ready], ready] = self._last_episode_starts[ready]  # type: ignore[index]
-        found: list[int] = actions.tolist()
-        return found
+        chosen: list[int] = actions.tolist()
+        return chosen
 
     def _record(self, buffer: RolloutBuffer, at: NDArray[np.int64], arrival: Arrival) -> dict[str, Any]:
         """Put a transition into the buffer; returns what SB3's callbacks are told of it."""
@@ -87,7 +87,7 @@ class RoutingPPO(PPO):
         self.num_timesteps += 1
         self._last_obs[slot] = observation  # type: ignore[index]
         self._last_episode_starts[slot] = result.terminated or result.truncated  # type: ignore[index]
-        return told(result)
+        return sb3_info(result)
 
     def _close(self, buffer: RolloutBuffer) -> None:
         """What the network thinks of the rollout, in one pass, and the advantages."""

@@ -17,7 +17,7 @@ from envs.episode import Transition
 from envs.vector import RoutingVectorEnv
 
 
-def told(result: Transition) -> dict[str, Any]:
+def sb3_info(result: Transition) -> dict[str, Any]:
     """What SB3 and its callbacks want to know of a transition."""
     info: dict[str, Any] = {"TimeLimit.truncated": result.truncated}
     if result.terminated or result.truncated:
@@ -47,7 +47,7 @@ class SB3Routing(VecEnv):
         arrivals = self.env.act(self._actions)
         ended = np.array([arrival.result.terminated or arrival.result.truncated for arrival in arrivals])
         rewards = np.array([arrival.result.reward for arrival in arrivals], np.float32)
-        infos = [told(arrival.result) for arrival in arrivals]
+        infos = [sb3_info(arrival.result) for arrival in arrivals]
         return np.stack([arrival.observation for arrival in arrivals]), rewards, ended, infos
 
     def close(self) -> None:

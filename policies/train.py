@@ -10,10 +10,10 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs.routing import Task
+from envs.task import Task
 from envs.vector import RoutingVectorEnv
-from policies.dual import DualAscent, settle
 from policies.imitation import imitate
+from policies.multiplier import DualAscent, settle
 from policies.network import GainCost, GainCostPolicy
 from policies.reference import Reference
 from policies.rollouts import RoutingPPO
@@ -109,8 +109,8 @@ def train(
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
     Args:
-        policy: the ``policy`` config: total_steps, look, price, budget, imitation, width, patience, and SB3's
-            arguments ``ppo``. With a budget the price is found by dual ascent from where it starts. With
+        policy: the ``policy`` config: total_steps, look, cost_weight, budget, imitation, width, patience, and
+            SB3's arguments ``ppo``. With a budget λ is found by dual ascent from the cost weight given. With
             ``imitation`` a warm start precedes (arguments of `policies.imitation.imitate`).
         output: folder for the checkpoint and the TensorBoard log.
         every: rollouts between checkpoints, and between measurements on the validation problems.
@@ -119,26 +119,9 @@ def train(
             training ends after ``patience`` measurements without a new best. None: the last weights are.
         about: what else the policy's card says, such as its data.
     """
-    total, settings = int(policy["total_steps"]), dict(policy["ppo"])
-    rate = float(settings.pop("learning_rate"))
-    batch = SB3Routing(env)
-    checkpoint = output / "checkpoint.zip"
-    if checkpoint.exists():
-        model = RoutingPPO.load(checkpoint, env=batch, device="cpu")
-    else:
-        model = RoutingPPO(
-            GainCostPolicy,
-            batch,
-            learning_rate=lambda left: rate * max(left, 0.0),
-            policy_kwargs={"width": policy["width"]},
-            seed=seed,
-            device="cpu",
-            tensorboard_log=str(output / "tensorboard"),
-            **settings,
-        )
-        if policy.get("imitation"):
-            model.imitation = imitate(model.policy, env.task, seed=seed, **policy["imitation"])
-    left, budget = total - model.num_timesteps, policy.get("budget")
+    total, budget = int(policy["total_steps"]), policy.get("budget")
+    model = _resumed_or_new(env, policy, output, seed)
+    left = total - model.num_timesteps
     if left > 0:
         callbacks: list[BaseCallback] = [Watch(total)]
         if budget is not None:
@@ -151,14 +134,36 @@ def train(
     measured = getattr(model, "validation", None)
     if measured:
         model.policy.load_state_dict(measured["weights"])
+    settled = None if budget is None else settle(env.task, greedy(model.policy), float(budget))
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
-        "price": None if budget is None else settle(env.task, greedy(model.policy), float(budget)),
-        "imitation": model.imitation,
+        "settled_cost_weight": settled, "imitation": model.imitation,
         "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)
+
+
+def _resumed_or_new(env: RoutingVectorEnv, policy: Mapping[str, Any], output: Path, seed: int) -> RoutingPPO:
+    """PPO as the checkpoint has it; without one from the start, or from a warm start."""
+    batch, checkpoint = SB3Routing(env), output / "checkpoint.zip"
+    if checkpoint.exists():
+        return RoutingPPO.load(checkpoint, env=batch, device="cpu")
+    settings = dict(policy["ppo"])
+    rate = float(settings.pop("learning_rate"))
+    model = RoutingPPO(
+        GainCostPolicy,
+        batch,
+        learning_rate=lambda left: rate * max(left, 0.0),
+        policy_kwargs={"width": policy["width"]},
+        seed=seed,
+        device="cpu",
+        tensorboard_log=str(output / "tensorboard"),
+        **settings,
+    )
+    if policy.get("imitation"):
+        model.imitation = imitate(model.policy, env.task, seed=seed, **policy["imitation"])
+    return model
 
 
 def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any]) -> PolicyArtifact:
@@ -171,7 +176,7 @@ def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any
         fingerprint=pair.identity,
         models=env.task.engine.models,
         look=env.task.look,
-        features=env.task.view.features,
+        features=env.task.observer.features,
         weights=weights,
         card=card,
     )

@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from envs.tree import View
+from envs.observer import Observer
 from envs.vector import RoutingVectorEnv
 from policies.sb3_env import SB3Routing
 from stepwise.errors import ConfigError
@@ -71,8 +71,9 @@ def large_tokens(trace: Trace, large: str) -> float:
     return float(usage.completion) if usage else 0.0
 
 
-def view(good: str) -> View:
-    return View(
+def observer(good: str) -> Observer:
+    """TRIM's five numbers, and only the large model's tokens as the cost."""
+    return Observer(
         FEATURES,
         np.zeros(5, np.float32),
         np.ones(5, np.float32),
@@ -96,16 +97,16 @@ class Body(nn.Module):
         self.actor, self.critic = nn.Sequential(*layer(64)), nn.Sequential(*layer(64))
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = self.trunk(observation[:, :5])  # the price is not TRIM's to see
+        hidden = self.trunk(observation[:, :5])  # the cost weight is not TRIM's to see
         return self.actor(hidden), self.critic(hidden)
 
     def forward_actor(self, observation: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.actor(self.trunk(observation[:, :5]))
-        return found
+        hidden: torch.Tensor = self.actor(self.trunk(observation[:, :5]))
+        return hidden
 
     def forward_critic(self, observation: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.critic(self.trunk(observation[:, :5]))
-        return found
+        hidden: torch.Tensor = self.critic(self.trunk(observation[:, :5]))
+        return hidden
 
 
 class TrimPolicy(ActorCriticPolicy):
@@ -147,22 +148,22 @@ def train(env: RoutingVectorEnv, steps: int, seed: int, output: Path) -> None:
 
 @dataclass(frozen=True, repr=False)
 class TrimRouter:
-    """Serves a policy trained for one price of a large token.
+    """Serves a policy trained for one cost weight of a large token.
 
     Args:
-        folder: where `scripts.baselines.trim` has put one folder a price.
-        price: reward lost per token of the large model.
+        folder: where `scripts.baselines.trim` has put one folder a cost weight.
+        cost_weight: λ, the reward lost per token of the large model.
     """
 
     folder: str
-    price: float
+    cost_weight: float
     good: str = "9"
     name: str = "trim_agg"
     look: Look = "judged"
 
     def __repr__(self) -> str:
         """Identifies the policy by its content, as frozen values do."""
-        return f"TrimRouter({self.price:g}, {hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]})"
+        return f"TrimRouter({self.cost_weight:g}, {hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]})"
 
     def __post_init__(self) -> None:
         if not self._file.is_file():
@@ -172,7 +173,7 @@ class TrimRouter:
 
     @property
     def _file(self) -> Path:
-        return Path(self.folder) / f"{self.price:g}" / "trim.zip"
+        return Path(self.folder) / f"{self.cost_weight:g}" / "trim.zip"
 
     def decide(self, trace: Trace) -> Decision:
         seen = torch.from_numpy(np.append(observe(trace, self.good), np.float32(0.0)))[None]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.episode import observation
-from envs.routing import Task
+from envs.task import Task
 from envs.tree import Node, Tree
 from policies.reference import measure_reference
 from stepwise.evaluation.metrics import Point, aiq, curve
 from stepwise.types import Problem
 
-PRICES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+COST_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 Act = Callable[[NDArray[np.float32]], Sequence[int]]
 """Observations [k, features + models + 1] to actions [k]."""
 
@@ -30,8 +30,9 @@ def greedy(policy: Any) -> Act:
 
     def act(seen: NDArray[np.float32]) -> list[int]:
         with torch.no_grad():
-            found: list[int] = policy.mlp_extractor.forward_actor(torch.from_numpy(seen)).argmax(1).tolist()
-        return found
+            likeliest = policy.mlp_extractor.forward_actor(torch.from_numpy(seen)).argmax(1)
+        actions: list[int] = likeliest.tolist()
+        return actions
 
     return act
 
@@ -40,18 +41,20 @@ def greedy(policy: Any) -> Act:
 class Walk:
     """A chain as it was walked: where it went through, what was done there, and where it ended."""
 
-    price: float
+    cost_weight: float
     end: Node
     nodes: list[Node] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
 
 
-async def walk(tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act) -> list[Walk]:
-    """Walk every problem at every price, all chains of one price before those of the next."""
+async def walk(
+    tree: Tree, problems: Sequence[Problem], cost_weights: Sequence[float], act: Act
+) -> list[Walk]:
+    """Walk every problem at every cost weight, all chains of one weight before those of the next."""
     roots = await asyncio.gather(*(tree.root(problem) for problem in problems))
-    walks = [Walk(price, root) for price in prices for root in roots]
+    walks = [Walk(cost_weight, root) for cost_weight in cost_weights for root in roots]
     while live := [walk for walk in walks if walk.end.trace.stop is None]:
-        actions = act(np.stack([observation(walk.end, walk.price) for walk in live]))
+        actions = act(np.stack([observation(walk.end, walk.cost_weight) for walk in live]))
         steps = zip(live, actions, strict=True)
         arrived = await asyncio.gather(*(tree.child(walk.end, action) for walk, action in steps))
         for walk, action, node in zip(live, actions, arrived, strict=True):
@@ -62,11 +65,12 @@ async def walk(tree: Tree, problems: Sequence[Problem], prices: Sequence[float],
 
 
 async def outcomes(
-    tree: Tree, problems: Sequence[Problem], prices: Sequence[float], act: Act
+    tree: Tree, problems: Sequence[Problem], cost_weights: Sequence[float], act: Act
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correct and cost (in the engine's unit) of every problem at every price, both [prices, problems]."""
-    ends = [walk.end for walk in await walk(tree, problems, prices, act)]
-    shape = (len(prices), len(problems))
+    """Correct and cost (in the engine's unit) of every problem at every cost weight, both
+    [cost_weights, problems]."""
+    ends = [walk.end for walk in await walk(tree, problems, cost_weights, act)]
+    shape = (len(cost_weights), len(problems))
     correct, cost = [node.correct for node in ends], [node.cost for node in ends]
     return np.array(correct, float).reshape(shape), np.array(cost).reshape(shape)
 
@@ -93,11 +97,9 @@ class Validation(BaseCallback):
 
     @property
     def state(self) -> dict[str, Any]:
-        held: dict[str, Any] = self.model.__dict__
-        found: dict[str, Any] = held.setdefault(
-            "validation", {"at": -1, "best": -np.inf, "since": 0, "curve": []}
-        )
-        return found
+        start = {"at": -1, "best": -np.inf, "since": 0, "curve": []}
+        state: dict[str, Any] = self.model.__dict__.setdefault("validation", start)
+        return state
 
     def _on_rollout_start(self) -> None:
         if self._rollouts % self._every == 0:
@@ -127,7 +129,8 @@ class Validation(BaseCallback):
         """The measure under the present weights."""
         engine, problems = self._task.engine, self._task.problems
         ends = self._ends = self._ends or self._measure_ends()
-        correct, cost = engine.run(outcomes(self._task.tree, problems, PRICES, greedy(self.model.policy)))
+        act = greedy(self.model.policy)
+        correct, cost = engine.run(outcomes(self._task.tree, problems, COST_WEIGHTS, act))
         frontier = curve(cost.mean(1) / self._unit, correct.mean(1), *ends)
         if self._budget is not None:
             return float(frontier.at(max(self._budget, ends[0].cost)))

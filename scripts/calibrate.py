@@ -26,7 +26,7 @@ from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
 from stepwise import load_router
-from stepwise.calibration import Calibration, Record, calibrate, check_targets
+from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
@@ -72,7 +72,7 @@ def main(cfg: DictConfig) -> None:
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
-    record = Record(
+    record = CalibrationRecord(
         thresholds=np.array(sorted(cfg.thresholds), float),
         correct=np.stack([correct[key] for key in keys]).astype(bool),
         cost=np.stack([cost[key] for key in keys]),
@@ -98,7 +98,7 @@ def by_length(steps: Sequence[int]) -> NDArray[np.str_]:
     return np.asarray(np.array(labels)[(counts > low).astype(int) + (counts > high)])
 
 
-def _report(record: Record, promise: Calibration, output: Path) -> None:
+def _report(record: CalibrationRecord, promise: Calibration, output: Path) -> None:
     groups = record.by_group(promise.threshold)
     summary = {**asdict(promise), "groups": groups, "curve": record.summary(), **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -22,8 +22,8 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from envs import RoutingVectorEnv
-from envs.routing import Task
-from envs.tree import view
+from envs.observer import Observer
+from envs.task import Task
 from policies.reference import Reference, measure_reference
 from policies.train import train
 from scripts.prior import with_prior
@@ -44,7 +44,7 @@ class Policy:
     total_steps: int = MISSING
     look: str = MISSING
     features: list[str] = MISSING
-    price: Any = MISSING
+    cost_weight: Any = MISSING
     budget: float | None = MISSING
     patience: int | None = MISSING
     imitation: Any = MISSING
@@ -69,7 +69,7 @@ class Train(Routing):
 
 @program("train", Train)
 def main(cfg: DictConfig) -> None:
-    seen = view(cfg.policy.features)
+    observer = Observer.of(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)
@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> None:
     problems, validation = problem_sets(cfg)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
-    _check_estimates(estimates, seen.features)
+    _check_estimates(estimates, observer.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
@@ -85,13 +85,13 @@ def main(cfg: DictConfig) -> None:
         problems,
         num_envs=cfg.policy.num_envs,
         look=cfg.policy.look,
-        price=_price(cfg.policy.price),
+        cost_weight=_cost_weight(cfg.policy.cost_weight),
         cost_scale=reference.large_cost,
-        view=seen,
+        observer=observer,
     )
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, view=seen),
+        validation=Task(engine, validation, cfg.policy.look, observer=observer),
         about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
     )  # fmt: skip
     artifact.save(output / "policy")
@@ -144,7 +144,7 @@ def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
     same_run(output, about)
 
 
-def _price(value: Any) -> float | tuple[float, float]:
+def _cost_weight(value: Any) -> float | tuple[float, float]:
     return float(value) if isinstance(value, int | float) else (float(value[0]), float(value[1]))
 
 

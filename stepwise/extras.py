@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 from stepwise.errors import ConfigError
 
+DISTRIBUTION = "stepwise-routing"
+"""The name to install; the distribution `stepwise` is another project's."""
 MODULES: Mapping[str, tuple[str, ...]] = {
     "local": ("torch", "transformers"),
     "report": ("matplotlib", "jinja2"),

@@ -7,6 +7,7 @@ log-probabilities are natural logarithms, costs are in the unit of the engine's 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -247,8 +248,18 @@ class Prior(Protocol):
 
 
 def normalised(question: str) -> str:
-    """A question reduced to what makes two of them the same: case, spacing and punctuation go."""
-    return re.sub(r"[^a-z0-9.%$]+", " ", question.lower()).strip()
+    """A question reduced to what makes two of them the same: case, spacing and typography go.
+
+    Letters of every script and operators stay ("x > 3" is not "x < 3"), however they are spaced.
+    """
+    text = _DASHES.sub("-", unicodedata.normalize("NFKC", question).casefold())
+    text = _SPACED_OPERATOR.sub(r"\1", _TYPOGRAPHY.sub(" ", text))
+    return " ".join(text.split())
+
+
+_DASHES = re.compile("[\u2010-\u2015\u2212]")
+_TYPOGRAPHY = re.compile(r"""[?!;,"'`¿¡、。‘’‚“”„«»]|(?<!\d):|:(?!\d)""")
+_SPACED_OPERATOR = re.compile(r"\s*([^\w\s.%$])\s*")
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

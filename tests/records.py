@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stepwise.calibration import Record
+from stepwise.calibration import CalibrationRecord
 
 THRESHOLDS = np.linspace(0.0, 2.0, 21)
 
 
-def spread_record(n: int, seed: int = 0) -> Record:
+def spread_record(n: int, seed: int = 0) -> CalibrationRecord:
     """Problems of varying difficulty: the higher the threshold, the fewer reach the large model.
 
     A problem of need u in [0, 1] goes to large below a threshold of 2u; the small model alone is
@@ -21,7 +21,7 @@ def spread_record(n: int, seed: int = 0) -> Record:
     routed = need[None] >= THRESHOLDS[:, None] / 2
     large_correct = slip < 0.97
     small_correct = luck < 1.0 - need
-    return Record(
+    return CalibrationRecord(
         thresholds=THRESHOLDS,
         correct=np.where(routed, large_correct, small_correct),
         cost=np.where(routed, large_cost, 0.0) + 0.06 * large_cost,

@@ -1,4 +1,4 @@
-"""Train TRIM-Agg, one policy for every price of a large token, for comparison.
+"""Train TRIM-Agg, one policy for every cost weight of a large token, for comparison.
 
 python -m scripts.baselines.trim pair.judge=outputs/prm/model
 python -m scripts.evaluate pair.judge=outputs/prm/model +router@routers.trim_agg=trim_agg
@@ -20,12 +20,12 @@ from stepwise.evaluation import provenance
 from stepwise.store.sqlite import SqliteStore
 
 # Per token of the large model; the published default is 0.0008.
-PRICES = (0.0002, 0.0008, 0.002, 0.004, 0.008)
+COST_WEIGHTS = (0.0002, 0.0008, 0.002, 0.004, 0.008)
 
 
 @dataclass
 class Trim(Solving):
-    """The problems and prices that the policy is trained for."""
+    """The problems and cost weights that the policy is trained for."""
 
     output: str = "outputs/trim"
     seed: int = 0
@@ -33,7 +33,7 @@ class Trim(Solving):
     good: str = "9"  # the token with which the reward model approves
     num_envs: int = 64
     total_steps: int = 40000
-    prices: list[float] = field(default_factory=lambda: list(PRICES))
+    cost_weights: list[float] = field(default_factory=lambda: list(COST_WEIGHTS))
 
 
 @program("baselines.trim", Trim)
@@ -45,13 +45,13 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("pair.judge must name a process reward model: TRIM sees nothing else.")
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
     engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
-    env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", view=trim.view(cfg.good))
-    for price in cfg.prices:
-        folder = output / f"{price:g}"
+    env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", observer=trim.observer(cfg.good))
+    for cost_weight in cfg.cost_weights:
+        folder = output / f"{cost_weight:g}"
         if (folder / "trim.zip").exists():
             continue
-        env.task.price = float(price)
-        console.print(f"training at {price:g} per token of the large model")
+        env.task.cost_weight = float(cost_weight)
+        console.print(f"training at {cost_weight:g} per token of the large model")
         trim.train(env, cfg.total_steps, cfg.seed, folder)
     engine.run(engine.close())
 

@@ -65,7 +65,7 @@ def _in_process(
     async def solve(streams: int) -> tuple[dict[str, str], list[float]]:
         waiting, texts, gaps = iter(problems), dict[str, str](), list[float]()
 
-        async def one() -> None:
+        async def stream() -> None:
             for problem in waiting:
                 chain, last = engine.solve(problem, router), None
                 async for event in chain.events():
@@ -75,7 +75,7 @@ def _in_process(
                         last = now
                 texts[problem.id] = chain.trace.text if chain.trace else ""
 
-        await asyncio.gather(*(one() for _ in range(streams)))
+        await asyncio.gather(*(stream() for _ in range(streams)))
         return texts, gaps
 
     engine.run(solve(streams))  # warm

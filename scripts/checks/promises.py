@@ -21,7 +21,7 @@ from rich.table import Table
 
 from scripts.program import console, program, save_config
 from stepwise import load_router
-from stepwise.calibration import Record, calibrate
+from stepwise.calibration import CalibrationRecord, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.evaluation import provenance
 
@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(
-    population: Record,
+    population: CalibrationRecord,
     target: str,
     value: float,
     delta: float,

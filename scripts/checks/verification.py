@@ -2,14 +2,19 @@
 
     python -m scripts.checks.verification                    # all recorded sets, every disagreement listed
     python -m scripts.checks.verification 'sets=[bon32-gsm8k]' limit=1000
+    python -m scripts.checks.verification 'sets=[]' changed=2000           # changed gold answers alone
 
 Reads solutions with recorded grades (StrictPRMBench's bon32, ZeroEval), extracts and compares every answer,
-and writes ``disagreements.jsonl`` beside ``summary.json``. docs/verification.md explains what it finds.
+and writes ``disagreements.jsonl`` beside ``summary.json``. Then takes gold answers of the benchmarks, makes
+one integer in each larger by one, and lists those that still count as equal: none should.
+docs/verification.md explains what it finds.
 """
 
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +45,7 @@ class GradedSolution(NamedTuple):
     recorded: bool
 
 
+_INTEGER = re.compile(r"(?<![\d.])\d{1,9}(?![\d.])")
 SETS = ("bon32-gsm8k", "bon32-math500", "zeroeval-gsm", "zeroeval-math-l5")
 
 
@@ -52,6 +58,7 @@ class Verification:
     sets: list[str] = field(default_factory=lambda: list(SETS))
     limit: int | None = None  # solutions a set
     workers: int = 4  # comparisons side by side
+    changed: int = 2000  # gold answers with an integer changed
 
 
 @program("checks.verification", Verification)
@@ -66,8 +73,12 @@ def main(cfg: DictConfig) -> None:
             lines.append(line)
             for disagreement in wrong:
                 print(json.dumps({"set": name, **disagreement}), file=file)
+    accepted = changed_and_accepted(Path(cfg.data), cfg.changed, workers=cfg.workers)
     _show(lines)
-    record = {"sets": lines, **provenance.describe()}
+    for changed, gold in accepted:
+        console.print(f"counted as equal: {changed!r} and {gold!r}", markup=False)
+    console.print(f"{len(accepted)} of {cfg.changed} gold answers with an integer changed count as equal")
+    record = {"sets": lines, "changed": cfg.changed, "accepted": accepted, **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -127,6 +138,28 @@ def agreement(
                 }
             )  # fmt: skip
     return {"set": name, **counts, "agreement": counts["agree"] / max(counts["n"], 1)}, differing
+
+
+def changed_and_accepted(data: Path, count: int, *, workers: int) -> list[tuple[str, str]]:
+    """Gold answers with one integer changed that still count as equal, each with the original."""
+    rng = random.Random(0)
+    folder = str(data / "benchmarks")
+    golds = [
+        problem.answer
+        for name in ("math500", "gsm8k", "omnimath")
+        for problem in load_dataset(name, folder=folder, limit=10**6)
+        if _INTEGER.search(problem.answer)
+    ]
+    pairs = [(_changed(gold, rng), gold) for gold in rng.sample(golds, min(count, len(golds)))]
+    with ThreadPoolExecutor(workers) as pool:
+        verdicts = list(pool.map(lambda pair: equivalent(*pair), pairs))
+    return [pair for pair, equal in zip(pairs, verdicts, strict=True) if equal]
+
+
+def _changed(answer: str, rng: random.Random) -> str:
+    """An answer with one of its integers larger by one."""
+    place = rng.choice(list(_INTEGER.finditer(answer)))
+    return f"{answer[: place.start()]}{int(place[0]) + 1}{answer[place.end() :]}"
 
 
 def _show(lines: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwise.calibration.online import OnlineThreshold
-from stepwise.calibration.record import Record
-from stepwise.calibration.target import Calibration, calibrate, check_targets, quantile_threshold
+from stepwise.calibration.record import CalibrationRecord
+from stepwise.calibration.target import Calibration, calibrate, check_targets
 
-__all__ = ["Calibration", "OnlineThreshold", "Record", "calibrate", "check_targets", "quantile_threshold"]
+__all__ = ["Calibration", "CalibrationRecord", "OnlineThreshold", "calibrate", "check_targets"]

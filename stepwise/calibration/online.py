@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwise.calibration.record import Record
+from stepwise.calibration.record import CalibrationRecord
 from stepwise.errors import ConfigError
 
 
@@ -28,7 +28,9 @@ class OnlineThreshold:
         ConfigError: if a value lies outside its range.
     """
 
-    def __init__(self, record: Record, target: float, *, rate: float = 1.0, decay: float = 0.6) -> None:
+    def __init__(
+        self, record: CalibrationRecord, target: float, *, rate: float = 1.0, decay: float = 0.6
+    ) -> None:
         for name, value, low, high in (
             ("target", target, 0, 1),
             ("decay", decay, 0, 1),

@@ -13,7 +13,7 @@ from stepwise.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class CalibrationRecord:
     """Recorded results; a target is turned into a threshold from these alone.
 
     Attributes:
@@ -86,9 +86,9 @@ class Record:
         losses = (self.cost - budget * self.large_cost + budget * cap) / (cap * (1 + budget))
         return losses, budget / (1 + budget)
 
-    def subset(self, problems: NDArray[np.intp]) -> Record:
+    def subset(self, problems: NDArray[np.intp]) -> CalibrationRecord:
         """The record of some of the problems (repeats allowed)."""
-        return Record(
+        return CalibrationRecord(
             self.thresholds, self.correct[:, problems], self.cost[:, problems], self.large_correct[problems],
             self.large_cost[problems], self.groups[problems], self.unit, self.split,
         )  # fmt: skip
@@ -133,7 +133,7 @@ class Record:
         )  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path) -> Record:
+    def load(cls, path: Path) -> CalibrationRecord:
         with np.load(path) as stored:
             return cls(
                 stored["thresholds"], stored["correct"], stored["cost"].astype(np.float64),

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from stepwise.calibration.bounds import Table, betting, exact_binomial, hoeffding_bentkus
-from stepwise.calibration.record import Record
+from stepwise.calibration.record import CalibrationRecord
 from stepwise.errors import ConfigError, InfeasibleTarget
 
 Method = Literal["ltt", "hoeffding-bentkus", "crc"]
@@ -44,7 +43,7 @@ class Calibration:
 
 
 def calibrate(
-    record: Record,
+    record: CalibrationRecord,
     *,
     budget: float | None = None,
     max_accuracy_loss: float | None = None,
@@ -99,24 +98,6 @@ def calibrate(
     )  # fmt: skip
 
 
-def quantile_threshold(scores: ArrayLike, large_share: float) -> float:
-    """The threshold at which a share of the decisions goes to the large model, as in RouteLLM.
-
-    Args:
-        scores: of recorded decisions; larger means more need for the large model.
-        large_share: in [0, 1].
-
-    Raises:
-        ConfigError: if there are no scores, or the share lies outside [0, 1].
-    """
-    values = np.asarray(scores, float)
-    if not values.size or not 0.0 <= large_share <= 1.0:
-        raise ConfigError(
-            f"quantile: need scores ({values.size} came) and large_share in [0, 1] ({large_share:g})."
-        )
-    return float(np.quantile(values, 1.0 - large_share, method="higher"))
-
-
 def check_targets(
     budget: float | None, max_accuracy_loss: float | None, delta: float = 0.1, method: str = "ltt"
 ) -> None:
@@ -137,7 +118,9 @@ def check_targets(
         raise ConfigError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
 
 
-def _passed(record: Record, name: str, value: float, delta: float, method: Method) -> np.ndarray[Any, Any]:
+def _passed(
+    record: CalibrationRecord, name: str, value: float, delta: float, method: Method
+) -> np.ndarray[Any, Any]:
     """[T] bool: the thresholds at which one target is promised to hold."""
     if name == "budget":
         losses, limit = record.excess(value)
@@ -176,7 +159,9 @@ def _nearest(promised: Callable[[float], bool], low: float, high: float) -> floa
     return float(edge + 1e-3)
 
 
-def _infeasible(record: Record, name: str, value: float, delta: float, method: Method) -> InfeasibleTarget:
+def _infeasible(
+    record: CalibrationRecord, name: str, value: float, delta: float, method: Method
+) -> InfeasibleTarget:
     best = _nearest(lambda v: bool(_passed(record, name, v, delta, method).any()), value, 1.0 - 1e-9)
     return InfeasibleTarget(
         f"{name} {value:g} cannot be promised from {record.n} calibration problems; the least that can is "
@@ -185,7 +170,9 @@ def _infeasible(record: Record, name: str, value: float, delta: float, method: M
     )
 
 
-def _conflict(record: Record, budget: float, loss: float, delta: float, method: Method) -> InfeasibleTarget:
+def _conflict(
+    record: CalibrationRecord, budget: float, loss: float, delta: float, method: Method
+) -> InfeasibleTarget:
     """Each target can be promised, but not by one threshold."""
     careful = _passed(record, "max_accuracy_loss", loss, delta, method)
     best = _nearest(

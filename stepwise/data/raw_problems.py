@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ class RawProblem:
 
 
 def read_lines(file: Path) -> Iterator[RawProblem]:
-    """Rows of a JSON Lines file (``.gz`` too).
+    """Rows of a JSON Lines file in UTF-8 (``.gz`` too).
 
     Raises:
         ConfigError: if the file cannot be read or a line is not JSON; the message names the line.
@@ -45,20 +47,52 @@ def read_lines(file: Path) -> Iterator[RawProblem]:
     name = file.name.removesuffix(".gz").removesuffix(".jsonl")
     opened = gzip.open if file.suffix == ".gz" else open
     try:
-        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
+        with opened(file, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 place = f"{file}, line {number}"
-                if line.strip():
-                    yield RawProblem(place, f"{name}-{number}", _parsed(line, place))
+                text = _decoded(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, place)
+                if text.strip():
+                    yield RawProblem(place, f"{name}-{number}", _parsed(text, place))
     except (OSError, EOFError) as error:
         raise ConfigError(f"dataset: {file} cannot be read: {error}.") from error
 
 
+def _decoded(line: bytes, place: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: expected UTF-8, got the byte 0x{line[error.start]:02x}.") from error
+
+
 def _parsed(line: str, place: str) -> Any:
     try:
-        return json.loads(line)
+        row = json.loads(line, object_pairs_hook=_distinct, parse_constant=_no_number)
+        json.dumps(row, ensure_ascii=False).encode()
+    except _Unusable as error:
+        raise ConfigError(f"{place}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{place}: a text has half of a surrogate pair (\\ud800 to \\udfff).") from error
+    except RecursionError as error:
+        raise ConfigError(f"{place}: the JSON is nested too deeply.") from error
     except ValueError as error:
         raise ConfigError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}.") from error
+    return row
+
+
+class _Unusable(ValueError):
+    """JSON that `json` reads and that has no meaning as a row."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _Unusable(f"the key {twice!r} is there twice.")
+    return row
+
+
+def _no_number(constant: str) -> Any:
+    raise _Unusable(f"expected numbers and texts, got {constant}.")
 
 
 def to_problem(raw: RawProblem, fields: Fields) -> Problem:
@@ -76,10 +110,11 @@ def to_problem(raw: RawProblem, fields: Fields) -> Problem:
     question = row.get(fields.question)
     if not isinstance(question, str) or not question.strip():
         raise ConfigError(_missing(place, "question", fields.question, row))
-    answer = _answer(row, fields)
+    answer = _answer(row, fields, place)
     if not answer:
         raise ConfigError(_missing(place, "answer", fields.answer, row))
-    return Problem(str(row.get(fields.id, raw.id)), question, answer, labels=_labels(row))
+    id = row.get(fields.id)
+    return Problem(raw.id if id is None else str(id), question, answer, labels=_labels(row))
 
 
 def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
@@ -87,17 +122,37 @@ def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
     return f"{place}: {key!r} is {state}; name the {what}'s field with dataset.fields.{what}."
 
 
-def _answer(row: Mapping[str, Any], fields: Fields) -> str:
-    """The gold answer; from a worked solution (GSM8K's ####, MATH's box), the answer it ends in."""
-    from stepwise.verify import extract_answer
+def _answer(row: Mapping[str, Any], fields: Fields, place: str) -> str:
+    """The gold answer; of a worked solution (GSM8K's ####, MATH's box), the answer that it marks."""
+    from stepwise.verify.extract import marked
 
     value = row.get(fields.answer)
-    if isinstance(value, list | tuple) and value:
-        value = ", ".join(map(str, value))
-    if value is None and isinstance(row.get("solution"), str):
-        return extract_answer(row["solution"])
-    text = "" if value is None else str(value).strip()
-    return extract_answer(text) if "####" in text else text
+    text = "" if value is None else _written(value, fields.answer, place)
+    if not text and isinstance(row.get("solution"), str):
+        text = row["solution"]
+        return _after_hashes(text) or marked(text)
+    return _after_hashes(text) or (marked(text) if r"\boxed" in text else "") or text
+
+
+def _written(value: Any, key: str, place: str) -> str:
+    """A text, a number, or a flat list of them as an answer.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    parts = value if isinstance(value, list | tuple) and value else [value]
+    for part in parts:
+        if not isinstance(part, str | int | float) or isinstance(part, bool) or part != part:
+            raise ConfigError(
+                f"{place}: {key!r} must be a text, a number or a flat list of them, "
+                f"not {json.dumps(value, default=str)[:60]}."
+            )
+    return ", ".join(str(part).strip() for part in parts)
+
+
+def _after_hashes(text: str) -> str:
+    """What follows GSM8K's marker, to the letter."""
+    return text.rpartition("####")[2].strip() if "####" in text else ""
 
 
 def _labels(row: Mapping[str, Any]) -> dict[str, str]:

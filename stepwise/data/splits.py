@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,20 @@ SHARES = {"train": 0.5, "calibration": 0.7, "validation": 0.8, "test": 1.0}
 """Upper ends of the splits on [0, 1], where a question's place is decided by its text."""
 
 
+def digest(question: str) -> int:
+    """A hash in [0, 2^64) of a question's words and numbers: the same in every file that has it.
+
+    Questions that differ in signs alone ("x > 3", "x < 3") are two questions and share a digest, so that they
+    share a split.
+    """
+    words = re.sub(r"(?:[^\w.%$]|_)+", " ", normalised(question)).strip()
+    hashed = hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "big")
+
+
 def split_of(question: str) -> str:
-    """The split of a question, by a hash of its normalised text: the same in every file that has it."""
-    digest = hashlib.blake2b(normalised(question).encode(), digest_size=8).digest()
-    place = int.from_bytes(digest, "big") / 2**64
+    """The split of a question, by its digest."""
+    place = digest(question) / 2**64
     return next(name for name, end in SHARES.items() if place < end)
 
 

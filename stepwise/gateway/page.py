@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from stepwise.calibration import Record
+from stepwise.calibration import CalibrationRecord
 from stepwise.engine.engine import MAX_QUESTION
 from stepwise.errors import ConfigError
 from stepwise.gateway.failures import Refusal
@@ -85,7 +85,7 @@ def page_routes(
 
 def _curve(gateway: Gateway) -> Mapping[str, Any] | None:
     try:
-        record: Record = record_of(gateway.knob.routers[gateway.knob.default])
+        record: CalibrationRecord = record_of(gateway.knob.routers[gateway.knob.default])
     except ConfigError:
         return None
     return {

@@ -34,7 +34,7 @@ def load_pair(name: str | Path, judge: str | None = None) -> Pair:
     """
     if str(name) == "nano":
         folder = Path(str(files("stepwise") / "assets" / "nano"))
-        pair = Pair("nano", tuple(Model(one, str(folder / one)) for one in NANO), prompt="{question}\n")
+        pair = Pair("nano", tuple(Model(name, str(folder / name)) for name in NANO), prompt="{question}\n")
     elif Path(name).suffix in (".yaml", ".yml"):
         pair = read_pair(name)
     else:

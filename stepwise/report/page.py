@@ -63,7 +63,7 @@ def environment() -> Any:
 def _render(summary: Summary, rows: Sequence[Row]) -> str:
     models = list(summary.models)
     groups = by_router(summary)
-    found = browser.traces(rows, models, summary.large_cost)
+    shown_traces = browser.traces(rows, models, summary.large_cost)
     return str(
         environment()
         .get_template("template.html.j2")
@@ -79,8 +79,8 @@ def _render(summary: Summary, rows: Sequence[Row]) -> str:
             costs=_costs(summary, groups),
             cost_kinds=COST_KINDS,
             reliability=reliability_svg(summary),
-            traces=found,
-            data=browser.as_json(found),
+            traces=shown_traces,
+            data=browser.as_json(shown_traces),
             colors={model: f"m{browser.color(i, len(models))}" for i, model in enumerate(models)},
             kinds=KINDS,
         )
@@ -117,7 +117,7 @@ def _labels(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[st
     """Accuracy and large's share by level, subject and so on, of every router near `NEAR`."""
     chosen = {router: nearest(summary, points, NEAR) for router, points in groups.items()}
     names = dict.fromkeys(name for point in chosen.values() for name in point.breakdown)
-    found = []
+    tables = []
     for name in names:
         of = {r: {line.value: line for line in p.breakdown.get(name, [])} for r, p in chosen.items()}
         values = {value: line.n for lines in of.values() for value, line in lines.items()}
@@ -126,8 +126,8 @@ def _labels(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[st
                 {"value": value, "n": n, "cells": [lines.get(value) for lines in of.values()]}
                 for value, n in values.items()
             ]
-            found.append({"name": name, "routers": list(of), "lines": lines})
-    return found
+            tables.append({"name": name, "routers": list(of), "lines": lines})
+    return tables
 
 
 def _costs(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str, Any]]:
@@ -136,7 +136,7 @@ def _costs(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str
     if not most or not any(point.spent for point in summary.points):
         return []
     order = {kind: i for i, kind in enumerate(COST_KINDS)}
-    found = []
+    bars = []
     for router, points in groups.items():
         lines = []
         for point in points:
@@ -153,8 +153,8 @@ def _costs(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str
             width = round(100 * point.cost / most, 3)
             percent = cost_percent(summary, point.cost)
             lines.append({**structs.asdict(point), "parts": parts, "width": width, "percent": percent})
-        found.append({"name": router, "points": lines})
-    return found
+        bars.append({"name": router, "points": lines})
+    return bars
 
 
 def _place(summary: Summary, model: str) -> int:

@@ -78,15 +78,15 @@ def by_router(summary: Summary) -> dict[str, list[Point]]:
 
 def metric(summary: Summary, router: str, name: str) -> float | None:
     """One metric of a router; None where it is missing or undefined."""
-    found: RouterMetrics | None = summary.metrics.get(router)
-    value = getattr(found, name, None)
+    metrics: RouterMetrics | None = summary.metrics.get(router)
+    value = getattr(metrics, name, None)
     return None if value is None or math.isnan(value) else float(value)
 
 
 def apgr_interval(summary: Summary, router: str) -> tuple[float | None, float | None]:
     """The 95% interval of a router's APGR; None where it is missing or undefined."""
-    found = summary.metrics.get(router)
-    low, high = found.apgr_ci if found else (None, None)
+    metrics = summary.metrics.get(router)
+    low, high = metrics.apgr_ci if metrics else (None, None)
     return low, high
 
 
@@ -180,22 +180,22 @@ def reliability_svg(summary: Summary) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    found = {model: bins for model, bins in summary.reliability.items() if bins}
-    if not found:
+    binned = {model: bins for model, bins in summary.reliability.items() if bins}
+    if not binned:
         return ""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.7, 3.6), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 100], [0, 100], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=2)
-        for (model, bins), color, marker in zip(found.items(), (COLORS[0], HERO.color), "so", strict=False):
-            x = [100 * one.confidence for one in bins]
-            low, high = zip(*([100 * end for end in one.accuracy_ci] for one in bins), strict=True)
+        for (model, bins), color, marker in zip(binned.items(), (COLORS[0], HERO.color), "so", strict=False):
+            x = [100 * bin_.confidence for bin_ in bins]
+            low, high = zip(*([100 * end for end in bin_.accuracy_ci] for bin_ in bins), strict=True)
             axes.vlines(x, low, high, color=color, linewidth=1.2, alpha=0.45, zorder=4)
             axes.plot(
-                x, [100 * one.accuracy for one in bins], color=color, marker=marker, linewidth=1.8,
+                x, [100 * bin_.accuracy for bin_ in bins], color=color, marker=marker, linewidth=1.8,
                 markeredgecolor=PAPER, markeredgewidth=0.7, zorder=5, label=f"{model} alone",
             )  # fmt: skip
-        lowest = min(100 * one.confidence for bins in found.values() for one in bins)
+        lowest = min(100 * bin_.confidence for bins in binned.values() for bin_ in bins)
         axes.set_xlim(min(lowest - 2, 98), 100.5)
         axes.set_ylim(-3, 103)
         axes.set_xlabel("confidence: geometric mean of token probabilities (%)")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from stepwise.routers.artifact import PolicyArtifact, PolicyRouter, load_router
+from stepwise.routers.artifact import PolicyArtifact
 from stepwise.routers.fitted import LowConfidence, NeedsLarge
 from stepwise.routers.fixed import Always, LargeFirst, Random, SmallFirst
 from stepwise.routers.judged import JudgeDigit, ProcessReward
+from stepwise.routers.policy import PolicyRouter, load_router
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
 
 __all__ = [

@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stepwise.routers.artifact import PolicyArtifact
+from typing import Any
 
 
-def describe(artifact: PolicyArtifact) -> str:
-    """The card as Markdown."""
-    told = artifact.card
+def describe(policy: Mapping[str, Any]) -> str:
+    """The card as Markdown, from what ``policy.json`` says."""
+    card = policy["card"]
     sections = [
-        f"# Routing policy for {artifact.pair}",
-        f"Chooses between {', '.join(artifact.models)} for every step of a chain of thought; looks "
-        f"`{artifact.look}`. Pair fingerprint `{artifact.fingerprint}`: other weights, prompts or step rules "
-        "need a policy of their own.",
+        f"# Routing policy for {policy['pair']}",
+        f"Chooses between {', '.join(policy['models'])} for every step of a chain of thought; looks "
+        f"`{policy['look']}`. Pair fingerprint `{policy['fingerprint']}`: other weights, prompts or step "
+        "rules need a policy of their own.",
         "```python\nstepwise.load_router(FOLDER, budget=0.4)\n```",
-        f"Features: {', '.join(artifact.features)}.",
-        "## Training\n\n" + _facts(told),
+        f"Features: {', '.join(policy['features'])}.",
+        "## Training\n\n" + _facts(card),
     ]
-    curve = (told.get("validation") or {}).get("curve")
+    curve = (card.get("validation") or {}).get("curve")
     if curve:
         sections.append("Mean accuracy over the range of costs, on validation problems:")
         sections.append(_table(("steps", "accuracy"), [(f"{at:,}", f"{value:.4f}") for at, value in curve]))
-    sections.append("## Calibration\n\n" + _calibration(artifact))
+    sections.append("## Calibration\n\n" + _calibration(policy["calibration"]))
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(told: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in told.items() if name not in ("validation", "policy")}
-    return "\n".join(f"- {name}: {value}" for name, value in {**plain, **told.get("policy", {})}.items())
+def _facts(card: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in card.items() if name not in ("validation", "policy")}
+    return "\n".join(f"- {name}: {value}" for name, value in {**plain, **card.get("policy", {})}.items())
 
 
-def _calibration(artifact: PolicyArtifact) -> str:
-    record = artifact.record
-    if record is None:
+def _calibration(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
         return "None yet: `python -m scripts.calibrate`."
     rows = [
-        (f"{threshold:g}", f"{right.mean():.1%}", f"{(cost.mean() / record.large_cost.mean()):.1%}")
-        for threshold, right, cost in zip(record.thresholds, record.correct, record.cost, strict=True)
+        (f"{threshold:g}", f"{accuracy:.1%}", f"{cost:.1%}")
+        for threshold, accuracy, cost in zip(
+            summary["thresholds"], summary["accuracy"], summary["cost"], strict=True
+        )
     ]
-    head = f"{len(record.large_correct)} problems (split {record.split}), cost in {record.unit}.\n\n"
+    head = f"{summary['n']} problems (split {summary['split']}), cost in {summary['cost_unit']}.\n\n"
     return head + _table(("threshold", "accuracy", "cost, of large-only"), rows)
 
 

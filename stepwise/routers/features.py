@@ -1,74 +1,153 @@
 """The observation of a learned router: numbers read off a trace, the same in training and serving.
 
 A policy has its own list of features (``policy.features`` in training; the artifact carries it), given by
-name or by group. ``signals`` are the default.
+name or by group. ``signals`` are the default. To add a feature, declare it in `GROUPS`: the observation, its
+bounds, the error that lists the known names, and these tables all follow.
 
-    feature          range    meaning
-    *signals*
-    draft_worst      [0, 1]   probability of the draft's least likely token
-    draft_min        [-1, 0]  its log-probability / 5
-    draft_mean       [-1, 0]  mean log-probability of the draft's tokens
-    draft_entropy    [0, 1]   entropy of the draft's first token / ln 20
-    draft_margin     [0, 1]   smallest top-2 probability gap in the draft
-    draft_whole      [0, 1]   probability of the draft as a whole
-    draft_length     [0, 1]   tokens of the draft / 64
-    position         [0, 1]   steps so far / 16
-    prompt_length    [0, 1]   tokens of the prompt / 256
-    unread           [0, 1]   tokens that the dearest model would have to read first / 512
-    large_share      [0, 1]   share of the steps so far that the cheapest model did not write
-    large_last       {0, 1}   whether the cheapest model did not write the last step
-    worst_accepted   [0, 1]   probability of the least likely token in any accepted draft
-    trust            [0, 1]   product of the accepted drafts' least token probabilities
-    *estimates*               what SCOPE expects of the models before the chain begins
-    small_right      [0, 1]   probability that the cheapest model alone is right
-    large_right      [0, 1]   probability that the dearest model alone is right
-    small_tokens     [0, 1]   tokens that the cheapest model would write / 512
-    large_tokens     [0, 1]   tokens that the dearest model would write / 512
-    *question*                the question's words, hashed: an embedding that needs no model
-    question_0 .. 15 [-1, 1]  signed sums of words (feature hashing: Weinberger et al. 2009), length 1
+TABLES
 
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
-describe one token where a probe is. Estimates need an engine with a ``prior``. Everything else comes from
-measured usage, signals and the question.
+describe one token where a probe is. Estimates are SCOPE's, made before the chain begins, and need an engine
+with a ``prior``. Everything else comes from measured usage, signals and the question.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.errors import ConfigError, StepwiseError
-from stepwise.types import Trace
+from stepwise.routers import question
+from stepwise.types import Estimate, Signals, Step, Trace
 
-FEATURES = (
-    "draft_worst",
-    "draft_min",
-    "draft_mean",
-    "draft_entropy",
-    "draft_margin",
-    "draft_whole",
-    "draft_length",
-    "position",
-    "prompt_length",
-    "unread",
-    "large_share",
-    "large_last",
-    "worst_accepted",
-    "trust",
+LN_20 = math.log(20)
+T = TypeVar("T")
+Source = Callable[[Trace, str, str], T | None]
+"""(trace, cheapest model, most expensive model) -> what features are computed from; None where there is
+nothing to see, and they are 0."""
+
+
+@dataclass(frozen=True)
+class Feature(Generic[T]):
+    """One number of an observation.
+
+    Attributes:
+        name: as artifacts and configurations say it.
+        meaning: in one line.
+        source: what it is computed from; features side by side share what it gives.
+        value: the number, from that.
+        low: the least value; smaller ones are clipped.
+        high: the largest value; larger ones are clipped.
+    """
+
+    name: str
+    meaning: str
+    source: Source[T]
+    value: Callable[[T], float]
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """The steps so far, and what several features read off them."""
+
+    steps: tuple[Step, ...]
+    accepted: list[float]  # of each draft: log-probability of its least likely token
+    small: str
+    prompt: int
+    unread: int
+
+
+def draft(trace: Trace, small: str, large: str) -> Signals | None:
+    return trace.draft.signals if trace.draft else None
+
+
+def progress(trace: Trace, small: str, large: str) -> Progress:
+    steps, unread = trace.steps, trace.prompt_tokens
+    accepted = []
+    for step in steps:
+        if step.model == small:
+            accepted.append(step.signals.min_logprob)
+        unread = 0 if step.model == large else unread + len(step.token_ids)
+    return Progress(steps, accepted, small, trace.prompt_tokens, unread)
+
+
+def estimates(trace: Trace, small: str, large: str) -> tuple[Estimate, Estimate] | None:
+    """What was expected of the two models; nothing of a chain that failed before anybody was asked."""
+    if trace.stop == "error" and not trace.estimates:
+        return None
+    by_model = {estimate.model: estimate for estimate in trace.estimates}
+    if small not in by_model or large not in by_model:
+        raise StepwiseError(
+            "the policy observes SCOPE's estimates, and the trace has none; give the engine a prior."
+        )
+    return by_model[small], by_model[large]
+
+
+def words(trace: Trace, small: str, large: str) -> tuple[float, ...]:
+    return question.embedding(trace.problem.question)
+
+
+GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
+    "signals": (
+        Feature("draft_worst", "probability of the draft's least likely token",
+                draft, lambda seen: math.exp(seen.min_logprob)),
+        Feature("draft_min", "its log-probability / 5",
+                draft, lambda seen: seen.min_logprob / 5, low=-1.0, high=0.0),
+        Feature("draft_mean", "mean log-probability of the draft's tokens",
+                draft, lambda seen: seen.mean_logprob, low=-1.0, high=0.0),
+        Feature("draft_entropy", "entropy of the draft's first token / ln 20",
+                draft, lambda seen: seen.first_entropy / LN_20),
+        Feature("draft_margin", "smallest top-2 probability gap in the draft",
+                draft, lambda seen: seen.margin),
+        Feature("draft_whole", "probability of the draft as a whole",
+                draft, lambda seen: math.exp(seen.mean_logprob * seen.length)),
+        Feature("draft_length", "tokens of the draft / 64",
+                draft, lambda seen: seen.length / 64),
+        Feature("position", "steps so far / 16",
+                progress, lambda seen: len(seen.steps) / 16),
+        Feature("prompt_length", "tokens of the prompt / 256",
+                progress, lambda seen: seen.prompt / 256),
+        Feature("unread", "tokens that the most expensive model would have to read first / 512",
+                progress, lambda seen: seen.unread / 512),
+        Feature("large_share", "share of the steps so far that the cheapest model did not write",
+                progress, lambda seen: 1.0 - len(seen.accepted) / len(seen.steps) if seen.steps else 0.0),
+        Feature("large_last", "1 if another than the cheapest model wrote the last step",
+                progress, lambda seen: float(bool(seen.steps) and seen.steps[-1].model != seen.small)),
+        Feature("worst_accepted", "probability of the least likely token in any accepted draft",
+                progress, lambda seen: math.exp(min(seen.accepted)) if seen.accepted else 1.0),
+        Feature("trust", "product of the accepted drafts' least token probabilities",
+                progress, lambda seen: math.exp(sum(seen.accepted))),
+    ),
+    "estimates": (
+        Feature("small_right", "probability that the cheapest model alone is right",
+                estimates, lambda seen: seen[0].p_correct),
+        Feature("large_right", "probability that the most expensive model alone is right",
+                estimates, lambda seen: seen[1].p_correct),
+        Feature("small_tokens", "tokens that the cheapest model would write / 512",
+                estimates, lambda seen: seen[0].tokens / 512),
+        Feature("large_tokens", "tokens that the most expensive model would write / 512",
+                estimates, lambda seen: seen[1].tokens / 512),
+    ),
+    "question": tuple(
+        Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
+                words, itemgetter(i), low=-1.0)
+        for i in range(question.SIZE)
+    ),
+}  # fmt: skip
+SIGNALS, ESTIMATES, QUESTION = (
+    tuple(feature.name for feature in GROUPS[group]) for group in ("signals", "estimates", "question")
 )
-ESTIMATES = ("small_right", "large_right", "small_tokens", "large_tokens")
-QUESTION = tuple(f"question_{i}" for i in range(16))
-GROUPS: Mapping[str, tuple[str, ...]] = {"signals": FEATURES, "estimates": ESTIMATES, "question": QUESTION}
-_BELOW_ZERO = {"draft_min": (-1.0, 0.0), "draft_mean": (-1.0, 0.0), **dict.fromkeys(QUESTION, (-1.0, 1.0))}
-_RANGES = {name: _BELOW_ZERO.get(name, (0.0, 1.0)) for group in GROUPS.values() for name in group}
-_ENTROPY = math.log(20)
+FEATURES = {feature.name: feature for group in GROUPS.values() for feature in group}
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:
@@ -77,106 +156,87 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: if a name is unknown or comes twice, or there is none.
     """
-    found = tuple(feature for name in names for feature in GROUPS.get(name, (name,)))
-    for name in found:
-        if name not in _RANGES:
-            known = ", ".join((*GROUPS, *FEATURES, *ESTIMATES, "question_0"))
-            raise ConfigError(f"features must be among {known} to question_15, not {name!r}.")
-    if not found or len(set(found)) != len(found):
-        raise ConfigError(f"features must be a list of different names, not {', '.join(found) or 'empty'}.")
-    return found
+    expanded: list[str] = []
+    for name in names:
+        expanded += (feature.name for feature in GROUPS[name]) if name in GROUPS else (name,)
+    for name in expanded:
+        if name not in FEATURES:
+            known = ", ".join((*GROUPS, *(row[1] for row in _rows(FEATURES))))
+            raise ConfigError(f"features must be among {known}, not {name!r}.")
+    if not expanded or len(set(expanded)) != len(expanded):
+        listed = ", ".join(expanded) or "empty"
+        raise ConfigError(f"features must be a list of different names, not {listed}.")
+    return tuple(expanded)
+
+
+class Plan(NamedTuple):
+    """How to compute a list of features: those side by side with one source together."""
+
+    runs: tuple[tuple[Source[Any], tuple[Callable[[Any], float], ...]], ...]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
 
 
 @lru_cache
+def _plan(features: tuple[str, ...]) -> Plan:
+    chosen = [FEATURES[name] for name in features]
+    runs = groupby(chosen, lambda feature: feature.source)
+    return Plan(
+        tuple((source, tuple(feature.value for feature in run)) for source, run in runs),
+        np.array([feature.low for feature in chosen], np.float32),
+        np.array([feature.high for feature in chosen], np.float32),
+    )
+
+
 def bounds(features: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The least and the largest values of features, each [len(features)]."""
-    low, high = zip(*(_RANGES[name] for name in features), strict=True)
-    return np.array(low, np.float32), np.array(high, np.float32)
+    _, low, high = _plan(features)
+    return low, high
 
 
-def observe(
-    trace: Trace, small: str, large: str, features: tuple[str, ...] = FEATURES
-) -> NDArray[np.float32]:
+def observe(trace: Trace, small: str, large: str, features: tuple[str, ...] = SIGNALS) -> NDArray[np.float32]:
     """The observation [len(features)] for a trace.
 
     Args:
         trace: the chain so far, with the draft that the router asked for.
         small: name of the cheapest model, the one that drafts.
-        large: name of the dearest model.
+        large: name of the most expensive model.
         features: what to observe, in order.
 
     Raises:
         StepwiseError: if estimates are asked for and the trace has none.
     """
-    values = _signals(trace, small, large)
-    if features != FEATURES:
-        found = dict(zip(FEATURES, values, strict=True))
-        found |= zip(QUESTION, embedding(trace.problem.question), strict=True)
-        if not found.keys() >= set(features):
-            found |= zip(ESTIMATES, _estimates(trace, small, large), strict=True)
-        values = tuple(found[name] for name in features)
-    low, high = bounds(features)
-    clipped: NDArray[np.float32] = np.minimum(np.maximum(np.array(values, dtype=np.float32), low), high)
-    return clipped
+    runs, low, high = _plan(features)
+    numbers: list[float] = []
+    for source, values in runs:
+        seen = source(trace, small, large)
+        numbers += [0.0] * len(values) if seen is None else [value(seen) for value in values]
+    observation = np.array(numbers, np.float32)
+    np.maximum(observation, low, observation)  # in place: this runs at every step
+    return np.minimum(observation, high, observation)
 
 
-def _signals(trace: Trace, small: str, large: str) -> tuple[float, ...]:
-    """The draft's probabilities, the position, and what was spent and doubted so far [14]."""
-    draft, steps = trace.draft, trace.steps
-    signals = draft.signals if draft else None
-    accepted = [step.signals.min_logprob for step in steps if step.model == small]
-    written = sum(len(step.token_ids) for step in steps)
-    return (
-        math.exp(signals.min_logprob) if signals else 0.0,
-        signals.min_logprob / 5 if signals else 0.0,
-        signals.mean_logprob if signals else 0.0,
-        signals.first_entropy / _ENTROPY if signals else 0.0,
-        signals.margin if signals else 0.0,
-        math.exp(signals.mean_logprob * signals.length) if signals else 0.0,
-        signals.length / 64 if signals else 0.0,
-        len(steps) / 16,
-        trace.prompt_tokens / 256,
-        (trace.prompt_tokens + written - _read(trace, large)) / 512,
-        1.0 - len(accepted) / len(steps) if steps else 0.0,
-        float(bool(steps) and steps[-1].model != small),
-        math.exp(min(accepted, default=0.0)),
-        math.exp(sum(accepted)),
-    )
+def table(features: Iterable[str], others: Iterable[tuple[str, str, str, str]] = ()) -> str:
+    """A Markdown table of an observation: index, name, range and meaning of its features, then other rows."""
+    rows = [("index", "name", "range", "meaning"), *_rows(features), *others]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in ruled)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _estimates(trace: Trace, small: str, large: str) -> tuple[float, ...]:
-    """What was expected of the two models [4]; nothing of a chain that failed before it was asked."""
-    if trace.stop == "error" and not trace.estimates:
-        return 0.0, 0.0, 0.0, 0.0
-    told = {estimate.model: estimate for estimate in trace.estimates}
-    if small not in told or large not in told:
-        raise StepwiseError(
-            "the policy observes SCOPE's estimates, and the trace has none; give the engine a prior."
-        )
-    one, two = told[small], told[large]
-    return one.p_correct, two.p_correct, one.tokens / 512, two.tokens / 512
+def _rows(features: Iterable[str]) -> list[tuple[str, str, str, str]]:
+    """The table's rows; neighbours with one meaning share theirs."""
+    rows = []
+    for meaning, run in groupby(enumerate(features), lambda numbered: FEATURES[numbered[1]].meaning):
+        numbered = list(run)
+        ends = numbered[:1] if len(numbered) == 1 else [numbered[0], numbered[-1]]
+        index, name = (" .. ".join(map(str, parts)) for parts in zip(*ends, strict=True))
+        feature = FEATURES[ends[0][1]]
+        rows.append((index, name, f"[{feature.low:g}, {feature.high:g}]", meaning))
+    return rows
 
 
-@lru_cache(maxsize=4096)
-def embedding(question: str) -> tuple[float, ...]:
-    """Signed sums of a question's words and pairs of words by hash, scaled to length 1 [16].
-
-    Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning, equation 2.
-    """
-    words = re.findall(r"[^\W\d_]+|\d+", question.lower())
-    words = ["#" if word.isdigit() else word for word in words]
-    sums = np.zeros(len(QUESTION))
-    for piece in (*words, *map(" ".join, pairwise(words))):
-        digest = hashlib.blake2b(piece.encode(), digest_size=2).digest()
-        sums[digest[0] % len(QUESTION)] += 1.0 if digest[1] % 2 else -1.0
-    return tuple((sums / max(float(np.linalg.norm(sums)), 1.0)).tolist())
-
-
-def _read(trace: Trace, model: str) -> int:
-    """Tokens of the chain that a model has already processed: up to the last step that it wrote."""
-    written = 0
-    for i in reversed(range(len(trace.steps))):
-        if trace.steps[i].model == model:
-            written = sum(len(step.token_ids) for step in trace.steps[: i + 1])
-            return trace.prompt_tokens + written
-    return 0
+__doc__ = __doc__.replace(
+    "TABLES", "\n\n".join(f"``{group}``\n\n{table(f.name for f in GROUPS[group])}" for group in GROUPS)
+)

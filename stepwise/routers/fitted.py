@@ -18,7 +18,7 @@ NUMBER = re.compile(r"\d+")
 
 def words(question: str) -> list[str]:
     """What the query-level scorer reads: lower-case words, numbers by their count of digits."""
-    masked = NUMBER.sub(lambda found: "#" * len(found[0]), question.lower())
+    masked = NUMBER.sub(lambda number: "#" * len(number[0]), question.lower())
     return re.findall(r"[a-z]+|#+|[^\sa-z#]", masked)
 
 
@@ -44,9 +44,9 @@ class LowConfidence:
 
     @classmethod
     def load(cls, path: str) -> LowConfidence:
-        told = _read(path)
+        fit = _read(path)
         weights, means, deviations = (
-            (float(told[name][0]), float(told[name][1])) for name in ("weights", "means", "deviations")
+            (float(fit[name][0]), float(fit[name][1])) for name in ("weights", "means", "deviations")
         )
         return cls(weights, means, deviations)
 
@@ -75,8 +75,8 @@ class NeedsLarge:
 
     @classmethod
     def load(cls, path: str) -> NeedsLarge:
-        told = _read(path)
-        return cls(told["bias"], told["weights"])
+        fit = _read(path)
+        return cls(fit["bias"], fit["weights"])
 
     def score(self, trace: Trace) -> float:
         total = self.bias + sum(self.weights.get(word, 0.0) for word in words(trace.problem.question))
@@ -85,9 +85,9 @@ class NeedsLarge:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        fit: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"fitted scorer {path!r} cannot be read; make it with `python -m scripts.baselines.fit`."
         ) from error
-    return told
+    return fit

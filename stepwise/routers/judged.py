@@ -15,7 +15,7 @@ SPECREASON = (
 """A judge's suffix in the manner of SpecReason (arXiv 2504.07891), for a model that follows instructions."""
 
 
-def verdict(trace: Trace) -> Verdict:
+def _judged(trace: Trace) -> Verdict:
     draft = waiting_draft(trace)
     if draft.verdict is None:
         raise StepwiseError("this scorer reads a judge's verdict, and the draft has none.")
@@ -37,12 +37,12 @@ class ProcessReward:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
-        return 1.0 - self.reward(verdict(trace))
+        return 1.0 - self.reward(_judged(trace))
 
-    def reward(self, found: Verdict) -> float:
+    def reward(self, verdict: Verdict) -> float:
         """The probability of approval, in [0, 1]."""
-        approves = found.token.strip() == self.good
-        return found.probability if approves else 1.0 - found.probability
+        approves = verdict.token.strip() == self.good
+        return verdict.probability if approves else 1.0 - verdict.probability
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,5 @@ class JudgeDigit:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
-        token = verdict(trace).token.strip()
+        token = _judged(trace).token.strip()
         return 9.0 - (int(token) if len(token) == 1 and token.isdecimal() else 0)

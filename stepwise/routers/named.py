@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stepwise.errors import ConfigError
 from stepwise.models.pair import Pair
-from stepwise.routers.artifact import load_router
 from stepwise.routers.fixed import Always
+from stepwise.routers.policy import load_router
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
 from stepwise.types import Router
 

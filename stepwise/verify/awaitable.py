@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from stepwise.types import Trace
-from stepwise.verify.compare import equivalent, rules_suffice
+from stepwise.verify.compare import by_rules, equivalent
+from stepwise.verify.symbolic import symbolic, threads
+
+MAX_AT_ONCE = 200
+"""Characters of an answer that is compared without leaving the event loop, where rules decide."""
 
 
 async def verify(prediction: str, gold: str) -> bool:
@@ -14,9 +18,13 @@ async def verify(prediction: str, gold: str) -> bool:
     Raises:
         VerificationError: if no worker can be started (math-verify is not installed).
     """
-    if rules_suffice(prediction) and rules_suffice(gold):
-        return equivalent(prediction, gold)
-    return await asyncio.to_thread(equivalent, prediction, gold)
+    loop = asyncio.get_running_loop()
+    if max(len(prediction), len(gold)) > MAX_AT_ONCE:
+        return await loop.run_in_executor(threads(), equivalent, prediction, gold)
+    verdict = by_rules(prediction, gold)
+    if isinstance(verdict, tuple):
+        return await loop.run_in_executor(threads(), symbolic, *verdict)
+    return verdict
 
 
 async def correct(trace: Trace) -> bool:

@@ -1,99 +1,192 @@
-r"""Whether two answers are the same, in exact arithmetic where that is possible."""
+r"""Whether two answers are the same: a pipeline of rules, each of which decides or passes on.
+
+Numbers, times, numerals with a base, choices and words are compared here, in exact arithmetic; what is left
+is mathematics for a worker (`stepwise.verify.symbolic`).
+"""
 
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from collections.abc import Callable
+from typing import NamedTuple
 
-from stepwise.verify.extract import marked, tidy
+from stepwise.verify.clock import clock, same_time
+from stepwise.verify.extract import marked
+from stepwise.verify.latex import both_signs, modulus, spelt, wording
+from stepwise.verify.numbers import Number, based, number, ratio
+from stepwise.verify.statements import tidy
 from stepwise.verify.symbolic import symbolic
+from stepwise.verify.unicode import folded
+from stepwise.verify.units import same_unit, split_unit
 
 MAX_LENGTH = 10_000
 """Characters of an extracted answer; a longer one is wrong."""
-
 MAX_EXPRESSION = 2_000
-"""Characters of an expression that is compared symbolically; a longer one has to match as it is written."""
+"""Characters of an expression that is understood; a longer one has to match as it is written."""
 MAX_DEPTH = 30
 """Braces within braces of such an expression."""
 
 _BOMB = re.compile(r"(?:\^|\*\*)[\s{(]*\d{5}|\d{5}\s*!|!\s*!|(?:(?:\^|\*\*)[\s{(]*\d+[\s)}]*){3}")
-_SPELLINGS = (
-    (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
-    (r"\\[dt]frac", r"\\frac"),
-    (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-    (r"\\frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2 "),
-    (r"(?:\^\s*\{?\\circ\}?|\\degree|°)(?:\s*(?:[CF]\b|\\(?:text|mathrm)\s*\{\s*[CF]\s*\}))?", ""),
-    (r"\\left\b|\\right\b|\\!", ""),
-    (r"\{,\}", ","),
-    (r"\\([%$])", r"\1"),
-    (r"[\u2012-\u2015\u2212]", "-"),
-    (r"(?:\\[,;: ]|~|\s)+", " "),
-)
-_QUANTITY = re.compile(
-    r"(?P<sign>[+-]?) ?[$€£¥₹]? ?(?P<minus>-?)"
-    r"(?:(?:(?P<whole>\d+) +)?(?P<top>\d+) ?/ ?(?P<bottom>\d+)"
-    r"|(?P<decimal>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+))"
-    r"(?P<unit> ?%| +[A-Za-z][A-Za-z./' -]*(?:\^?\{?[23]\}?)?"
-    r"|/(?:year|month|week|day|hour|hr|min|second|sec|s|h)\b|(?:[cmk]m|k?g|m[lL]|lbs?|hrs?|th|st|nd|rd)\b"
-    r"| ?[$€£¥₹])?"
-)
-_NOT_A_UNIT = re.compile(
-    r"(pi|sqrt|log|ln|sin|cos|tan|exp|or|and|to|by|over|times (?!as )|plus|minus|mod|choose|factorial"
-    r"|squared|cubed|hundred|thousand|million|billion|trillion|dozen|[abcdefiknopqrtuxyz])\b"
-)
-_SYMBOLS = {
-    "−–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "θ": r"\theta ",
-    "±": r"\pm ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "∅": r"\emptyset ", "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-    "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
-}  # fmt: skip
-_UNICODE = str.maketrans({symbol: latex for symbols, latex in _SYMBOLS.items() for symbol in symbols})
-_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[A-Za-z]))")
 _CHOICE = re.compile(r"\(?([A-J])(?:\)|[.:)](?:\s.*)?|\)\s.*)", re.DOTALL)
 _WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z' ,.-]*")
+_ARTICLE = re.compile(r"^(?:an?|the) (?=[a-z]{2})")
+
+
+class Answer(NamedTuple):
+    """One side of a comparison, as each rule wants to see it.
+
+    Attributes:
+        latex: in one spelling, without its unit.
+        words: the same as plain text.
+        unit: in one spelling, '' for none.
+        whole: as plain text, with its unit.
+        value: the number that it is, if it is one.
+    """
+
+    latex: str
+    words: str
+    unit: str
+    whole: str
+    value: Number | None
 
 
 def equivalent(prediction: str, gold: str) -> bool:
     """Whether a predicted answer equals the gold answer; never raises for a strange string.
 
     Units, currency signs and thousands separators do not matter where only one side has them; a
-    percentage equals both its number and its fraction. Sets are compared without order.
+    percentage equals both its number and its fraction. Sets are compared without order. Exact values are
+    compared exactly; a decimal equals an endless value that it is the rounding of, to six digits or more.
 
     Raises:
         VerificationError: if no worker can be started (math-verify is not installed).
     """
-    given, wanted = (_latex(marked(side) or tidy(side)) for side in (prediction, gold))
-    if not given or not wanted or max(len(given), len(wanted)) > MAX_LENGTH:
-        return False
-    a, b = _plain(given), _plain(wanted)
-    if a and a.replace(" ", "").casefold() == b.replace(" ", "").casefold():
-        return True
-    choice = _CHOICE.fullmatch(a)
-    if choice and re.fullmatch("[A-J]", b):
-        return choice[1] == b
-    x, y = _quantity(a), _quantity(b)
-    if x and y:
-        return _same_quantity(x, y)
-    if _WORDS.fullmatch(a) or _WORDS.fullmatch(b):
-        return False
-    if _infinite_and_finite(given, wanted) or _hopeless(given) or _hopeless(wanted):
-        return False
-    return symbolic(given, wanted)
-
-
-def _infinite_and_finite(a: str, b: str) -> bool:
-    """Infinity against a finite value, which numerical comparison can take for equal; ``x > 3`` has none."""
-    finite = [side for side in (a, b) if r"\infty" not in side]
-    return len(finite) == 1 and not re.search(r"[<>]|\\(?:le|ge|lt|gt|neq?|mathbb)", finite[0])
+    verdict = by_rules(prediction, gold)
+    return symbolic(*verdict) if isinstance(verdict, tuple) else verdict
 
 
 def rules_suffice(answer: str) -> bool:
     """Whether `equivalent` can be trusted when it says "wrong": not of sentences, nor of what is too long."""
-    plain = _plain(_latex(tidy(answer)))
-    if _quantity(plain) or _CHOICE.fullmatch(plain):
+    if len(answer) > MAX_EXPRESSION:
+        return False
+    side = _answer(tidy(answer))
+    if side.value or _CHOICE.fullmatch(side.whole):
         return True
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", plain)
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", side.whole)
     return len(words) < 3 and not _hopeless(answer)
+
+
+def by_rules(prediction: str, gold: str) -> bool | tuple[str, str]:
+    """The verdict, or the two expressions that a worker has to compare."""
+    given, wanted = (marked(side) or tidy(side) for side in (prediction, gold))
+    longest = max(len(given), len(wanted))
+    if not given or not wanted or longest > MAX_LENGTH:
+        return False
+    if longest > MAX_EXPRESSION:
+        return _letters(folded(given)) == _letters(folded(wanted))
+    a, b = _answer(given), _answer(wanted)
+    for rule in RULES:
+        if (verdict := rule(a, b)) is not None:
+            return verdict
+    return both_signs(a.latex), both_signs(b.latex)
+
+
+def _answer(text: str) -> Answer:
+    latex = tidy(spelt(text))
+    body, unit = split_unit(latex)
+    plain = wording(body)
+    value = number(plain)
+    if value is None and clock(wording(latex)):
+        body, unit = latex, ""
+    return Answer(body, plain, unit, wording(latex), value)
+
+
+def _as_written(a: Answer, b: Answer) -> bool | None:
+    return True if a.whole and _letters(a.whole) == _letters(b.whole) else None
+
+
+def _choices(a: Answer, b: Answer) -> bool | None:
+    """A letter, perhaps with what it stands for."""
+    choice = _CHOICE.fullmatch(a.whole)
+    return choice[1] == b.whole if choice and re.fullmatch("[A-J]", b.whole) else None
+
+
+def _times(a: Answer, b: Answer) -> bool | None:
+    """Times of day; without "am" or "pm" on either side they are ratios."""
+    x, y = clock(a.whole), clock(b.whole)
+    return same_time(x, y) if x and y and (x[3] or y[3]) else None
+
+
+def _ratios(a: Answer, b: Answer) -> bool | None:
+    x, y = ratio(a.whole), ratio(b.whole)
+    return x == y if x and y else None
+
+
+def _numerals(a: Answer, b: Answer) -> bool | None:
+    """Numerals with a base: digits and base are the same; a base may be left out."""
+    x, y = based(a.whole), based(b.whole)
+    if x and y:
+        return x == y
+    if x or y:
+        digits, other = (x[0], b.whole) if x else (y[0] if y else "", a.whole)
+        return digits == other if re.fullmatch(r"-?[\dA-F.]+", other) else None
+    return None
+
+
+def _residues(a: Answer, b: Answer) -> bool | None:
+    """Classes of a modulus, which may be left out."""
+    (x, n), (y, m) = modulus(a.latex), modulus(b.latex)
+    if not (n or m) or not re.fullmatch(r"-?\d+", x) or not re.fullmatch(r"-?\d+", y):
+        return None
+    if n and m:
+        return n == m and (int(x) - int(y)) % max(int(n), 1) == 0
+    return int(x) == int(y)
+
+
+def _quantities(a: Answer, b: Answer) -> bool | None:
+    """Numbers with their units; a percentage is its number or its fraction."""
+    x, y = a.value, b.value
+    if x is None or y is None:
+        return None
+    if a.unit == b.unit or "%" not in (a.unit, b.unit):
+        return same_unit(a.unit, b.unit) and x.equals(y)
+    percentage, other = (x, y) if a.unit == "%" else (y, x)
+    plain = not (a.unit and b.unit)
+    return plain and (percentage.equals(other) or percentage.equals(other.times(100)))
+
+
+def _measures(a: Answer, b: Answer) -> bool | None:
+    """Units that differ."""
+    return None if same_unit(a.unit, b.unit) or "%" in (a.unit, b.unit) else False
+
+
+def _words(a: Answer, b: Answer) -> bool | None:
+    """Words are equal to the letter, but for an article and a plural."""
+    if not (_WORDS.fullmatch(a.whole) or _WORDS.fullmatch(b.whole)):
+        return None
+    x, y = (_ARTICLE.sub("", side.whole.casefold()).removesuffix("s") for side in (a, b))
+    return x == y
+
+
+def _infinities(a: Answer, b: Answer) -> bool | None:
+    """Infinity against a finite value, which numerical comparison can take for equal; ``x > 3`` has none."""
+    finite = [side.latex for side in (a, b) if r"\infty" not in side.latex]
+    relation = r"[<>]|\\(?:le|ge|lt|gt|neq?|mathbb)"
+    return False if len(finite) == 1 and not re.search(relation, finite[0]) else None
+
+
+def _limits(a: Answer, b: Answer) -> bool | None:
+    """What no worker should be asked."""
+    return False if _hopeless(a.latex) or _hopeless(b.latex) else None
+
+
+RULES: tuple[Callable[[Answer, Answer], bool | None], ...] = (
+    _as_written, _choices, _times, _ratios, _numerals, _residues, _quantities, _measures, _words,
+    _infinities, _limits,
+)  # fmt: skip
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"\s", "", text).casefold()
 
 
 def _hopeless(answer: str) -> bool:
@@ -105,45 +198,3 @@ def _hopeless(answer: str) -> bool:
         if depth < 0:
             break
     return len(answer) > MAX_EXPRESSION or depth != 0 or deepest > MAX_DEPTH or bool(_BOMB.search(answer))
-
-
-def _latex(answer: str) -> str:
-    """Unicode's mathematics as LaTeX writes it."""
-    if answer.isascii():
-        return answer
-    return _ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2] or root[3]}}}", answer).translate(_UNICODE)
-
-
-def _plain(answer: str) -> str:
-    """One spelling for what LaTeX and Unicode can spell in several ways."""
-    for pattern, replacement in _SPELLINGS:
-        answer = re.sub(pattern, replacement, answer)
-    answer = answer.strip().rstrip(".")
-    choice = re.fullmatch(r"\(?([A-Za-z])\)", answer)
-    return choice[1] if choice else answer
-
-
-def _quantity(plain: str) -> tuple[Fraction, str] | None:
-    """(value, unit) of a number as people write it, e.g. "-$1,200.50", "1 1/2 cups", "40%"."""
-    match = _QUANTITY.fullmatch(plain) if len(plain) <= 200 else None
-    if not match or (match["bottom"] and not int(match["bottom"])):
-        return None
-    unit = (match["unit"] or "").strip().lower().rstrip(".")
-    if _NOT_A_UNIT.match(unit):
-        return None
-    if match["decimal"]:
-        value = Fraction(match["decimal"].replace(",", "").rstrip("."))
-    else:
-        value = int(match["whole"] or 0) + Fraction(int(match["top"]), int(match["bottom"]))
-    negative = (match["sign"] == "-") != (match["minus"] == "-")
-    return -value if negative else value, "%" if unit in ("percent", "percentage") else unit
-
-
-def _same_quantity(a: tuple[Fraction, str], b: tuple[Fraction, str]) -> bool:
-    """Equal; or, where one has no finite decimal expansion (1/3), equal to six decimals."""
-    (x, unit), (y, other) = sorted((a, b), key=lambda quantity: quantity[1] != "%")
-    if unit == "%" != other:
-        return x in (y, 100 * y)
-    endless = any(10**400 % value.denominator for value in (x, y))
-    same_unit = not unit or not other or unit.rstrip("s") == other.rstrip("s")
-    return same_unit and (x == y or (endless and abs(x - y) <= Fraction(5, 10**7)))

@@ -1,23 +1,23 @@
-"""Comparison of expressions by `math-verify`, in workers that nothing can hang.
+"""Comparison of expressions in worker processes that nothing can hang.
 
 ``9^{9^{9^9}}`` can keep a computer algebra system busy for hours: a worker has the operating system end it
 after `TIME_LIMIT_S`, whatever code is running. Workers are programs of their own (no fork, no ``__main__``
-guard), so that they serve any thread, and are replaced when they die.
+guard), so that they serve any thread, and are replaced when they die. `stepwise.verify.worker` is what runs
+in them.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib import import_module
-from typing import Any
+from functools import cache
+from pathlib import Path
 
 from stepwise.errors import VerificationError
 
@@ -28,9 +28,13 @@ MEMORY_LIMIT = 4 << 30
 WORKERS = min(4, os.cpu_count() or 1)
 """Comparisons that run side by side."""
 
+REMEMBERED = 10_000
+"""Comparisons that ran into the time limit and are not tried again."""
+
 _slots = threading.BoundedSemaphore(WORKERS)
+_starting = threading.Lock()
 _idle: list[subprocess.Popen[str]] = []
-os.register_at_fork(after_in_child=_idle.clear)
+_too_slow: dict[tuple[str, str], None] = {}
 
 
 def symbolic(prediction: str, gold: str) -> bool:
@@ -39,29 +43,69 @@ def symbolic(prediction: str, gold: str) -> bool:
     Raises:
         VerificationError: if no worker can be started (math-verify is not installed).
     """
+    question = (prediction, gold)
+    if question in _too_slow:
+        return False
     with _slots:
         for _ in range(2):  # a worker may have been killed while it was idle
             worker = _worker()
-            verdict = _ask(worker, json.dumps([prediction, gold]))
+            verdict = _ask(worker, json.dumps(question))
             if verdict is not None:
                 _idle.append(worker)
                 return verdict
             _stop(worker)
             if worker.returncode == -signal.SIGALRM:
+                _remember(question)
                 break
     return False
 
 
+def _remember(question: tuple[str, str]) -> None:
+    _too_slow[question] = None
+    if len(_too_slow) > REMEMBERED:
+        with suppress(KeyError, RuntimeError):  # another thread did
+            del _too_slow[next(iter(_too_slow))]
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """Where comparisons wait for a worker, so that no event loop has to."""
+    return ThreadPoolExecutor(WORKERS, thread_name_prefix="verify")
+
+
+def warm() -> None:
+    """Start a worker in the background, so that the first comparison need not wait for it."""
+    threads().submit(_warmed)
+
+
+def _warmed() -> None:
+    with _starting:
+        if not _idle:
+            _idle.append(_started())
+
+
 def _worker() -> subprocess.Popen[str]:
     """An idle worker that is still alive, or a new one."""
+    if (worker := _alive()) is not None:
+        return worker
+    with _starting:  # one at a time: by now another may have become idle
+        return _alive() or _started()
+
+
+def _alive() -> subprocess.Popen[str] | None:
     with suppress(IndexError):
         while True:
             worker = _idle.pop()
             if worker.poll() is None:
                 return worker
             _stop(worker)
+    return None
+
+
+def _started() -> subprocess.Popen[str]:
+    program = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
     worker = subprocess.Popen(
-        [sys.executable, "-c", "from stepwise.verify.symbolic import serve; serve()"],
+        [*program, str(TIME_LIMIT_S), str(MEMORY_LIMIT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -93,35 +137,12 @@ def _stop(worker: subprocess.Popen[str]) -> None:
         worker.communicate()
 
 
-def _spelt(answer: str) -> str:
-    """As `math-verify` knows it."""
-    return answer.replace("**", "^").replace(r"\varnothing", r"\emptyset")
+def _forget_the_parents() -> None:
+    """After a fork, workers and threads belong to the parent."""
+    global _slots, _starting
+    _slots, _starting = threading.BoundedSemaphore(WORKERS), threading.Lock()
+    _idle.clear()
+    threads.cache_clear()
 
 
-def _no_interval(parsed: list[Any], formula: str) -> bool:
-    """Whether this is an interval with its ends the wrong way round: sympy takes it for the empty set, and
-    so any two of them for equal."""
-    empty = bool(parsed) and parsed[0] == import_module("sympy").EmptySet
-    return empty and not any(sign in formula for sign in (r"\emptyset", r"\{\}"))
-
-
-def serve() -> None:
-    """The program of a worker: pairs of answers in, verdicts out, one line of JSON each."""
-    replies, sys.stdout = sys.stdout, sys.stderr
-    logging.disable()
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    library = import_module("math_verify")
-    options: dict[str, object] = {"fallback_mode": "no_fallback", "parsing_timeout": None}
-    options["extraction_config"] = [library.LatexExtractionConfig()]
-    for line in sys.stdin:
-        signal.alarm(TIME_LIMIT_S)
-        verdict = False
-        with suppress(Exception):
-            latex = [f"${_spelt(answer)}$" for answer in json.loads(line)]
-            prediction, gold = (library.parse(formula, **options) for formula in latex)
-            verdict = not any(map(_no_interval, (prediction, gold), latex)) and bool(
-                library.verify(gold, prediction, timeout_seconds=None)
-            )
-        signal.alarm(0)
-        print(json.dumps(verdict), file=replies, flush=True)
+os.register_at_fork(after_in_child=_forget_the_parents)

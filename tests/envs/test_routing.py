@@ -13,9 +13,10 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
 from envs import RoutingEnv
+from envs.observer import Observer
 from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always
-from stepwise.routers.features import FEATURES
+from stepwise.routers.features import SIGNALS
 from stepwise.types import Look
 from tests.worlds import engine, problem
 
@@ -48,9 +49,9 @@ def play(env: gymnasium.Env[Any, Any], policy: Any, **options: Any) -> tuple[flo
     return total, info
 
 
-def test_the_return_is_correctness_minus_the_price_of_the_cost() -> None:
+def test_the_return_is_correctness_minus_the_weighted_cost() -> None:
     for look in ("before", "after_draft"):
-        env = make(look=look, price=0.25)
+        env = make(look=look, cost_weight=0.25)
         env.reset(seed=0, options={"problem": 0})
         first = env.unwrapped._episode.trace.cost / 1e3  # type: ignore[attr-defined]
         total, info = play(env, lambda _: 1, problem=0)
@@ -98,11 +99,11 @@ def test_a_draft_that_fails_ends_the_episode_at_the_first_action() -> None:
     assert (terminated, truncated) == (False, True) and info["trace"].error == "gone"
 
 
-def test_the_price_is_drawn_per_episode_and_observed() -> None:
-    env = make(price=(0.1, 2.0))
+def test_the_cost_weight_is_drawn_per_episode_and_observed() -> None:
+    env = make(cost_weight=(0.1, 2.0))
     seen = {float(env.reset(seed=seed)[0][-1]) for seed in range(8)}
     assert len(seen) == 8
-    assert env.observation_space.shape == (len(FEATURES) + 2 + 1,)
+    assert env.observation_space.shape == (len(SIGNALS) + 2 + 1,)
 
 
 def test_seeds_repeat_episodes() -> None:
@@ -120,7 +121,7 @@ def test_a_model_whose_context_is_full_is_masked() -> None:
         observation, _, terminated, truncated, info = env.step(0)
         done = terminated or truncated
         masks.append(info["action_mask"].tolist())
-        assert observation[len(FEATURES) : -1].tolist() == masks[-1] == env.action_masks().tolist()
+        assert observation[len(SIGNALS) : -1].tolist() == masks[-1] == env.action_masks().tolist()
     assert masks[0] == [True, True] and [True, False] in masks
     assert masks[-1] == [True, True]  # the chain has ended: no choice matters
 
@@ -129,8 +130,8 @@ def test_a_model_whose_context_is_full_is_masked() -> None:
     "options, message",
     [
         ({"look": "later"}, "look must be one of before"),
-        ({"price": -1.0}, "price must lie in"),
-        ({"price": (0.0, 1.0)}, "price must lie in"),
+        ({"cost_weight": -1.0}, "cost_weight must lie in"),
+        ({"cost_weight": (0.0, 1.0)}, "cost_weight must lie in"),
         ({"cost_scale": 0.0}, "cost_scale must be positive"),
         ({"problems": []}, "problems must not be empty"),
     ],
@@ -138,6 +139,28 @@ def test_a_model_whose_context_is_full_is_masked() -> None:
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RoutingEnv(engine(), **{"problems": PROBLEMS, **options})
+
+
+def test_an_observer_of_ones_own_decides_what_is_seen() -> None:
+    observer = Observer.of(["question", "position"])
+    env = make(look="before", observer=observer)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.shape == observation.shape == (16 + 1 + 2 + 1,)
+    space: Any = env.observation_space
+    assert space.low.tolist() == [-1.0] * 16 + [0.0] * 4 and space.high.tolist() == [1.0] * 20
+    assert env.step(1)[0][16] == pytest.approx(1 / 16)
+
+
+def test_the_documented_table_is_the_observation() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip(" |").split("|")]
+        for line in str(RoutingEnv.__doc__).splitlines()
+        if line.strip().startswith("|")
+    ][2:]
+    space: Any = RoutingEnv(engine(), PROBLEMS).observation_space
+    assert [row[1] for row in rows] == [*SIGNALS, "action_mask", "cost_weight"]
+    for index, (shown, _, span, _) in enumerate(rows[: len(SIGNALS)]):
+        assert int(shown) == index and span == f"[{space.low[index]:g}, {space.high[index]:g}]"
 
 
 def test_rendering_shows_who_wrote_what() -> None:

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from envs import RoutingVectorEnv
+from envs.observer import Observer
 from policies.sb3_env import SB3Routing
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
-from stepwise.routers.features import FEATURES
+from stepwise.routers.features import SIGNALS
 from stepwise.types import Problem
 from tests.worlds import engine, problem
 
-POSITION = FEATURES.index("position")
+POSITION = SIGNALS.index("position")
 PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
 
 
@@ -61,7 +62,7 @@ def test_finished_slots_start_over_while_others_go_on() -> None:
             else:
                 assert info["final_info"][slot] is None
         assert not truncated.any()
-    assert all(len(set(found)) > 1 for found in lengths)
+    assert all(len(set(seen)) > 1 for seen in lengths)
 
 
 def test_an_exchange_does_not_wait_for_a_straggler() -> None:
@@ -99,11 +100,21 @@ async def _open(gate: asyncio.Event) -> None:
 
 def test_a_seed_repeats_a_batch() -> None:
     def roll() -> list[float]:
-        env = RoutingVectorEnv(engine(), PROBLEMS, num_envs=4, price=(0.1, 1.0), cost_scale=1e3)
+        env = RoutingVectorEnv(engine(), PROBLEMS, num_envs=4, cost_weight=(0.1, 1.0), cost_scale=1e3)
         env.reset(seed=5)
         return [float(r) for _ in range(12) for r in env.step(np.array([0, 1, 0, 1]))[1]]
 
     assert roll() == roll()
+
+
+def test_gymnasium_makes_a_batch_with_every_argument() -> None:
+    env = gymnasium.make_vec(
+        "stepwise/Routing-v0", num_envs=3, engine=engine(), problems=PROBLEMS, look="before",
+        cost_weight=(0.1, 1.0), cost_scale=1e3, observer=Observer.of(["trust"]),
+    )  # fmt: skip
+    observations, _ = env.reset(seed=0)
+    assert isinstance(env, RoutingVectorEnv) and observations.shape == (3, 1 + 2 + 1)
+    assert (observations[:, 0] == 1.0).all() and len(set(observations[:, -1])) == 3
 
 
 def test_sb3_sees_the_last_observation_and_what_kind_of_end_it_was() -> None:

@@ -1,4 +1,4 @@
-"""The warm start: the best rule at each price, copied by actor and critic."""
+"""The warm start: the best rule at each cost weight, copied by actor and critic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from envs import RoutingVectorEnv
-from envs.episode import price_feature
+from envs.episode import cost_weight_feature
 from policies.imitation import demonstrations, imitate
 from policies.network import GainCostPolicy
 from policies.reference import measure_reference
@@ -28,14 +28,15 @@ def world(look: Any = "after_draft") -> Any:
 
 def test_the_best_rule_calls_the_large_model_where_it_pays_and_nowhere_else() -> None:
     seen, actions, returns = demonstrations(world().task, len(PROBLEMS))
-    told = seen[:, -1]
-    cheap, dear = (
-        torch.isclose(told, torch.tensor(price_feature(price), dtype=torch.float32)) for price in (0.05, 3.0)
+    weights = seen[:, -1]
+    light, heavy = (
+        torch.isclose(weights, torch.tensor(cost_weight_feature(weight), dtype=torch.float32))
+        for weight in (0.05, 3.0)
     )
     unsure = seen[:, 0] < 0.5  # the small model is wrong there
-    assert (actions[cheap & unsure] == 1).all() and (actions[cheap & ~unsure] == 0).all()
-    assert actions[dear].sum() <= actions[cheap].sum()
-    assert returns[cheap].mean() > 0.9 and (returns <= 1.0).all()
+    assert (actions[light & unsure] == 1).all() and (actions[light & ~unsure] == 0).all()
+    assert actions[heavy].sum() <= actions[light].sum()
+    assert returns[light].mean() > 0.9 and (returns <= 1.0).all()
 
 
 def test_the_policy_does_what_the_rule_does_and_the_critic_knows_what_comes_of_it() -> None:

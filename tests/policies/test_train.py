@@ -12,17 +12,17 @@ import torch
 from stable_baselines3 import PPO
 
 from envs import RoutingVectorEnv
-from envs.episode import price_feature
-from envs.routing import Task
-from envs.tree import view
-from policies.network import GainCost, price_of
+from envs.episode import cost_weight_feature
+from envs.observer import Observer
+from envs.task import Task
+from policies.network import GainCost, cost_weight_of
 from policies.reference import Reference, measure_reference
 from policies.train import Watch, train
 from policies.validation import outcomes
 from stepwise import load_router
 from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
-from stepwise.routers.artifact import gain_and_cost
-from stepwise.routers.features import FEATURES, observe
+from stepwise.routers.features import SIGNALS, observe
+from stepwise.routers.policy import gain_and_cost
 from stepwise.verify import is_correct
 from tests.worlds import engine, problem
 
@@ -30,10 +30,10 @@ PROBLEMS = [problem(a, b, c) for a in (1, 7) for b in (2, 8, 9) for c in (0, 3, 
 
 
 class World:
-    """Stands for a pair: training asks only for its name and fingerprint."""
+    """Stands for a pair: training asks only for its name and identity."""
 
     name: ClassVar[str] = "world"
-    fingerprint: ClassVar[str] = "abc"
+    identity: ClassVar[str] = "abc"
 
 
 POLICY: dict[str, Any] = {
@@ -55,7 +55,7 @@ def run(
     output: Path, steps: int, reference: Reference, every: int = 1, validated: bool = True, **changes: Any
 ) -> Any:
     world = engine()
-    env = RoutingVectorEnv(world, PROBLEMS, 32, price=(0.05, 3.0), cost_scale=reference.large_cost)
+    env = RoutingVectorEnv(world, PROBLEMS, 32, cost_weight=(0.05, 3.0), cost_scale=reference.large_cost)
     settings = {**POLICY, "total_steps": steps, **changes}
     pair: Any = World()
     return train(
@@ -64,26 +64,27 @@ def run(
     )  # fmt: skip
 
 
-def test_prices_survive_the_observation() -> None:
-    for price in (0.0, 0.03, 1.0, 10.0):
-        assert price_of(torch.tensor(price_feature(price))).item() == pytest.approx(price, abs=1e-5)
+def test_cost_weights_survive_the_observation() -> None:
+    for cost_weight in (0.0, 0.03, 1.0, 10.0):
+        observed = torch.tensor(cost_weight_feature(cost_weight))
+        assert cost_weight_of(observed).item() == pytest.approx(cost_weight, abs=1e-5)
 
 
-def test_a_higher_price_never_makes_the_large_model_likelier() -> None:
+def test_a_higher_cost_weight_never_makes_the_large_model_likelier() -> None:
     torch.manual_seed(0)
-    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
-    trace = torch.rand(1, len(FEATURES) + 3 + 1)
+    body = GainCost(len(SIGNALS) + 3 + 1, 3, 16)
+    trace = torch.rand(1, len(SIGNALS) + 3 + 1)
     trace[0, -4:-1] = 1.0
     logits = []
-    for price in (0.0, 0.1, 1.0, 10.0):
-        trace[0, -1] = price_feature(price)
+    for cost_weight in (0.0, 0.1, 1.0, 10.0):
+        trace[0, -1] = cost_weight_feature(cost_weight)
         logits.append(body.forward_actor(trace)[0])
     assert all((b[1:] < a[1:]).all() and b[0] == 0 for a, b in pairwise(logits))
 
 
 def test_an_action_that_makes_no_sense_is_never_likely() -> None:
-    body = GainCost(len(FEATURES) + 3 + 1, 3, 16)
-    seen = torch.rand(1, len(FEATURES) + 3 + 1)
+    body = GainCost(len(SIGNALS) + 3 + 1, 3, 16)
+    seen = torch.rand(1, len(SIGNALS) + 3 + 1)
     seen[0, -4:-1] = torch.tensor([1.0, 0.0, 1.0])
     chances = body.forward_actor(seen).softmax(1)[0]
     assert chances[1] == 0.0 and chances[0] > 0.0 and chances[2] > 0.0
@@ -150,8 +151,8 @@ def test_the_best_weights_on_validation_are_exported_and_training_stops_when_the
     assert last.validation["since"] >= 3
     best = last.validation["weights"]["mlp_extractor.trunk.0.weight"].numpy()
     assert np.array_equal(artifact.weights["w0"], best)
-    told = artifact.card["validation"]
-    assert told["best"] == last.validation["best"] == max(value for _, value in told["curve"]) > 0.5
+    measured = artifact.card["validation"]
+    assert measured["best"] == last.validation["best"] == max(value for _, value in measured["curve"]) > 0.5
 
 
 def test_a_walk_measures_what_solving_does() -> None:
@@ -164,13 +165,13 @@ def test_a_walk_measures_what_solving_does() -> None:
     assert cost[0] == pytest.approx([trace.cost for trace in traces])
 
 
-def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_budget_finds_its_multiplier_and_a_resumed_run_goes_on_from_it(tmp_path: Path) -> None:
     reference = Reference(engine().run(measure_reference(engine(), PROBLEMS)).large_cost, 1.0, 1)
-    prices = {
-        budget: run(tmp_path / str(budget), 6144, reference, budget=budget).card["price"]
+    settled = {
+        budget: run(tmp_path / str(budget), 6144, reference, budget=budget).card["settled_cost_weight"]
         for budget in (0.3, 1.2)
     }
-    assert prices[0.3] > 2 * prices[1.2]
+    assert settled[0.3] > 2 * settled[1.2]
     rollout = POLICY["ppo"]["n_steps"] * 32
     run(tmp_path / "0.3", 6144 + rollout, reference, budget=0.3)
     resumed: Any = PPO.load(tmp_path / "0.3" / "checkpoint.zip", device="cpu")
@@ -179,7 +180,7 @@ def test_a_budget_finds_its_price_and_a_resumed_run_goes_on_from_it(tmp_path: Pa
 
 def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
     names = ("draft_worst", "question_3", "position")
-    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, view=view(names))
+    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, observer=Observer.of(names))
     pair: Any = World()
     artifact = train(
         env, pair, {**POLICY, "total_steps": 2048}, output=tmp_path, seed=0, every=1,

@@ -60,7 +60,7 @@ def test_only_tokens_of_the_large_model_are_charged() -> None:
 
 def test_it_learns_to_mend_what_the_judge_rejects(tmp_path: Path) -> None:
     world = judged()
-    env = RoutingVectorEnv(world, PROBLEMS, 64, "judged", price=1e-2, view=trim.view("+"))
+    env = RoutingVectorEnv(world, PROBLEMS, 64, "judged", cost_weight=1e-2, observer=trim.observer("+"))
     trim.train(env, 30_000, 0, tmp_path / "0.01")
     router = trim.TrimRouter(str(tmp_path), 1e-2, good="+")
     traces = [world.solve_sync(p, router) for p in PROBLEMS]

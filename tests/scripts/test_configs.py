@@ -155,8 +155,8 @@ def test_the_experiment_adds_the_fitted_routers_and_the_other_seeds() -> None:
     assert set(cfg.compare) <= set(cfg.routers) and cfg.pair.judge
 
 
-def test_prices_may_be_one_number_or_a_range() -> None:
-    assert train._price(0.3) == 0.3 and train._price([0.1, 2]) == (0.1, 2.0)
+def test_cost_weights_may_be_one_number_or_a_range() -> None:
+    assert train._cost_weight(0.3) == 0.3 and train._cost_weight([0.1, 2]) == (0.1, 2.0)
 
 
 def test_a_policy_may_be_trained_with_estimates() -> None:

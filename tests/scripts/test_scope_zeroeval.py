@@ -26,7 +26,7 @@ ONE = {"study.splits": 1}
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """Nine models that are the dearer the better they are; sums are the harder the longer they are."""
+    """Nine models that cost more the better they are; sums are harder the longer they are."""
     random, problems = np.random.default_rng(1), worlds.problems(QUESTIONS)
     rows = [{"id": p.id, "question": p.question, "answer": p.answer} for p in problems]
     folder = tmp_path / "data" / "zeroeval"

@@ -25,7 +25,7 @@ from weakref import WeakSet
 from stepwise.backends import checkpoint
 from stepwise.backends.cores import cores
 from stepwise.backends.tokenized import Tokenized
-from stepwise.backends.vllm.record import Record, keep_records
+from stepwise.backends.vllm.record import TokenRecord, keep_records
 from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
@@ -175,7 +175,7 @@ class VllmBackend(Tokenized):
                 raise BackendError(self._refusal) from error
         return self._engine
 
-    def _completion(self, prefix: Sequence[int], record: Record, output: Any) -> Completion:
+    def _completion(self, prefix: Sequence[int], record: TokenRecord, output: Any) -> Completion:
         finish = finish_of(output.outputs[0])
         generated, chosen, top = record.take()
         ids = generated[:-1] if finish == "end" else generated

@@ -3,7 +3,7 @@
 vLLM unpacks the log-probabilities of every token in Python, decodes the text of every alternative, and
 hands a streamed answer over one token at a time, merging what was not fetched yet. With 128 requests in
 flight that takes longer than a small model's own computation, and nobody reads most of it here. There is
-no setting for it, so each request gets a `Record` in the place of vLLM's processor of log-probabilities.
+no setting for it, so each request gets a `TokenRecord` in the place of vLLM's processor of log-probabilities.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 
-class Record:
+class TokenRecord:
     """The tokens of a request that nobody has read yet, and who waits for them.
 
     Args:
@@ -78,12 +78,12 @@ class Record:
 
 
 def keep_records(processor: Any) -> None:
-    """Let vLLM's output processor keep a `Record` of each request; its queue carries it as ``record``."""
+    """Let vLLM's output processor keep a `TokenRecord` of each request, which its queue carries."""
     add = processor.add_request
 
     def add_request(request: Any, prompt: Any, parent: Any, index: int, queue: Any) -> None:
         add(request, prompt, parent, index, queue)
         state = processor.request_states[request.request_id]
-        state.logprobs_processor = queue.record = Record(state, queue.ready)
+        state.logprobs_processor = queue.record = TokenRecord(state, queue.ready)
 
     processor.add_request = add_request

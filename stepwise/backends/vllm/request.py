@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-from stepwise.backends.vllm.record import Record
+from stepwise.backends.vllm.record import TokenRecord
 from stepwise.engine import signals
 from stepwise.engine.backend import Chunk, Lost, Sampling
 from stepwise.errors import BackendError
@@ -34,7 +34,7 @@ async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int,
         raise
 
 
-def _spent(prefix: list[int], record: Record) -> Usage:
+def _spent(prefix: list[int], record: TokenRecord) -> Usage:
     """What vLLM is known to have computed; nothing before it has told of a first token."""
     if record.cached is None:
         return Usage()

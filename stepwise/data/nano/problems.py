@@ -15,15 +15,15 @@ Splits are disjoint by construction: a question belongs to the split that its ha
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stepwise.data.nano.story import SMALL, STANDARD, GoldStep, Mix, Quantity, Story, grow, line_of, sum_of
 from stepwise.data.nano.words import DISTRACTORS, NAMES, OPENINGS, THEMES
+from stepwise.data.splits import digest
 from stepwise.errors import ConfigError
-from stepwise.types import Problem, normalised
+from stepwise.types import Problem
 
 SPLITS = ("train", "calibration", "validation", "test")
 
@@ -113,17 +113,12 @@ def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
     answer = str(steps[-1].value)
     closing = GoldStep(f"The answer is {answer}.", "answer", steps[-1].value)
     labels = {"lines": str(len(steps) + 1)}
-    return NanoProblem(f"nano-{_digest(question):016x}", question, answer, labels, (*steps, closing))
-
-
-def _digest(question: str) -> int:
-    digest = hashlib.blake2b(normalised(question).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+    return NanoProblem(f"nano-{digest(question):016x}", question, answer, labels, (*steps, closing))
 
 
 def split_of(question: str) -> str:
     """The only split that may hold this question: 70% train, 10% each for the other three."""
-    bucket = _digest(question) % 10
+    bucket = digest(question) % 10
     return SPLITS[max(0, bucket - 6)]
 
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stepwise.calibration import OnlineThreshold, Record, calibrate, quantile_threshold
+from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
 from stepwise.calibration.bounds import betting, exact_binomial, hoeffding_bentkus
 from stepwise.errors import ConfigError, InfeasibleTarget
 from tests.records import spread_record
@@ -142,7 +140,7 @@ def test_senseless_targets_are_refused(wrong: dict[str, Any], message: str) -> N
 def test_a_record_survives_its_file_and_refuses_tables_that_do_not_fit(tmp_path: Path) -> None:
     record = spread_record(n=50)
     record.save(tmp_path / "calibration.npz")
-    loaded = Record.load(tmp_path / "calibration.npz")
+    loaded = CalibrationRecord.load(tmp_path / "calibration.npz")
     assert loaded.summary() == record.summary() and (loaded.groups == record.groups).all()
     with pytest.raises(ConfigError, match="do not fit"):
         replace(record, large_cost=record.large_cost[:-1])
@@ -162,19 +160,13 @@ def test_groups_add_up_to_the_whole() -> None:
         record.by_group(0.123)
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.floats(0, 1))
-def test_the_quantile_sends_no_more_than_its_share_unless_scores_tie(scores: list[float], p: float) -> None:
-    threshold = quantile_threshold(scores, p)
-    assert sum(score > threshold for score in scores) <= p * len(scores)
-
-
-def stream(n: int, hard: bool, seed: int) -> Record:
+def stream(n: int, hard: bool, seed: int) -> CalibrationRecord:
     """Problems of the easy or the hard half of the population."""
     part = POPULATION.subset(np.flatnonzero(POPULATION.groups == ("hard" if hard else "easy")))
     return part.subset(np.random.default_rng(seed).integers(0, part.n, n))
 
 
-def serve(online: OnlineThreshold, traffic: Record) -> list[float]:
+def serve(online: OnlineThreshold, traffic: CalibrationRecord) -> list[float]:
     """Cost shares as problems arrive one by one; between two recorded thresholds, the nearest."""
     spent = []
     for i in range(traffic.n):

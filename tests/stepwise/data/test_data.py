@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from stepwise import load_dataset
 from stepwise.data import has_splits
-from stepwise.data.splits import SHARES, SPLITS, split_of
+from stepwise.data.splits import SHARES, SPLITS, digest, split_of
 from stepwise.errors import ConfigError
 from stepwise.types import normalised
 
@@ -59,12 +61,99 @@ def test_fields_may_have_other_names_and_solutions_end_in_answers(tmp_path: Path
         ('{"question": " ", "answer": "1"}', "'question' is empty"),
         ('{"question": "q", "answer": ""}', "'answer' is empty"),
         ('{"question": 5, "answer": "1"}', "'question' is empty"),
+        ('{"question": "q", "answer": NaN}', "expected numbers and texts, got NaN"),
+        ('{"question": "q", "answer": true}', "'answer' must be a text, .* not true"),
+        ('{"question": "q", "answer": {"value": "3"}}', "'answer' must be a text, "),
+        ('{"question": "q", "answer": [["3"], ["4"]]}', "'answer' must be a text, "),
+        ('{"question": "q", "answer": [null]}', "'answer' must be a text, "),
+        ('{"question": "q", "answer": []}', "'answer' must be a text, "),
+        ('{"question": "q", "answer": null}', "'answer' is empty"),
+        ('{"question": "q", "solution": "By induction from 1 to 9. QED"}', "'answer' is missing"),
+        ('{"question": "q", "question": "r", "answer": "1"}', "the key 'question' is there twice"),
+        ('{"question": "q", "answer": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        ('{"question": "q \\ud83d", "answer": "1"}', "half of a surrogate pair"),
     ],
 )
 def test_an_unusable_line_is_named_by_its_number(tmp_path: Path, line: str, message: str) -> None:
     file = write(tmp_path / "mine.jsonl", {"question": "q", "answer": "a"}, line)
     with pytest.raises(ConfigError, match=f"line 2: .*{message}"):
         load_dataset(file)
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(b'{"question": "q", "answer": "1"}\n{"question": "caf\xe9", "answer": "1"}\n')
+    with pytest.raises(ConfigError, match="line 2: expected UTF-8, got the byte 0xe9"):
+        load_dataset(str(file))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"question": "q", "answer": "1"}\n')
+    assert [problem.question for problem in load_dataset(str(file))] == ["q"]
+
+
+def test_golds_are_what_is_marked(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "mine.jsonl",
+        {"id": None, "question": "a", "answer": "", "solution": r"thus \boxed{5}."},
+        {"id": None, "question": "b", "answer": "it points\n#### South"},
+        {"id": "x", "question": "c", "answer": ["x", 2, 0.5]},
+        {"question": "d", "answer": r"so $\boxed{\frac{1}{2}}$"},
+        {"question": "e", "answer": "all primes below 9"},
+    )
+    problems = load_dataset(file)
+    assert [problem.answer for problem in problems] == [
+        "5",
+        "South",
+        "x, 2, 0.5",
+        r"\frac{1}{2}",
+        "all primes below 9",
+    ]
+    assert [problem.id for problem in problems] == ["mine-1", "mine-2", "x", "mine-4", "mine-5"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"), [("problem", "final_answer"), ("query", "response"), ("prompt", "ground_truth")]
+)
+def test_rows_as_hubs_name_them(tmp_path: Path, question: str, answer: str) -> None:
+    file = write(tmp_path / "mine.jsonl", {question: "q", answer: "7", "source": "s", "n": 3})
+    problems = load_dataset("mine", path=file, fields={"question": question, "answer": answer})
+    assert [(problem.question, problem.answer) for problem in problems] == [("q", "7")]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("Solve x > 3", "Solve x < 3"),
+        ("What is 12 + 5?", "What is 12 - 5?"),
+        ("一共有多少个苹果？", "一共有多少支笔？"),
+        ("Сколько яблок?", "Сколько груш?"),
+        ("What is 3:4?", "What is 34?"),
+    ],
+)
+def test_different_questions_stay_different(a: str, b: str) -> None:
+    assert normalised(a) != normalised(b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("What is 1 + 1?", "what is 1+1 ?"),
+        ("Tom’s “pens” – 3", "tom's 'pens' - 3"),
+        ("The points (3,4), (5,6).", "The points (3, 4) , (5, 6)."),
+        ("１２ pens", "12  PENS"),
+    ],
+)
+def test_the_same_question_in_other_typography_is_the_same(a: str, b: str) -> None:
+    assert normalised(a) == normalised(b) and split_of(a) == split_of(b)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_the_split_of_an_ascii_question_depends_on_its_words_and_numbers(question: str) -> None:
+    words = re.sub(r"[^a-z0-9.%$]+", " ", question.lower()).strip()
+    hashed = hashlib.blake2b(words.encode(), digest_size=8).digest()
+    assert digest(question) == int.from_bytes(hashed, "big")
 
 
 def test_splits_of_ones_own_must_not_share_questions(tmp_path: Path) -> None:

@@ -12,11 +12,9 @@ from omegaconf import OmegaConf
 from stepwise import Model, Pair, load_dataset, load_pair
 from stepwise.backends.http.completions import Options as VllmServer
 from stepwise.backends.http.resilient import Patience
-from stepwise.backends.options import _installed
 from stepwise.cli.main import main
 from stepwise.errors import ConfigError
 from stepwise.models.overrides import with_options
-from stepwise.routers import Always
 
 PAIRS = sorted(Path("configs/pair").glob("*.yaml"))
 QUESTION = load_dataset("nano", limit=1)[0].question
@@ -48,7 +46,7 @@ def test_a_pair_of_ones_own_is_solved_with_by_rule(mine: Path, capsys: pytest.Ca
     "options, message",
     [
         ([], "the policy was trained on pair 'nano'"),
-        (["--router", "confidence"], "router 'confidence' is not calibrated"),
+        (["--router", "confidence"], "router 'confidence' is not calibrated; pass --threshold"),
         (["--router", "entropy", "--budget", "0.3"], "pass --threshold"),
         (["--router", "middle"], "router must be one of nano-ppo"),
     ],
@@ -162,27 +160,3 @@ def test_options_of_backends_can_be_set_from_a_command_line() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             with_options(pair, "vllm", [wrong])
-
-
-def test_another_distribution_adds_a_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "echo_backend.py").write_text(
-        "from stepwise.backends.options import BackendOptions\n"
-        "from stepwise.backends.scripted import ScriptedBackend\n"
-        "class Options(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):\n"
-        "    remote = True\n"
-        "    word: str = 'echo'\n"
-        "    def open(self, model):\n"
-        "        return ScriptedBackend(lambda text: f'The answer is {self.word}.')\n"
-    )
-    info = tmp_path / "echo_backend-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-backend\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[stepwise.backends]\necho = echo_backend:Options\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    _installed.cache_clear()
-    try:
-        model = Model("m", backend={"name": "echo", "word": "42"}, parameters=1)
-        engine = Pair("p", (model,), "{question}\n").engine()
-        assert engine.solve_sync("6 x 7?", Always("m")).answer == "42"
-    finally:
-        _installed.cache_clear()

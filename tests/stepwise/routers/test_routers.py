@@ -23,7 +23,7 @@ from stepwise.routers import (
     SmallFirst,
     ThresholdRouter,
 )
-from stepwise.routers.features import FEATURES, bounds, observe
+from stepwise.routers.features import SIGNALS, bounds, observe
 from stepwise.types import Trace
 from tests.records import spread_record
 from tests.worlds import engine, problem
@@ -67,9 +67,9 @@ def test_a_scorer_that_needs_a_draft_says_so() -> None:
 def artifact(**changes: object) -> PolicyArtifact:
     """A policy that asks for the large model exactly when the draft has an unlikely token."""
     rng = np.random.default_rng(0)
-    n, width = len(FEATURES), 4
+    n, width = len(SIGNALS), 4
     w0 = np.zeros((width, n), np.float32)
-    w0[0, FEATURES.index("draft_worst")] = 4.0
+    w0[0, SIGNALS.index("draft_worst")] = 4.0
     weights = {
         "w0": w0,
         "b0": np.array([-2, 0, 0, 0], np.float32),
@@ -80,17 +80,17 @@ def artifact(**changes: object) -> PolicyArtifact:
         "cost_w": np.zeros((1, width), np.float32),
         "cost_b": np.array([rng.uniform(-0.1, 0.1)], np.float32),
     }
-    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", FEATURES, weights)
+    made = PolicyArtifact("world", "abc", ("small", "large"), "after_draft", SIGNALS, weights)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_a_policy_routes_and_its_threshold_is_a_price() -> None:
+def test_a_policy_routes_and_its_threshold_is_a_cost_weight() -> None:
     world = engine()
-    cheap, dear = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
-    trace = world.solve_sync(problem(1, 9, 2), cheap)
+    light, heavy = PolicyRouter(artifact(), 0.1), PolicyRouter(artifact(), 100.0)
+    trace = world.solve_sync(problem(1, 9, 2), light)
     assert [step.model for step in trace.steps] == ["small", "large", "small", "small"]
     assert trace.answer == "12"
-    assert {step.model for step in world.solve_sync(problem(1, 9, 2), dear).steps} == {"small"}
+    assert {step.model for step in world.solve_sync(problem(1, 9, 2), heavy).steps} == {"small"}
     decision = trace.steps[1].decision
     assert decision is not None and decision.score is not None and decision.score >= 0.1
 
@@ -172,17 +172,17 @@ def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
             await world.advance(chain, model)
         return seen
 
-    low, high = bounds(FEATURES)
+    low, high = bounds(SIGNALS)
     for trace in world.run(walk()):
         seen = observe(trace, "small", "large")
-        assert seen.shape == (len(FEATURES),) and seen.dtype == np.float32
+        assert seen.shape == (len(SIGNALS),) and seen.dtype == np.float32
         assert np.all(seen >= low) and np.all(seen <= high)
-        assert seen[FEATURES.index("position")] == pytest.approx(len(trace.steps) / 16)
+        assert seen[SIGNALS.index("position")] == pytest.approx(len(trace.steps) / 16)
         assert trace.draft is not None
         worst = np.exp(trace.draft.signals.min_logprob)
-        assert seen[FEATURES.index("draft_worst")] == pytest.approx(worst)
+        assert seen[SIGNALS.index("draft_worst")] == pytest.approx(worst)
     # What the large model must still read: everything before it first writes, then what it missed.
-    unread = [observe(t, "small", "large")[FEATURES.index("unread")] * 512 for t in world.run(walk())]
+    unread = [observe(t, "small", "large")[SIGNALS.index("unread")] * 512 for t in world.run(walk())]
     lengths = [len(s.text) for s in world.solve_sync(problem(9, 1, 9, 2), Always("small")).steps]
     question = len("9 1 9 2\n")
     assert unread[0] == pytest.approx(question)

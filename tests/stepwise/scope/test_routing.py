@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.tree import Tree, view
+from envs.observer import Observer
+from envs.tree import Tree
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.ledger import Ledger
 from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.routers import Always
-from stepwise.routers.features import ESTIMATES, FEATURES, observe
+from stepwise.routers.features import ESTIMATES, SIGNALS, observe
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
 from stepwise.scope.decision import min_max, sweep, utility
 from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
@@ -219,7 +220,7 @@ def test_waiting_for_one_call_that_fails_charges_every_chain_its_own(scope: Scop
     engine.backends["small"] = failing
 
     async def solve() -> list[Trace]:
-        tree = Tree(engine, "after_draft", view(["signals", "estimates"]))
+        tree = Tree(engine, "after_draft", Observer.of(["signals", "estimates"]))
         return [
             node.trace for node in await asyncio.gather(*(tree.root(worlds.problem(1, 2)) for _ in range(3)))
         ]
@@ -252,7 +253,7 @@ def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
     known = replace(
         trace, estimates=(Estimate("small", 0.3, 128.0, None), Estimate("large", 0.9, 99.0, None))
     )
-    assert len(observe(trace, *POOL)) == len(FEATURES) and len(observe(known, *POOL)) == len(FEATURES)
+    assert len(observe(trace, *POOL)) == len(SIGNALS) and len(observe(known, *POOL)) == len(SIGNALS)
     assert observe(known, *POOL, ESTIMATES)[:3].tolist() == pytest.approx([0.3, 0.9, 0.25])
     with pytest.raises(StepwiseError, match="the trace has none; give the engine a prior"):
         observe(trace, *POOL, ESTIMATES)

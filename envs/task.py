@@ -1,0 +1,93 @@
+"""What both forms of the environment need to know to start an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.episode import MAX_COST_WEIGHT, Episode
+from envs.observer import DEFAULT_OBSERVER, Observer
+from envs.tree import Tree
+from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
+from stepwise.types import Look, Problem
+
+LOOKS: tuple[Look, ...] = get_args(Look)
+
+
+@dataclass
+class Task:
+    """What both forms of the environment need to know to start an episode.
+
+    ``cost_weight`` may be changed while training; it holds for the episodes that start afterwards.
+
+    Args:
+        engine: with its models loaded; actions are indices into ``engine.models``.
+        problems: each with a gold answer.
+        look: when the agent decides: ``before``, ``probe``, ``after_draft`` or ``judged``.
+        cost_weight: λ, the reward lost per unit of cost, in [0, 10], or (low, high): drawn log-uniformly per
+            episode.
+        cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
+        observer: what the agent sees and pays; `Observer.of` makes one from a list of features.
+
+    Raises:
+        ConfigError: if an argument is none of these, or a question cannot be asked.
+    """
+
+    engine: Engine
+    problems: Sequence[Problem]
+    look: Look = "after_draft"
+    cost_weight: float | tuple[float, float] = 0.3
+    cost_scale: float = 1.0
+    observer: Observer = DEFAULT_OBSERVER
+
+    def __post_init__(self) -> None:
+        for problem in self.problems:
+            self.engine.start(problem)  # an unusable question is refused now, not in mid-training
+        if not self.problems or any(not problem.answer for problem in self.problems):
+            raise ConfigError("problems must not be empty, and each needs a gold answer.")
+        if self.look not in LOOKS:
+            raise ConfigError(f"look must be one of {', '.join(LOOKS)}, not {self.look!r}.")
+        given = self.cost_weight
+        low, high = given if isinstance(given, tuple) else (given, given)
+        if not (0.0 if low == high else 1e-6) <= low <= high <= MAX_COST_WEIGHT:
+            raise ConfigError(
+                f"cost_weight must lie in [0, {MAX_COST_WEIGHT:g}] (a range above 0), not {given}."
+            )
+        if not self.cost_scale > 0.0:
+            raise ConfigError(f"cost_scale must be positive, not {self.cost_scale}.")
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        rest = len(self.engine.models) + 1
+        low = np.append(self.observer.low, np.zeros(rest))
+        high = np.append(self.observer.high, np.ones(rest))
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    @property
+    def action_space(self) -> spaces.Discrete[Any]:
+        return spaces.Discrete(len(self.engine.models))
+
+    def episode(self, random: np.random.Generator, options: dict[str, Any] | None = None) -> Episode:
+        """A new episode; ``options`` may fix the "problem" (its index) and the "cost_weight"."""
+        options = options or {}
+        index = int(options.get("problem", random.integers(len(self.problems))))
+        cost_weight = float(options["cost_weight"]) if "cost_weight" in options else self._draw(random)
+        return Episode(self.tree, self.problems[index], cost_weight=cost_weight, cost_scale=self.cost_scale)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Shared by all episodes."""
+        return Tree(self.engine, self.look, self.observer)
+
+    def _draw(self, random: np.random.Generator) -> float:
+        """The cost weight of one episode."""
+        if not isinstance(self.cost_weight, tuple):
+            return self.cost_weight
+        low, high = np.log(self.cost_weight)
+        return float(np.exp(random.uniform(low, high)))

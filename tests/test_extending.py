@@ -1,0 +1,93 @@
+"""The page on extending stepwise says what is true: its code is run, and does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwise import Engine, Model, Pair, Problem
+from stepwise.backends.options import _installed
+from stepwise.engine.cost import Tokens
+from stepwise.engine.stop_rules import StepRule
+from stepwise.models.files import read_pair
+from stepwise.routers import Always
+from stepwise.scope import AnchorSet, Scope
+from tests.stepwise.scope import worlds as scope_worlds
+from tests.worlds import engine, problem, writers
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
+
+
+def code(section: str, language: str = "python") -> str:
+    return "".join(re.findall(rf"```{language}\n(.*?)```", SECTIONS[section], re.S))
+
+
+def run(section: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(compile(code(section), section, "exec", dont_inherit=True), names)
+    return names
+
+
+def test_a_backend_is_about_sixty_lines() -> None:
+    assert len(code("A backend").splitlines()) <= 65
+
+
+def test_the_backend_works_through_an_installed_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package.py").write_text(code("A backend"))
+    info = tmp_path / "echo-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo\nVersion: 1.0\n")
+    declared = tomllib.loads(code("A backend", "toml"))["project"]["entry-points"]["stepwise.backends"]
+    lines = [f"{name} = {value}" for name, value in declared.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[stepwise.backends]", *lines]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _installed.cache_clear()
+    try:
+        file = tmp_path / "pair.yaml"
+        file.write_text(
+            'name: echoes\nprompt: "{question}\\n"\nmodels:\n'
+            '  - {name: m, parameters: 1, backend: {name: echo, answer: "The answer is 7."}}\n'
+        )
+        pair = read_pair(file)
+        assert pair.engine().solve_sync("3 + 4?", Always("m")).answer == "7"
+        assert isinstance(pair, Pair) and isinstance(pair.models[0], Model)
+    finally:
+        _installed.cache_clear()
+
+
+async def test_the_backend_reports_what_a_cancelled_call_took() -> None:
+    backend = run("A backend")["EchoBackend"]("m", "The answer is 4.")
+    world = Engine({"m": backend}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+    solution = world.solve(Problem("p", "2 + 2?"), Always("m"))
+    task = asyncio.ensure_future(solution.finish())
+    for _ in range(6):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert solution.trace is not None
+    usage = solution.trace.usage["m"]
+    assert usage.prompt == len("2 + 2?\n") and 0 < usage.discarded < len("The answer is 4.")
+
+
+def test_the_router_routes() -> None:
+    router = run("A router")["ShortDrafts"]
+    assert writers(engine().solve_sync(problem(1, 2), router(limit=100))) == {"small"}
+    assert writers(engine().solve_sync(problem(1, 2), router(limit=1))) == {"large"}
+
+
+def test_the_estimator_estimates() -> None:
+    anchors = AnchorSet(scope_worlds.problems(40))
+    store = scope_worlds.store(anchors)
+    scope = Scope(anchors=anchors, fingerprints=store, estimator=run("An estimator")["NearestAnchor"]())
+    for place in range(3):
+        for estimate in scope.estimate(anchors.questions[place]):
+            outcome = store.get(estimate.model).correct[place]
+            assert estimate.p_correct == pytest.approx(0.99 if outcome else 0.01)
