@@ -1,0 +1,1 @@
+"""What models wrote, recorded once: the tree of each problem's chains, from which any router can be replayed."""

@@ -1,0 +1,88 @@
+"""A backend that records: what the tree holds is not generated again, and what a model writes goes into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, StreamingBackend, unaccounted
+from stepwise.errors import ConfigError
+from stepwise.recording.folder import Recording
+from stepwise.recording.records import Node, place
+
+
+class Prompts:
+    """Tells which problem a prefix belongs to: prompts differ between problems, and chains begin with them."""
+
+    def __init__(self) -> None:
+        self._problems: dict[tuple[int, ...], str] = {}
+        self._lengths: set[int] = set()
+
+    def add(self, prompt: Iterable[int], problem: str) -> None:
+        """Raises:
+        ConfigError: if two problems have the same prompt.
+        """
+        ids = tuple(prompt)
+        if self._problems.setdefault(ids, problem) != problem:
+            raise ConfigError(f"problems {self._problems[ids]!r} and {problem!r} ask the same question.")
+        self._lengths.add(len(ids))
+
+    def split(self, prefix: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        """The problem, and the chain after its prompt.
+
+        Raises:
+            ConfigError: if the prefix begins with no known prompt.
+        """
+        ids = tuple(prefix)
+        for length in self._lengths:
+            problem = self._problems.get(ids[:length])
+            if problem is not None:
+                return problem, ids[length:]
+        raise ConfigError("a chain was started with a question that is not among those to record.")
+
+
+class Recorder:
+    """Lets a model write whole steps, and keeps them.
+
+    Args:
+        backend: runs the model.
+        model: its name in the recording.
+        limit: tokens of the longest step. A probe records the whole step that it is the first token of.
+    """
+
+    def __init__(
+        self, backend: Backend, model: str, prompts: Prompts, recording: Recording, limit: int
+    ) -> None:
+        self.revision = backend.revision
+        self.tokenizer = backend.tokenizer
+        self.parameters = backend.parameters
+        self.context = backend.context
+        self.generated = 0
+        self._backend = backend
+        self._model = model
+        self._prompts = prompts
+        self._recording = recording
+        self._limit = limit
+
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return self._backend.encode(text, first=first)
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        problem, chain = self._prompts.split(prefix)
+        known = self._recording.tree.completion(problem, self._model, chain, sampling.max_tokens)
+        if known is not None:
+            return known
+        step = await self._backend.generate(prefix, replace(sampling, max_tokens=self._limit), lost)
+        self.generated += step.usage.completion
+        self._recording.add(Node.of(problem, self._model, place(chain), step, self._opening(step)))
+        written = self._recording.tree.completion(problem, self._model, chain, sampling.max_tokens)
+        return step if written is None else written
+
+    def _opening(self, step: Completion) -> int:
+        backend = self._backend
+        return len(backend.text((), step.token_ids[:1])) if isinstance(backend, StreamingBackend) else 0
+
+    async def close(self) -> None:
+        await self._backend.close()

@@ -1,0 +1,68 @@
+"""Replay: backends that answer from a recording, so that a router is tried without models.
+
+A prompt's tokens were not recorded, their number was: a problem is a prompt of so many placeholders, and the
+engine counts what it sends as it would on the live models. Models must share a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
+from stepwise.errors import BackendError
+from stepwise.recording.tree import Tree
+from stepwise.types import Problem
+
+
+class NotRecorded(BackendError):
+    """A chain left the recording: nobody knows what the model would have written there."""
+
+
+def problems(tree: Tree, split: str) -> list[Problem]:
+    """The recorded problems of a split; the id stands for the question, and the answer is not known."""
+    return [Problem(name, name) for name, question in tree.questions.items() if question.split == split]
+
+
+class ReplayBackend:
+    """Answers as a model did, from the recorded tree.
+
+    Args:
+        model: its name in the recording.
+        tokenizer: the same for all models of the recording.
+    """
+
+    def __init__(self, tree: Tree, model: str, *, revision: str, parameters: int, context: int) -> None:
+        self.revision = revision
+        self.tokenizer = "recorded"
+        self.parameters = parameters
+        self.context = context
+        self._tree = tree
+        self._model = model
+        self._numbers = {name: number for number, name in enumerate(tree.questions, 1)}
+        self._names = list(tree.questions)
+
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        """The prompt of the problem with this id: as many placeholders as it had tokens.
+
+        Raises:
+            NotRecorded: if there is no such problem.
+        """
+        question = self._tree.questions.get(text)
+        if question is None or not first:
+            raise NotRecorded(f"{text[:60]!r} is no recorded problem.")
+        return (-self._numbers[text],) * question.prompt[self._model]
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        problem = self._names[-prefix[0] - 1]
+        chain = tuple(prefix[self._tree.questions[problem].prompt[self._model] :])
+        known = self._tree.completion(problem, self._model, chain, sampling.max_tokens)
+        if known is None:
+            raise NotRecorded(
+                f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
+            )
+        return known
+
+    async def close(self) -> None:
+        """Nothing to free."""
