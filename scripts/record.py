@@ -73,8 +73,8 @@ def main(cfg: DictConfig) -> None:
 
 
 def chosen(cfg: DictConfig) -> list[Problem]:
-    """The problems to solve: ``n`` of the split, or its first ``n`` of those that lie ``within`` its beginning.
-    Ids end with the place in the split."""
+    """``n`` problems of the split: drawn, or the first of those ``within`` the first so many rows, whose
+    numbers are at the end of their ids."""
     if cfg.within is None:
         return list(instantiate(cfg.dataset, split=cfg.split, limit=cfg.n))
     problems = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING)

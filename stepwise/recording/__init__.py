@@ -1,1 +1,1 @@
-"""What models wrote, recorded once: the tree of each problem's chains, from which any router can be replayed."""
+"""What models wrote, recorded once: trees of chains, from which routers are replayed without models."""

@@ -8,7 +8,6 @@ both is read once.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ class Recording:
         part.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in self._waiting))
         if self._stream is not None:
             self._stream.close()
-        os.replace(part, self.folder / JOURNAL)
+        part.replace(self.folder / JOURNAL)
         self._stream = (self.folder / JOURNAL).open("ab")
 
     def _identified(self, about: dict[str, Any] | None) -> dict[str, Any]:
@@ -129,7 +128,7 @@ class Recording:
         path = self.folder / f"{table}-{number:04d}.parquet"
         part = path.with_suffix(".part")
         _parquet().write_table(pyarrow.Table.from_pylist(rows), part, compression="zstd", compression_level=9)
-        os.replace(part, path)
+        part.replace(path)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A backend that records: what the tree holds is not generated again, and what a model writes goes into it."""
+"""A backend that records: what the tree holds is not generated again, what a model writes goes into it."""
 
 from __future__ import annotations
 
