@@ -109,7 +109,7 @@ class Recording:
         path = self.folder / JOURNAL
         for line in path.read_bytes().split(b"\n") if path.is_file() else ():
             try:
-                yield msgspec.json.decode(line, type=Record)  # type: ignore[misc]
+                yield msgspec.json.decode(line, type=Record)
             except msgspec.DecodeError:
                 continue  # cut off by a kill
 

@@ -12,7 +12,7 @@ from stepwise.recording.records import Node, place
 
 
 class Prompts:
-    """Tells which problem a prefix belongs to: prompts differ between problems, and chains begin with them."""
+    """Tells which problem a prefix belongs to: prompts differ, and chains begin with them."""
 
     def __init__(self) -> None:
         self._problems: dict[tuple[int, ...], str] = {}

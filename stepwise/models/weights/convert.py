@@ -1,7 +1,7 @@
 """A GGUF file as a Hugging Face folder: bf16 safetensors, written a few rows at a time.
 
-Quantised weights are multiplied out, so that what such a folder answers is what the quantised model answers,
-not what the original would. Only families whose tensors keep their layout (Qwen2), or whose query and key rows
+Quantised weights are multiplied out: such a folder answers what the quantised model answers, not what the
+original would. Only families whose tensors keep their layout (Qwen2), or whose query and key rows
 are merely reordered (Llama), are known here.
 """
 
@@ -72,7 +72,7 @@ def convert(file: Path, folder: Path, *, tied: bool) -> None:
     family = str(reader.fields["general.architecture"].contents())
     if family not in ARCHITECTURES:
         raise ConfigError(
-            f"{file.name} is a model of the family {family!r}; only {', '.join(ARCHITECTURES)} can be converted."
+            f"{file.name} is of the family {family!r}; only {', '.join(ARCHITECTURES)} can be converted."
         )
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(file, folder)
@@ -146,7 +146,7 @@ def _write_tensor(source: Source, stream: IO[bytes]) -> None:
 
 
 def _in_halves(weights: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Rows of each head from the order (pair, half), as llama.cpp's rotary positions read them, to (half, pair)."""
+    """Rows of each head from (pair, half), the order of llama.cpp's rotary positions, to (half, pair)."""
     shape = weights.shape
     return weights.reshape(heads, -1, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 

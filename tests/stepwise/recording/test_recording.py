@@ -19,7 +19,7 @@ from stepwise.routers import Always, Confidence, FirstTokenEntropy, LargeFirst, 
 from stepwise.types import Problem, Router, Trace
 from tests.stepwise.recording.worlds import PROBLEMS, open_recording, recording_engine, replay_engine
 
-ROUTERS = [
+ROUTERS: list[Router] = [
     Always("small"),
     Always("large"),
     LargeFirst(2),
@@ -63,14 +63,8 @@ def test_what_is_not_recorded_is_an_error_of_its_own_on_the_trace(tmp_path: Path
 
 @pytest.mark.parametrize("records", [1, 12, 25, 40])
 def test_a_killed_recording_loses_nothing_and_repeats_nothing(tmp_path: Path, records: int) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.stepwise.recording.killed",
-        str(tmp_path / "killed"),
-        str(records),
-    ]
-    assert subprocess.run(command, check=False).returncode == -9
+    program = [sys.executable, "-m", "tests.stepwise.recording.killed"]
+    assert subprocess.run([*program, str(tmp_path / "killed"), str(records)], check=False).returncode == -9
     before = open_recording(tmp_path / "killed")
     assert len(before.tree) + len(before.tree.questions) == records
     engine, backends = recording_engine(before)
@@ -80,11 +74,10 @@ def test_a_killed_recording_loses_nothing_and_repeats_nothing(tmp_path: Path, re
     recorded(tmp_path / "whole", Always("small"))
     whole = Recording(tmp_path / "whole").tree
     assert set(Recording(tmp_path / "killed").tree.nodes) == set(whole.nodes)
-    generated = sum(node.generated for node in whole.nodes)
-    before_the_kill = sum(
-        node.generated for node in list(before.tree.nodes)[: max(0, records - len(PROBLEMS))]
-    )
-    assert backends["small"].generated == generated - before_the_kill
+    kept = max(0, records - len(PROBLEMS))
+    written = [node.generated for node in before.tree.nodes]
+    assert backends["small"].generated == sum(written[kept:])
+    assert sum(written) == sum(node.generated for node in whole.nodes)
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
