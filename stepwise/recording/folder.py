@@ -145,5 +145,5 @@ def _parquet() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise ConfigError(f"recordings need pyarrow: {install('scope')}.") from error
+        raise ConfigError(f"recordings need pyarrow: {install('recording')}.") from error
     return parquet
