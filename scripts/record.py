@@ -47,6 +47,7 @@ class Record(Routing):
     within: int | None = None  # only the first so many rows of the file are considered, in their order
     n: int = 300
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
+    transfer: bool = False  # let policies route a pair that they were not trained on
     concurrency: int = 48
     together: int = 1  # routers at a time
 

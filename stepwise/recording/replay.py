@@ -9,13 +9,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError
+from stepwise.recording.folder import Recording
 from stepwise.recording.tree import Tree
 from stepwise.types import Problem
 
 
 class NotRecorded(BackendError):
     """A chain left the recording: nobody knows what the model would have written there."""
+
+
+CONTEXT = 1_000_000
+"""Tokens: the models that were recorded had less, and what they did not write is not recorded."""
+
+
+def replay_engine(recording: Recording) -> Engine:
+    """An engine over the models of a recording, by their recorded steps; costs are FLOPs."""
+    about, tree = recording.about, recording.tree
+    prompted = next(iter(tree.questions.values())).prompt if tree.questions else {}
+    models = {name: model for name, model in about["models"].items() if name in prompted}
+    return Engine(
+        {
+            name: ReplayBackend(tree, name, revision=model["weights"], parameters=model["parameters"])
+            for name, model in models.items()
+        },
+        prompt="{question}",
+        rule=StepRule(about["separator"], about["max_step_tokens"], about["max_steps"]),
+        cost=Flops({name: model["parameters"] for name, model in models.items()}),
+        stops={name: model["stop"] for name, model in models.items() if model["stop"]},
+    )
 
 
 def problems(tree: Tree, split: str) -> list[Problem]:
@@ -28,10 +53,12 @@ class ReplayBackend:
 
     Args:
         model: its name in the recording.
-        tokenizer: the same for all models of the recording.
+        revision, parameters, context: as a backend's.
     """
 
-    def __init__(self, tree: Tree, model: str, *, revision: str, parameters: int, context: int) -> None:
+    def __init__(
+        self, tree: Tree, model: str, *, revision: str, parameters: int, context: int = CONTEXT
+    ) -> None:
         self.revision = revision
         self.tokenizer = "recorded"
         self.parameters = parameters
