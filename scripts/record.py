@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from scripts.evaluate import contenders
 from scripts.program import console, program
 from scripts.settings import Routing, backend_of
+from stepwise.engine.backend import Backend
 from stepwise.engine.concurrency import run
 from stepwise.engine.engine import Engine
 from stepwise.evaluation.run import Contender
@@ -57,11 +58,11 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = chosen(cfg)
-    recording = Recording(cfg.output, about(pair, cfg))
-    prompts = Prompts()
+    models = pair.open(backend=backend_of(cfg), models=cfg.models)
+    recording, prompts = Recording(cfg.output, about(pair, cfg, models)), Prompts()
     backends = {
         name: Recorder(backend, name, prompts, recording, pair.max_step_tokens)
-        for name, backend in pair.open(backend=backend_of(cfg), models=cfg.models).items()
+        for name, backend in models.items()
     }
     for problem in problems:
         recording.add(question(problem, cfg.split, pair, backends, prompts))
@@ -82,8 +83,16 @@ def chosen(cfg: DictConfig) -> list[Problem]:
     return [problem for problem in problems if int(problem.id.rpartition("-")[2]) <= cfg.within][: cfg.n]
 
 
-def about(pair: Pair, cfg: DictConfig) -> dict[str, Any]:
-    """What is recorded. Another machine or another number of threads makes no other recording."""
+def about(pair: Pair, cfg: DictConfig, backends: Mapping[str, Backend]) -> dict[str, Any]:
+    """What is recorded. Another machine or another number of threads makes no other recording.
+
+    ``shared`` is how many tokens all prompts begin with.
+    """
+    shared = {
+        model.name: len(backends[model.name].encode((model.prompt or pair.prompt).partition("{question}")[0]))
+        for model in pair.everyone
+        if model.name in backends
+    }
     models = {
         model.name: {
             "weights": model.identity,
@@ -94,7 +103,14 @@ def about(pair: Pair, cfg: DictConfig) -> dict[str, Any]:
         for model in pair.everyone
     }
     rule = {"separator": pair.separator, "max_step_tokens": pair.max_step_tokens, "max_steps": pair.max_steps}
-    return {"dataset": cfg.dataset.name, "pair": pair.name, "models": models, "prompt": pair.prompt, **rule}
+    return {
+        "dataset": cfg.dataset.name,
+        "pair": pair.name,
+        "models": models,
+        "prompt": pair.prompt,
+        **rule,
+        "shared": shared,
+    }
 
 
 def question(

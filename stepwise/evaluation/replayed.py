@@ -83,12 +83,17 @@ class Row(msgspec.Struct, frozen=True):
 class Bench:
     """The recorded problems of a split that every model has solved alone.
 
+    Args:
+        preamble: as of `stepwise.recording.replay.replay_engine`.
+
     Raises:
         ConfigError: if there are none.
     """
 
-    def __init__(self, recording: Recording, split: str = "test") -> None:
-        self.engine: Engine = replay_engine(recording) if recording.tree.questions else _nothing(recording)
+    def __init__(self, recording: Recording, split: str = "test", *, preamble: bool = True) -> None:
+        if not recording.tree.questions:
+            raise _nothing(recording)
+        self.engine: Engine = replay_engine(recording, preamble=preamble)
         self._tree = recording.tree
         alone = {(problem, router) for problem, router, _ in self._tree.chains}
         self.problems: list[Problem] = [
@@ -97,7 +102,7 @@ class Bench:
             if all((problem.id, model) in alone for model in self.engine.models)
         ]
         if not self.problems:
-            _nothing(recording)
+            raise _nothing(recording)
         self.small = self.replay(Contender(Always(self.engine.models[0])))
         self.large = self.replay(Contender(Always(self.engine.models[-1])))
 
@@ -160,5 +165,5 @@ def _samples(group: Sequence[Replayed]) -> metrics.Samples:
     return np.array([r.correct for r in group]), np.array([r.cost for r in group])
 
 
-def _nothing(recording: Recording) -> Engine:
-    raise ConfigError(f"recording {recording.folder} has no problem of this split that every model solved.")
+def _nothing(recording: Recording) -> ConfigError:
+    return ConfigError(f"recording {recording.folder} has no problem of this split that every model solved.")

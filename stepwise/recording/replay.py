@@ -26,16 +26,23 @@ CONTEXT = 1_000_000
 """Tokens: the models that were recorded had less, and what they did not write is not recorded."""
 
 
-def replay_engine(recording: Recording) -> Engine:
-    """An engine over the models of a recording, by their recorded steps; costs are FLOPs."""
+def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
+    """An engine over the models of a recording, by their recorded steps; costs are FLOPs.
+
+    Args:
+        preamble: charge each chain for reading what all prompts begin with; False where a server's prefix
+            cache holds it for all of them.
+    """
     about, tree = recording.about, recording.tree
     prompted = next(iter(tree.questions.values())).prompt if tree.questions else {}
     models = {name: model for name, model in about["models"].items() if name in prompted}
+    unread = {name: 0 if preamble else about["shared"][name] for name in models}
+    backends = {
+        name: ReplayBackend(tree, name, model["weights"], model["parameters"], unread[name])
+        for name, model in models.items()
+    }
     return Engine(
-        {
-            name: ReplayBackend(tree, name, revision=model["weights"], parameters=model["parameters"])
-            for name, model in models.items()
-        },
+        backends,
         prompt="{question}",
         rule=StepRule(about["separator"], about["max_step_tokens"], about["max_steps"]),
         cost=Flops({name: model["parameters"] for name, model in models.items()}),
@@ -53,18 +60,19 @@ class ReplayBackend:
 
     Args:
         model: its name in the recording.
-        revision, parameters, context: as a backend's.
+        revision, parameters: as a backend's.
+        unread: tokens at the beginning of every prompt that are left out.
     """
 
-    def __init__(
-        self, tree: Tree, model: str, *, revision: str, parameters: int, context: int = CONTEXT
-    ) -> None:
+    context = CONTEXT
+
+    def __init__(self, tree: Tree, model: str, revision: str, parameters: int, unread: int = 0) -> None:
         self.revision = revision
         self.tokenizer = "recorded"
         self.parameters = parameters
-        self.context = context
         self._tree = tree
         self._model = model
+        self._unread = unread
         self._numbers = {name: number for number, name in enumerate(tree.questions, 1)}
         self._names = list(tree.questions)
 
@@ -74,22 +82,24 @@ class ReplayBackend:
         Raises:
             NotRecorded: if there is no such problem.
         """
-        question = self._tree.questions.get(text)
-        if question is None or not first:
+        if text not in self._tree.questions or not first:
             raise NotRecorded(f"{text[:60]!r} is no recorded problem.")
-        return (-self._numbers[text],) * question.prompt[self._model]
+        return (-self._numbers[text],) * self._length(text)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         problem = self._names[-prefix[0] - 1]
-        chain = tuple(prefix[self._tree.questions[problem].prompt[self._model] :])
+        chain = tuple(prefix[self._length(problem) :])
         known = self._tree.completion(problem, self._model, chain, sampling.max_tokens)
         if known is None:
             raise NotRecorded(
                 f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
             )
         return known
+
+    def _length(self, problem: str) -> int:
+        return self._tree.questions[problem].prompt[self._model] - self._unread
 
     async def close(self) -> None:
         """Nothing to free."""

@@ -41,10 +41,7 @@ def recording_engine(recording: Recording) -> tuple[Engine, dict[str, Recorder]]
 
 def replay_engine(tree: Tree) -> Engine:
     return over(
-        {
-            name: ReplayBackend(tree, name, revision=name, parameters=size, context=1000)
-            for name, size in worlds.SIZES.items()
-        },
+        {name: ReplayBackend(tree, name, name, size) for name, size in worlds.SIZES.items()},
         prompt="{question}",
     )
 
