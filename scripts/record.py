@@ -24,6 +24,7 @@ from scripts.evaluate import contenders
 from scripts.program import console, program
 from scripts.settings import Routing, backend_of
 from stepwise.engine.backend import Backend
+from stepwise.engine.chain import Chain as Growing
 from stepwise.engine.concurrency import run
 from stepwise.engine.engine import Engine
 from stepwise.evaluation.run import Contender
@@ -51,6 +52,10 @@ class Record(Routing):
     transfer: bool = False  # let policies route a pair that they were not trained on
     concurrency: int = 48
     together: int = 1  # routers at a time
+    tree: int = (
+        0  # steps: whole trees of the problems that each model alone solves in as many, after the routers
+    )
+    trees: int = 100  # problems at most
 
 
 @program("record", Record)
@@ -142,6 +147,8 @@ async def record(
 
     try:
         await asyncio.gather(*map(turn, field))
+        if cfg.tree:
+            await grow_trees(engine, problems, recording, cfg)
     finally:
         await engine.close()
 
@@ -164,6 +171,36 @@ async def solve(
         if time.monotonic() - told > REPORT or done == len(missing):
             told = time.monotonic()
             console.print(line(contender, problems, recording, done, told - began))
+
+
+async def grow_trees(
+    engine: Engine, problems: Sequence[Problem], recording: Recording, cfg: DictConfig
+) -> None:
+    """Every chain of at most ``tree`` steps of the problems that are short."""
+    gate = asyncio.Semaphore(cfg.concurrency)
+
+    def short(problem: Problem) -> bool:
+        alone = [recording.tree.chains.get((problem.id, model, None)) for model in engine.models]
+        return all(chain is not None and chain.steps <= cfg.tree for chain in alone)
+
+    async def grow(chain: Growing) -> None:
+        trace = chain.trace
+        if trace.stop is not None:
+            recording.add(Outcome(trace.problem.id, trace.answer, bool(await correct(trace))))
+        elif len(trace.steps) < cfg.tree:
+            await asyncio.gather(*(grow_by(chain.fork(), model) for model in engine.models))
+
+    async def grow_by(chain: Growing, model: str) -> None:
+        await engine.advance(chain, model)
+        await grow(chain)
+
+    async def tree(number: int, problem: Problem) -> None:
+        async with gate:
+            await grow(engine.start(problem))
+            console.print(f"{time.strftime('%H:%M:%S')} tree {number}: {len(recording.tree)} steps")
+
+    chosen = [problem for problem in problems if short(problem)][: cfg.trees]
+    await asyncio.gather(*(tree(number, problem) for number, problem in enumerate(chosen, 1)))
 
 
 async def keep(trace: Trace, contender: Contender, recording: Recording) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from stepwise.engine.backend import Backend, Completion, Lost, Sampling, StreamingBackend, unaccounted
 from stepwise.errors import ConfigError
@@ -42,7 +44,7 @@ class Prompts:
 
 
 class Recorder:
-    """Lets a model write whole steps, and keeps them.
+    """Lets a model write whole steps, and keeps them. Chains that ask for the same step wait for one another.
 
     Args:
         backend: runs the model.
@@ -63,6 +65,7 @@ class Recorder:
         self._prompts = prompts
         self._recording = recording
         self._limit = limit
+        self._writing: dict[tuple[str, tuple[int, ...]], asyncio.Lock] = {}
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self._backend.encode(text, first=first)
@@ -71,14 +74,19 @@ class Recorder:
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         problem, chain = self._prompts.split(prefix)
-        known = self._recording.tree.completion(problem, self._model, chain, sampling.max_tokens)
-        if known is not None:
-            return known
-        step = await self._backend.generate(prefix, replace(sampling, max_tokens=self._limit), lost)
-        self.generated += step.usage.completion
-        self._recording.add(Node.of(problem, self._model, place(chain), step, self._opening(step)))
-        written = self._recording.tree.completion(problem, self._model, chain, sampling.max_tokens)
-        return step if written is None else written
+        known, here = partial(self._known, problem, chain, sampling.max_tokens), (problem, chain)
+        if (step := known()) is not None:
+            return step
+        async with self._writing.setdefault(here, asyncio.Lock()):
+            if (step := known()) is None:  # nobody has written it meanwhile
+                step = await self._backend.generate(prefix, replace(sampling, max_tokens=self._limit), lost)
+                self.generated += step.usage.completion
+                self._recording.add(Node.of(problem, self._model, place(chain), step, self._opening(step)))
+        self._writing.pop(here, None)
+        return known() or step
+
+    def _known(self, problem: str, chain: tuple[int, ...], tokens: int) -> Completion | None:
+        return self._recording.tree.completion(problem, self._model, chain, tokens)
 
     def _opening(self, step: Completion) -> int:
         backend = self._backend

@@ -26,6 +26,10 @@ CONTEXT = 1_000_000
 """Tokens: the models that were recorded had less, and what they did not write is not recorded."""
 
 
+UNKNOWN = "no recorded answer is right"
+"""In the place of the gold answer of a problem that no recorded chain has solved."""
+
+
 def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
     """An engine over the models of a recording, by their recorded steps; costs are FLOPs.
 
@@ -51,8 +55,13 @@ def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
 
 
 def problems(tree: Tree, split: str) -> list[Problem]:
-    """The recorded problems of a split; the id stands for the question, and the answer is not known."""
-    return [Problem(name, name) for name, question in tree.questions.items() if question.split == split]
+    """The recorded problems of a split. The id stands for the question, and a model's right answer for the
+    gold answer."""
+    return [
+        Problem(name, name, tree.right_answer(name) or UNKNOWN)
+        for name, question in tree.questions.items()
+        if question.split == split
+    ]
 
 
 class ReplayBackend:

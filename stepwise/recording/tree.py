@@ -63,6 +63,11 @@ class Tree:
         begun = self._begun.get((problem, model, place(chain[:-1]), chain[-1])) if chain else None
         return begun.rest if begun is not None else None
 
+    def right_answer(self, problem: str) -> str:
+        """An answer that is right, as a model gave it; "" if none gave any."""
+        right = (answer for (name, answer), correct in self._outcomes.items() if name == problem and correct)
+        return next(right, "")
+
     def correct(self, problem: str, answer: str) -> bool | None:
         """Whether an answer is right; None if no recorded chain came to it."""
         return self._outcomes.get((problem, answer))

@@ -36,6 +36,15 @@ def test_nano_is_recorded_once_and_replayed(tmp_path: Path) -> None:
     assert {row["coverage"] for row in result["rows"]} == {1.0}
 
 
+def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "nano"
+    recorded = run("scripts.record", "n=4", f"output={folder}", "tree=12")
+    assert recorded.returncode == 0, recorded.stderr
+    bench = run("scripts.stepbench", f"recording={folder}")
+    assert bench.returncode == 0, bench.stderr
+    assert {row["coverage"] for row in json.loads(bench.stdout.splitlines()[-1])["rows"]} == {1.0}
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [

@@ -14,7 +14,7 @@ from stepwise.errors import ConfigError
 from stepwise.recording import folder as shards
 from stepwise.recording.folder import JOURNAL, Recording
 from stepwise.recording.records import Node, Outcome, Question
-from stepwise.recording.replay import problems
+from stepwise.recording.replay import UNKNOWN, problems
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, LargeFirst, ThresholdRouter
 from stepwise.types import Problem, Router, Trace
 from tests.stepwise.recording.worlds import PROBLEMS, open_recording, recording_engine, replay_engine
@@ -40,7 +40,7 @@ def recorded(path: Path, *routers: Router) -> list[Trace]:
 
 def anonymous(trace: Trace) -> Trace:
     """A trace without what a recording does not hold."""
-    return replace(trace, problem=Problem(trace.problem.id, trace.problem.id))
+    return replace(trace, problem=Problem(trace.problem.id, trace.problem.id, UNKNOWN))
 
 
 def test_replay_is_the_live_trace(tmp_path: Path) -> None:
