@@ -52,9 +52,7 @@ class Record(Routing):
     transfer: bool = False  # let policies route a pair that they were not trained on
     concurrency: int = 48
     together: int = 1  # routers at a time
-    tree: int = (
-        0  # steps: whole trees of the problems that each model alone solves in as many, after the routers
-    )
+    tree: int = 0  # steps: whole trees, after the routers, of problems that no model alone takes more for
     trees: int = 100  # problems at most
 
 
