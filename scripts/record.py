@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from scripts.evaluate import contenders
 from scripts.program import console, program
-from scripts.settings import Routing, backend_of
+from scripts.settings import EVERYTHING, Routing, backend_of
 from stepwise.engine.backend import Backend
 from stepwise.engine.chain import Chain as Growing
 from stepwise.engine.concurrency import run
@@ -35,7 +35,6 @@ from stepwise.recording.records import Chain, Outcome, Question, question_hash
 from stepwise.types import Problem, Trace
 from stepwise.verify import correct
 
-EVERYTHING = 1_000_000
 REPORT = 60.0
 """Seconds between two lines of progress."""
 

@@ -3,6 +3,7 @@
     python -m scripts.stepbench                            # all baselines
     python -m scripts.stepbench router=confidence
     python -m scripts.stepbench router=confidence 'router.values=[0.5,1,2]'
+    python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
 from scripts.evaluate import settings_of
 from scripts.program import console, program
+from scripts.settings import EVERYTHING
 from stepwise.evaluation.replayed import Bench, Row
 from stepwise.recording.folder import Recording
 
@@ -33,6 +36,7 @@ class StepBench:
 
     recording: str = "recordings/gsm8k-qwen_coder"
     split: str = "test"
+    dataset: Any = None  # the recorded one, for routers that read questions
     preamble: bool = True  # charge each chain for reading what all prompts begin with
     seed: int = 0  # of the bootstrap
     router: Any = None  # one of configs/router, alone
@@ -41,7 +45,8 @@ class StepBench:
 
 @program("stepbench", StepBench)
 def main(cfg: DictConfig) -> None:
-    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble)
+    dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
+    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble, dataset=dataset)
     groups = [cfg.router] if cfg.router else cfg.routers.values()
     scored = [bench.replay(contender) for contender in settings_of(groups)]
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)

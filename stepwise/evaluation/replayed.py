@@ -18,7 +18,7 @@ from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
-from stepwise.recording.replay import problems, replay_engine
+from stepwise.recording.replay import problems, recorded, replay_engine
 from stepwise.routers import Always
 from stepwise.types import Problem, Trace
 
@@ -85,20 +85,30 @@ class Bench:
 
     Args:
         preamble: as of `stepwise.recording.replay.replay_engine`.
+        dataset: the problems as their data set has them, for routers that read questions; those that were not
+            recorded are left out.
 
     Raises:
         ConfigError: if there are none.
     """
 
-    def __init__(self, recording: Recording, split: str = "test", *, preamble: bool = True) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        split: str = "test",
+        *,
+        preamble: bool = True,
+        dataset: Sequence[Problem] = (),
+    ) -> None:
         if not recording.tree.questions:
             raise _nothing(recording)
         self.engine: Engine = replay_engine(recording, preamble=preamble)
         self._tree = recording.tree
+        known = [problem for problem in dataset if recorded(self._tree, problem, split)]
         alone = {(problem, router) for problem, router, _ in self._tree.chains}
         self.problems: list[Problem] = [
             problem
-            for problem in problems(self._tree, split)
+            for problem in known or problems(self._tree, split)
             if all((problem.id, model) in alone for model in self.engine.models)
         ]
         if not self.problems:

@@ -1,7 +1,8 @@
 """Replay: backends that answer from a recording, so that a router is tried without models.
 
 A prompt's tokens were not recorded, their number was: a problem is a prompt of so many placeholders, and the
-engine counts what it sends as it would on the live models. Models must share a tokenizer.
+engine counts what it sends as it would on the live models. Models must share a tokenizer. Problems come out of
+the recording, by id, or out of their data set, with their questions.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
 from stepwise.engine.cost import Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
-from stepwise.errors import BackendError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.recording.folder import Recording
+from stepwise.recording.records import question_hash
 from stepwise.recording.tree import Tree
 from stepwise.types import Problem
 
@@ -64,6 +66,20 @@ def problems(tree: Tree, split: str) -> list[Problem]:
     ]
 
 
+def recorded(tree: Tree, problem: Problem, split: str) -> bool:
+    """Whether a data set's problem is a recorded one.
+
+    Raises:
+        ConfigError: if the recorded problem of that id asks something else.
+    """
+    question = tree.questions.get(problem.id)
+    if question is None or question.split != split:
+        return False
+    if question.hash != question_hash(problem.question):
+        raise ConfigError(f"dataset: problem {problem.id!r} does not ask what the recorded one asks.")
+    return True
+
+
 class ReplayBackend:
     """Answers as a model did, from the recorded tree.
 
@@ -84,16 +100,18 @@ class ReplayBackend:
         self._unread = unread
         self._numbers = {name: number for number, name in enumerate(tree.questions, 1)}
         self._names = list(tree.questions)
+        self._hashes = {question.hash: name for name, question in tree.questions.items()}
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        """The prompt of the problem with this id: as many placeholders as it had tokens.
+        """The prompt of the problem with this id or this question: as many placeholders as it had tokens.
 
         Raises:
             NotRecorded: if there is no such problem.
         """
-        if text not in self._tree.questions or not first:
+        problem = text if text in self._numbers else self._hashes.get(question_hash(text), "")
+        if not problem or not first:
             raise NotRecorded(f"{text[:60]!r} is no recorded problem.")
-        return (-self._numbers[text],) * self._length(text)
+        return (-self._numbers[problem],) * self._length(problem)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_chains_that_leave_the_recording_are_wrong_at_the_large_models_cost(tmp_
     assert (replayed.cost[lost] >= bench.large.cost[lost]).all()
     setting = bench.table([replayed])[0].settings[0]
     assert setting.accuracy_at_best == pytest.approx(setting.accuracy + lost.mean())
+
+
+def test_problems_may_come_from_their_data_set(tmp_path: Path) -> None:
+    live = record(tmp_path, CONFIDENCE)
+    recording = Recording(tmp_path)
+    bench = Bench(recording, dataset=PROBLEMS[2:])
+    assert [problem.question for problem in bench.problems] == [p.question for p in PROBLEMS[2:]]
+    replayed = bench.replay(Contender(CONFIDENCE, 0.5))
+    assert replayed.coverage == 1.0
+    assert replayed.cost.sum() == pytest.approx(sum(trace.cost for trace in live[2:]))
+    other = replace(PROBLEMS[0], question="1 1")
+    with pytest.raises(ConfigError, match="does not ask what the recorded one asks"):
+        Bench(recording, dataset=[other])
 
 
 def test_what_a_recording_cannot_answer_is_refused(tmp_path: Path) -> None:
