@@ -19,7 +19,7 @@ from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.provenance import digest
 from stepwise.evaluation.rows import Key, Row, graded, line_of, make_row, read_rows
 from stepwise.types import Problem, Router
-from stepwise.verify import correct
+from stepwise.verify import correct, warm
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ async def evaluate(
     rows = [row for row in read_rows(path) if row.identity in wanted and row.error is None]
     known = {row.identity for row in rows}
     progress(rows)
+    if any("\\" in problem.answer for problem in problems):
+        warm()
     with _appending(path) as file:
         for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from stepwise.backends.http.endpoint import Endpoint
-from stepwise.backends.http.probe import served_models
+import msgspec
+
+from stepwise.backends.http.endpoint import Endpoint, check_url
 from stepwise.backends.http.resilient import Patience
 from stepwise.backends.options import BackendOptions, ModelSpec
 from stepwise.errors import ConfigError
+
+LOOK_S = 1.0
+"""Seconds that a server has to list its models, while a program starts."""
 
 
 class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +22,9 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
         base_url: up to and including ``/v1``.
         served_name: the model's name on the server; by default its path, else its name in the pair.
         api_key_env: name of the environment variable with the server's key.
+        api_key_header: the header that carries the key as it is (Azure: ``api-key``); by default
+            ``Authorization: Bearer KEY``.
+        headers: sent with every request; they are recorded with a run, so no place for secrets.
         context: tokens of prompt and answer together; by default what the server or the tokenizer tells.
         concurrency: calls in flight at most.
         patience: how long to go on trying.
@@ -28,30 +35,48 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
     base_url: str
     served_name: str = ""
     api_key_env: str = ""
+    api_key_header: str = ""
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     context: int | None = None
     concurrency: int = 256
     patience: Patience = Patience()
 
     def __post_init__(self) -> None:
+        if "://" in self.base_url:
+            check_url(self.base_url)
         if self.context is not None and self.context < 2:
             raise ConfigError(f"context must be at least 2, not {self.context}.")
         if self.concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, not {self.concurrency}.")
+        for name, value in (*self.headers.items(), (self.api_key_header, "")):
+            if not name.replace("-", "").isalnum() * name.isascii() and name:
+                raise ConfigError(f"headers: {name!r} cannot be the name of a header.")
+            if not value.isprintable():
+                raise ConfigError(f"headers: the value of {name!r} must be printable.")
 
     def endpoint(self) -> Endpoint:
-        return Endpoint(self.base_url, api_key_env=self.api_key_env)
+        return Endpoint(
+            self.base_url,
+            api_key_env=self.api_key_env,
+            api_key_header=self.api_key_header,
+            headers=self.headers,
+        )
 
-    def served(self, model: ModelSpec) -> tuple[str, int | None]:
+    def name_of(self, model: ModelSpec) -> str:
+        """The model's name on the server."""
+        return self.served_name or model.path or model.name
+
+    def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
         """The model's name on the server, and the server's limit in tokens where it tells.
 
         Raises:
             ConfigError: if the server, which need not be up yet, does not know the model.
         """
-        name = self.served_name or model.path or model.name
-        known = served_models(self.base_url, self.api_key_env)
-        if known is not None and name not in known:
+        name, known = self.name_of(model), endpoint.served_models(LOOK_S)
+        if known and name not in known:
+            names = ", ".join([*known][:20])
             raise ConfigError(
-                f"model {model.name!r}: served_name must be one of {', '.join(known)}, which {self.base_url} "
-                f"serves, not {name!r}."
+                f"model {model.name!r}: served_name must be one of {names}, which {self.base_url} serves, "
+                f"not {name!r}."
             )
         return name, (known or {}).get(name)

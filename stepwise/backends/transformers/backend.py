@@ -19,7 +19,7 @@ from stepwise.backends import checkpoint
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError, ConfigError, RequestRefused
 from stepwise.extras import missing_extra
 from stepwise.types import Finish
 
@@ -33,6 +33,10 @@ try:
     from stepwise.backends.transformers.row import Row, RowGeneration
 except ModuleNotFoundError as error:
     raise missing_extra("the transformers backend", "local") from error
+
+
+COLDEST = 1e-6
+"""Temperature: float32 overflows far below it, and the likeliest token is drawn at it anyway."""
 
 
 class TransformersBackend(Tokenized):
@@ -74,6 +78,7 @@ class TransformersBackend(Tokenized):
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
         self.context = int(self._model.config.max_position_embeddings)
+        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
         self._ends = _end_tokens(self._model, folder)
         self._max_batch = max_batch
         self._threads = threads
@@ -108,6 +113,8 @@ class TransformersBackend(Tokenized):
         if self._closed:
             raise BackendError("the backend is closed.")
         room(row.ids, self.context)
+        if not row.ids or not 0 <= min(row.ids) <= max(row.ids) < self._vocabulary:
+            raise RequestRefused("a prefix must be tokens of the model's vocabulary, at least one.")
         self._inbox.put(row)
         return row
 
@@ -198,7 +205,10 @@ class TransformersBackend(Tokenized):
         choice = logits.argmax(-1)
         for i, row in enumerate(rows):
             if row.sampling.temperature > 0.0:
-                choice[i] = self._draw(row, logits[i])
+                try:
+                    choice[i] = self._draw(row, logits[i])
+                except Exception as error:  # of this request alone: the others of the batch go on
+                    row.broken = RequestRefused(f"no token could be drawn for this request: {error}")
         chosen = logprobs.gather(1, choice[:, None])[:, 0].tolist()
         top = logprobs.topk(min(signals.TOP, logprobs.shape[1])).values.tolist()
         for row, token, logprob, best in zip(rows, choice.tolist(), chosen, top, strict=True):
@@ -206,7 +216,9 @@ class TransformersBackend(Tokenized):
             row.chosen.append(logprob)
             row.finish = self._finish(row, token)
             row.top.append(best if not row.top else best[:2])
-            if row.finish or row.abandoned:
+            if row.broken:
+                self._leave(row, "length")
+            elif row.finish or row.abandoned:
                 self._leave(row, row.finish or "length")
             elif row.wake:
                 row.wake()
@@ -214,18 +226,17 @@ class TransformersBackend(Tokenized):
     def _draw(self, row: Row, logits: torch.Tensor) -> int:
         if row.generator is None:
             row.generator = torch.Generator().manual_seed(row.sampling.seed)
-        probabilities, order = (logits / row.sampling.temperature).softmax(-1).cpu().sort(descending=True)
+        temperature = max(row.sampling.temperature, COLDEST)
+        probabilities, order = (logits / temperature).softmax(-1).cpu().sort(descending=True)
         before = probabilities.cumsum(-1) - probabilities
-        probabilities[before >= row.sampling.top_p] = 0.0
+        probabilities[1:][before[1:] >= row.sampling.top_p] = 0.0  # the likeliest token stays
         return int(order[torch.multinomial(probabilities, 1, generator=row.generator)])
 
     def _finish(self, row: Row, token: int) -> Finish | None:
         if token in self._ends:
             return "end"
-        if row.sampling.stop:
-            row.tail += self.piece(token)
-            if any(stop in row.tail for stop in row.sampling.stop):
-                return "stop"
+        if row.scanner.read(self.piece(token)):
+            return "stop"
         full = len(row.chosen) >= row.sampling.max_tokens or len(row.ids) >= self.context
         return "length" if full else None
 
@@ -240,15 +251,20 @@ class TransformersBackend(Tokenized):
             self._rows[index] = self._rows[last]
             self._batch.move(last, index, len(self._rows[index].ids))
         self._rows.pop()
-        row.done.set_result(self._completion(row, finish))
+        if row.broken:
+            _fail(row, row.broken)
+        else:
+            row.done.set_result(self._completion(row, finish))
 
     def _completion(self, row: Row, finish: Finish) -> Completion:
-        ids = row.ids[row.start : -1] if finish == "end" else row.ids[row.start :]
+        generated = len(row.chosen)
+        count, finish = row.scanner.close(finish, row.sampling.max_tokens)
+        ids, kept = row.ids[row.start : row.start + count], count + (finish == "end")
         return Completion(
             text=self._tokenizer.decode(ids, skip_special_tokens=False),
             token_ids=tuple(ids),
-            usage=row.usage,
-            signals=signals.measure(row.chosen, row.top),
+            usage=row.usage.discard(generated - kept),
+            signals=signals.measure(row.chosen[:kept], row.top[:kept]),
             finish=finish,
         )
 
