@@ -1,8 +1,8 @@
 """Replay: backends that answer from a recording, so that a router is tried without models.
 
 A prompt's tokens were not recorded, their number was: a problem is a prompt of so many placeholders, and the
-engine counts what it sends as it would on the live models. Models must share a tokenizer. Problems come out of
-the recording, by id, or out of their data set, with their questions.
+engine counts what it sends as it would on the live models. Models must share a tokenizer. Problems come out
+of the recording, by id, or out of their data set, with their questions.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_episodes_on_a_recording_are_those_on_the_models(tmp_path: Path) -> None
     assert {right for _, right, _, _ in lived} == {True, False}
 
 
-def _episode(env: gymnasium.Env, seed: int) -> tuple[list[list[float]], bool, float, Trace]:  # type: ignore[type-arg]
+def _episode(env: gymnasium.Env, seed: int) -> tuple[list[list[float]], bool, float, Trace]:
     """Observations, whether the answer was right, what was paid, and the chain, under random actions."""
     random = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
