@@ -35,6 +35,8 @@ from stepwise.recording.records import Chain, Outcome, Question, question_hash
 from stepwise.types import Problem, Trace
 from stepwise.verify import correct
 
+RULE = ("separator", "max_step_tokens", "max_steps", "max_tokens", "sentences_after")
+"""What a pair says of where steps and chains end."""
 REPORT = 60.0
 """Seconds between two lines of progress."""
 
@@ -104,7 +106,7 @@ def about(pair: Pair, cfg: DictConfig, backends: Mapping[str, Backend]) -> dict[
         }
         for model in pair.everyone
     }
-    rule = {"separator": pair.separator, "max_step_tokens": pair.max_step_tokens, "max_steps": pair.max_steps}
+    rule = {name: value for name in RULE if (value := getattr(pair, name)) is not None}
     return {
         "dataset": cfg.dataset.name,
         "pair": pair.name,

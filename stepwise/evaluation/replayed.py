@@ -7,7 +7,7 @@ model's whole chain on top. How often that happens is the router's coverage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -113,8 +113,11 @@ class Bench:
         ]
         if not self.problems:
             raise _nothing(recording)
-        self.small = self.replay(Contender(Always(self.engine.models[0])))
-        self.large = self.replay(Contender(Always(self.engine.models[-1])))
+        self.small, self.large = (
+            self.engine.run(self._replay(Contender(Always(self.engine.models[i])))) for i in (0, -1)
+        )
+        if self.small.lost.any() or self.large.lost.any():
+            raise ConfigError(f"recording {recording.folder} was made by another engine: record it again.")
 
     def replay(self, contender: Contender) -> Replayed:
         """A contender's chains.
@@ -124,7 +127,8 @@ class Bench:
         """
         if contender.router.look == "judged":
             raise ConfigError(f"router {contender.router.name!r} asks for a judge; none is recorded.")
-        return self.engine.run(self._replay(contender))
+        replayed = self.engine.run(self._replay(contender))
+        return replace(replayed, cost=replayed.cost + replayed.lost * self.large.cost)
 
     def table(self, replayed: Sequence[Replayed], *, seed: int = 0) -> list[Row]:
         """A row a router."""
@@ -162,8 +166,6 @@ class Bench:
             right = self._right(trace)
             correct[i], lost[i], cost[i] = right is True, right is None, trace.cost
             decisions += len(trace.steps) + (right is None)
-        if lost.any():  # never of a model alone: `problems` has those that are whole
-            cost += lost * self.large.cost
         return Replayed(contender, correct, cost, lost, decisions)
 
     def _right(self, trace: Trace) -> bool | None:

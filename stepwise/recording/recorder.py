@@ -79,11 +79,16 @@ class Recorder:
             return step
         async with self._writing.setdefault(here, asyncio.Lock()):
             if (step := known()) is None:  # nobody has written it meanwhile
-                step = await self._backend.generate(prefix, replace(sampling, max_tokens=self._limit), lost)
+                step = await self._backend.generate(prefix, self._whole(sampling), lost)
                 self.generated += step.usage.completion
                 self._recording.add(Node.of(problem, self._model, place(chain), step, self._opening(step)))
         self._writing.pop(here, None)
         return known() or step
+
+    def _whole(self, sampling: Sampling) -> Sampling:
+        """The same for a whole step, where a probe was asked for."""
+        ends = sampling.boundaries and replace(sampling.boundaries, at_limit=True)
+        return replace(sampling, max_tokens=self._limit, boundaries=ends)
 
     def _known(self, problem: str, chain: tuple[int, ...], tokens: int) -> Completion | None:
         return self._recording.tree.completion(problem, self._model, chain, tokens)

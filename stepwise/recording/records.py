@@ -36,6 +36,8 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
         opening: characters of its first token.
         sent: tokens of the prompt and the chain before it.
         generated: tokens that it took, the end of the answer included.
+        discarded: tokens that were written behind its end.
+        missing: the model gave no probabilities.
     """
 
     problem: str
@@ -51,6 +53,8 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
     min_logprob: float
     first_entropy: float
     margin: float
+    discarded: int = 0
+    missing: bool = False
 
     @classmethod
     def of(cls, problem: str, model: str, prefix: int, step: Completion, opening: int) -> Node:
@@ -60,12 +64,13 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
             problem, model, prefix, step.text, step.token_ids, opening, step.finish,
             step.usage.prompt, step.usage.completion,
             signals.mean_logprob, signals.min_logprob, signals.first_entropy, signals.margin,
+            step.usage.discarded, signals.missing,
         )  # fmt: skip
 
     @property
     def completion(self) -> Completion:
         """What the model answered; its whole prompt counts as cached, as with `stepwise.store`."""
-        usage = Usage(self.sent, self.sent, self.generated)
+        usage = Usage(self.sent, self.sent, self.generated, self.discarded)
         return Completion(self.text, self.token_ids, usage, self._signals(self.generated), self.finish)
 
     @property
@@ -81,12 +86,14 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
     @property
     def rest(self) -> Completion:
         """What follows the first token."""
-        usage = Usage(self.sent + 1, self.sent + 1, self.generated - 1)
+        usage = Usage(self.sent + 1, self.sent + 1, self.generated - 1, self.discarded)
         signals = self._signals(self.generated - 1)
         return Completion(self.text[self.opening :], self.token_ids[1:], usage, signals, self.finish)
 
     def _signals(self, length: int) -> Signals:
-        return Signals(self.mean_logprob, self.min_logprob, self.first_entropy, self.margin, length)
+        return Signals(
+            self.mean_logprob, self.min_logprob, self.first_entropy, self.margin, length, self.missing
+        )
 
 
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):

@@ -50,7 +50,13 @@ def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
     return Engine(
         backends,
         prompt="{question}",
-        rule=StepRule(about["separator"], about["max_step_tokens"], about["max_steps"]),
+        rule=StepRule(
+            about["separator"],
+            about["max_step_tokens"],
+            about["max_steps"],
+            max_tokens=about.get("max_tokens"),
+            sentences_after=about.get("sentences_after"),
+        ),
         cost=Flops({name: model["parameters"] for name, model in models.items()}),
         stops={name: model["stop"] for name, model in models.items() if model["stop"]},
     )
