@@ -35,7 +35,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 
 
 @dataclass
@@ -74,7 +74,7 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    store = SqliteStore(cfg.store)
+    store = open_store(cfg.store)
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     engine = pair.engine(backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=store, **sampling)
     engine, estimates = with_prior(engine, cfg)
