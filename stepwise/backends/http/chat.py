@@ -20,7 +20,6 @@ from typing import Any
 from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
 from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
 from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
@@ -59,14 +58,15 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_tokens_field: str = "max_tokens"
 
     def open(self, model: ModelSpec) -> Backend:
-        endpoint = self.endpoint()
         name, _ = self.served(model)
-        opened = ChatBackend(
-            endpoint, name, continues=self.continues, logprobs=self.logprobs, revision=model.identity,
-            max_tokens_field=self.max_tokens_field, context=self.context or CONTEXT,
-            parameters=model.parameters or 0,
+        return self.connect(
+            model,
+            lambda endpoint: ChatBackend(
+                endpoint, name, continues=self.continues, logprobs=self.logprobs, revision=model.identity,
+                max_tokens_field=self.max_tokens_field, context=self.context or CONTEXT,
+                parameters=model.parameters or 0,
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class ChatBackend:

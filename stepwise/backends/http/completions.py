@@ -21,7 +21,6 @@ from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
 from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
@@ -46,13 +45,15 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(
                 f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
             )
-        endpoint = self.endpoint()
         name, limit = self.served(model)
-        opened = CompletionsBackend(
-            endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0, revision=model.identity,
-            context=self.context or limit or checkpoint.context(tokenizer),
+        context = self.context or limit or checkpoint.context(tokenizer)
+        return self.connect(
+            model,
+            lambda endpoint: CompletionsBackend(
+                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                revision=model.identity, context=context,
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class CompletionsBackend(Tokenized):
