@@ -23,6 +23,7 @@ from stepwise.evaluation.provenance import digest
 from stepwise.evaluation.rows import Row, line_of, read_rows
 from stepwise.evaluation.solver import About, Chain, Contender, Here, Solver
 from stepwise.types import Problem
+from stepwise.verify import warm
 
 __all__ = ["Contender", "evaluate"]
 
@@ -68,6 +69,8 @@ async def evaluate(
     rows = [row for row in read_rows(path) if row.identity in wanted and row.error is None]
     known = {row.identity for row in rows}
     progress(rows)
+    if isinstance(solver, Here) and any("\\" in problem.answer for problem in problems):
+        warm()
     with _appending(path) as file:
         for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]

@@ -30,7 +30,12 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         name: shown in reports and stored in policy artifacts.
         models: at least one, cheapest first; the first writes drafts.
         prompt: template with ``{question}``.
-        separator: text that ends a step.
+        separator: text that ends a step (`stepwise.engine.boundaries`).
+        max_step_tokens: a step that grows longer ends there, and the chain goes on.
+        max_steps: a chain with this many steps ends.
+        max_tokens: so does one with this many tokens; by default ``max_steps * max_step_tokens``.
+        sentences_after: characters from which on a step also ends with a line or a sentence, for models that
+            do not write the separator; by default none.
         judge: a model that grades drafts, for routers that ask for a verdict; None for none.
         judge_suffix: text that asks it; empty for a reward model trained to answer right away.
         estimator: a model that estimates the others before a chain begins (`engine.prior`), for its tokens to
@@ -43,6 +48,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     separator: str = "\n"
     max_step_tokens: int = 128
     max_steps: int = 32
+    max_tokens: int | None = None
+    sentences_after: int | None = None
     judge: Model | None = None
     judge_suffix: str = ""
     estimator: Model | None = None
@@ -63,7 +70,10 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     @property
     def rule(self) -> StepRule:
-        return StepRule(self.separator, self.max_step_tokens, self.max_steps)
+        return StepRule(
+            self.separator, self.max_step_tokens, self.max_steps,
+            max_tokens=self.max_tokens, sentences_after=self.sentences_after,
+        )  # fmt: skip
 
     @cached_property
     def identity(self) -> str:
@@ -74,6 +84,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         """
         parts = [f"{model.name}={model.identity}" for model in self.models]
         own = [f"{m.name}: {m.prompt} {m.think_end} {m.stop}" for m in self.models if m.prompt or m.stop]
+        limits = [(name, getattr(self, name)) for name in ("max_tokens", "sentences_after")]
+        own += [f"{name}={value}" for name, value in limits if value is not None]
         text = "|".join([*parts, self.prompt, *own, repr(self.rule)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -36,6 +36,7 @@ class StoredBackend:
         self.tokenizer = backend.tokenizer
         self.parameters = backend.parameters
         self.context = backend.context
+        self.answer_tokens = getattr(backend, "answer_tokens", 0)
         self.generated = 0
         self._backend = backend
         self._store = store
