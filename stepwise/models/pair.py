@@ -17,7 +17,7 @@ from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import ConfigError
 from stepwise.models.model import Choice, Model, options_of
 from stepwise.store.backend import StoredBackend
-from stepwise.store.sqlite import Store
+from stepwise.store.steps import Store
 
 COSTS = ("flops", "tokens", "dollars")
 DEFAULT_BACKEND = "transformers"
