@@ -18,7 +18,9 @@ from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
 
 def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
     """A `Scope` from files, as configurations name it."""
-    return Scope(anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints), **settings)
+    return Scope(
+        anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints, create=False), **settings
+    )
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Scope:
 
     def __repr__(self) -> str:
         """Identifies what the estimates depend on, as frozen values do."""
-        content = repr([self.fingerprints.get(model) for model in self.fingerprints.models])
+        content = repr(list(self.fingerprints))
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
         seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
@@ -104,8 +104,10 @@ class Scope:
     def known(self) -> Known:
         """The store's fingerprints on the anchors; estimators are fitted to it when it changes.
 
+        A fingerprint that does not fit is left out, and named in ``known.quarantined``.
+
         Raises:
-            ConfigError: if the store is empty, or a fingerprint does not fit the anchors.
+            ConfigError: if the store is empty, or no fingerprint fits the anchors.
         """
         with self._lock:
             version = self.fingerprints.version
@@ -114,7 +116,8 @@ class Scope:
                     raise ConfigError(
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
-                known = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
+                fingerprints = self.fingerprints.on(self.anchors.digest)
+                known = gather(self.anchors, self._encoded, fingerprints, self.objective, self._coverage)
                 self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
                 self._fitted = version, known
@@ -245,6 +248,8 @@ class Scope:
             raise ConfigError(f"models must be distinct names, at least one, not {list(names)}.")
         unknown = [name for name in names if name not in known.models]
         if unknown:
+            if unknown[0] in known.quarantined:
+                raise ConfigError(known.quarantined[unknown[0]])
             raise ConfigError(
                 f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); run "
                 "`python -m scripts.fingerprint`."

@@ -173,7 +173,20 @@ def test_a_fingerprint_that_does_not_fit_is_refused(change: dict[str, Any], mess
     store = worlds.store(anchors(), ("strong",))
     store.add(replace(worlds.fingerprint("weak", anchors()), **change))
     with pytest.raises(ConfigError, match=message):
-        Scope(anchors=anchors(), fingerprints=store).choose("What is 1 plus 1?")
+        Scope(anchors=anchors(), fingerprints=store).choose("What is 1 plus 1?", ["weak", "strong"])
+
+
+def test_a_fingerprint_that_does_not_fit_stops_nobody_else() -> None:
+    store = worlds.store(anchors(), ("strong", "middling"))
+    few = ["0-0", "0-1"]
+    store.add(Fingerprint(model="weak", anchor_ids=few, correct=[1, 1], tokens=[1, 1]))
+    known = Scope(anchors=anchors(), fingerprints=store)
+    assert [estimate.model for estimate in known.estimate("What is 11 plus 12?")] == ["middling", "strong"]
+    assert list(known.known.quarantined) == ["weak"]
+    store.remove("middling")
+    store.remove("strong")
+    with pytest.raises(ConfigError, match="'weak' covers 2 of 250 anchors"):
+        known.estimate("What is 11 plus 12?")
 
 
 def test_a_model_without_a_price_has_estimates_without_a_cost() -> None:
