@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError, InfeasibleTarget
+from stepwise.engine.cost import Price
+from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
@@ -19,6 +20,7 @@ from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
+from stepwise.scope.promise import Setting, best_within
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
@@ -31,15 +33,6 @@ class Choice:
     model: str
     utility: float
     estimates: list[Estimate] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A value of alpha with what it gave on the anchors, each routed as if it was not known."""
-
-    alpha: float
-    value: float
-    cost: float
 
 
 class Scope:
@@ -57,6 +50,7 @@ class Scope:
         auxiliary: labelled questions from elsewhere that teach the estimator what is hard or long.
         coverage: the least share of the anchors that a fingerprint must cover.
         w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
+        prices: of models, for fingerprints without a price; where both give one they have to agree.
 
     Attributes:
         asks: names of the models that the estimator puts questions to.
@@ -76,6 +70,7 @@ class Scope:
         auxiliary: Sequence[Auxiliary] = (),
         coverage: float = 0.5,
         w_base: float = W_BASE,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         if not 0.0 < coverage <= 1.0:
             raise ConfigError(f"coverage must lie in (0, 1], not {coverage}.")
@@ -86,6 +81,7 @@ class Scope:
         self.asks = self._estimator.asks
         self._record = Neighbours()
         self._coverage, self._w_base = coverage, w_base
+        self._prices = dict(prices or {})
         self._features = Features(open_embedder(embedder), auxiliary)
         self._encoded = self._features.fit(anchors.questions)
         self._lock = threading.Lock()
@@ -97,7 +93,7 @@ class Scope:
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
         seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
-        settings = f"{self.objective}, {self._coverage}, {self._w_base}"
+        settings = f"{self.objective}, {self._coverage}, {self._w_base}, {self._prices}"
         return f"Scope({self.anchors.digest}, {store}, {seen.hexdigest()}, {self._estimator!r}, {settings})"
 
     @property
@@ -107,7 +103,7 @@ class Scope:
         A fingerprint that does not fit is left out, and named in ``known.quarantined``.
 
         Raises:
-            ConfigError: if the store is empty, or no fingerprint fits the anchors.
+            ConfigError: if the store is empty, no fingerprint fits the anchors, or two prices differ.
         """
         with self._lock:
             version = self.fingerprints.version
@@ -117,7 +113,13 @@ class Scope:
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
                 fingerprints = self.fingerprints.on(self.anchors.digest)
-                known = gather(self.anchors, self._encoded, fingerprints, self.objective, self._coverage)
+                known = gather(
+                    self.anchors,
+                    self._encoded,
+                    [taken.priced(self._prices.get(taken.model)) for taken in fingerprints],
+                    self.objective,
+                    self._coverage,
+                )
                 self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
                 self._fitted = version, known
@@ -188,29 +190,21 @@ class Scope:
 
         def at(alpha: float) -> Setting:
             best = self._utility(known, rows, known.among, record, predicted, alpha).argmax(axis=0)
-            return Setting(
-                alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
-            )
+            costs = spent[best, columns]
+            costs = costs[~np.isnan(costs)]
+            return Setting(alpha, float(np.nanmean(value[best, columns])), float(costs.mean()), costs)
 
         return sweep(at, lambda setting: setting.cost)
 
-    def alpha_for(self, budget: float, models: Sequence[str] | None = None) -> Setting:
-        """The alpha with the best value on the anchors among those that cost at most ``budget`` a question.
+    def alpha_for(self, budget: float, models: Sequence[str] | None = None, delta: float = 0.1) -> Setting:
+        """The alpha with the best value on the anchors among those whose expected cost per question is at
+        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`.
 
         Raises:
-            ConfigError: as `choose`.
-            InfeasibleTarget: if even the cheapest alpha costs more.
+            ConfigError: as `choose`, and if budget or delta is out of its range.
+            InfeasibleTarget: if no alpha can be promised to keep the budget; ``best`` is the least that can.
         """
-        settings = self.settings(models)
-        within = [setting for setting in settings if setting.cost <= budget]
-        if not within:
-            least = min(setting.cost for setting in settings)
-            raise InfeasibleTarget(
-                f"budget: {budget:.3g} per question cannot be kept; the cheapest setting costs {least:.3g} "
-                "on the anchors.",
-                best=least,
-            )
-        return max(within, key=lambda setting: (setting.value, -setting.cost))
+        return best_within(self.settings(models), budget, delta)
 
     def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
         """What `estimate` says of many questions at once, as arrays [models, questions].
