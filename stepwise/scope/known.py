@@ -62,6 +62,11 @@ class Known:
     def seen(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.value)
 
+    @cached_property
+    def mean(self) -> Array:
+        """Of each model's value over the anchors that it has answered, [m]."""
+        return np.asarray(np.nanmean(self.value, axis=1))
+
     def compare(self, encoded: Encoded) -> Compared:
         similarity = np.asarray((encoded.vectors @ self._anchors_by_word).toarray(), dtype=np.float64)
         return Compared(encoded.questions, similarity, similarity + encoded.dense @ self.anchors.dense.T)

@@ -74,7 +74,10 @@ class ScopeRouter:
             )
         choice = self._choose(trace.problem.question, known, self.scope.fingerprints.version)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-        return Decision(choice.model, choice.utility, f"expected right {chosen.p_correct:.0%}")
+        reason = f"expected right {chosen.p_correct:.0%}"
+        if choice.outside:
+            reason += ", outside what the anchors cover"
+        return Decision(choice.model, choice.utility, reason)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
+from stepwise.scope.novelty import OUTSIDE, Novelty, shrink, trust
 from stepwise.scope.promise import Setting, best_within
+from stepwise.scope.reliability import Reliability
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
@@ -28,11 +30,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Choice:
-    """The model to take, its utility, and what was expected of every candidate."""
+    """The model to take, its utility, what was expected of every candidate, and whether the question lies
+    outside what the anchors cover."""
 
     model: str
     utility: float
     estimates: list[Estimate] = field(repr=False)
+    outside: bool = False
 
 
 class Scope:
@@ -51,6 +55,9 @@ class Scope:
         coverage: the least share of the anchors that a fingerprint must cover.
         w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
         prices: of models, for fingerprints without a price; where both give one they have to agree.
+
+        outside: who answers a question that is outside what the anchors cover: the "best" single model by its
+            mean on the anchors, a model's name, or whoever the "estimates" favour.
 
     Attributes:
         asks: names of the models that the estimator puts questions to.
@@ -71,6 +78,7 @@ class Scope:
         coverage: float = 0.5,
         w_base: float = W_BASE,
         prices: Mapping[str, Price] | None = None,
+        outside: str = "best",
     ) -> None:
         if not 0.0 < coverage <= 1.0:
             raise ConfigError(f"coverage must lie in (0, 1], not {coverage}.")
@@ -84,8 +92,11 @@ class Scope:
         self._prices = dict(prices or {})
         self._features = Features(open_embedder(embedder), auxiliary)
         self._encoded = self._features.fit(anchors.questions)
+        self._novelty = Novelty(anchors.questions)
+        self._outside = outside
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
+        self._reliability: Reliability | None = None
 
     def __repr__(self) -> str:
         """Identifies what the estimates depend on, as frozen values do."""
@@ -93,7 +104,7 @@ class Scope:
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
         seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
-        settings = f"{self.objective}, {self._coverage}, {self._w_base}, {self._prices}"
+        settings = f"{self.objective}, {self._coverage}, {self._w_base}, {self._prices}, {self._outside}"
         return f"Scope({self.anchors.digest}, {store}, {seen.hexdigest()}, {self._estimator!r}, {settings})"
 
     @property
@@ -122,6 +133,13 @@ class Scope:
                 )
                 self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
+                # A model that is asked would be asked about every anchor.
+                held = (
+                    None
+                    if self.asks
+                    else shrink(self._estimator.held_out(), known.mean, self._novelty.held_out)
+                )
+                self._reliability = held and Reliability(held.value, known.value)
                 self._fitted = version, known
             return self._fitted[1]
 
@@ -141,7 +159,9 @@ class Scope:
         known = self.known
         rows = self._rows(known, models)
         compared = self._compare(known, [question])
-        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows, charge))
+        novelty = self._novelty([question])
+        predicted = shrink(self._estimator.predict(compared, rows, charge), known.mean[rows], novelty)
+        return self._estimates(known, rows, compared, predicted, novelty)
 
     def choose(
         self,
@@ -162,16 +182,18 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, [question])
+        novelty = self._novelty([question])
         if estimates:
             estimates = _of([known.models[row] for row in rows], estimates)
             predicted = _beliefs(estimates)
         else:
-            predicted = self._estimator.predict(compared, rows)
-            estimates = self._estimates(known, rows, compared, predicted)
-        record = self._record.predict(compared, rows)
-        scores = self._utility(known, rows, compared, record, predicted, alpha)[:, 0]
+            predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
+            estimates = self._estimates(known, rows, compared, predicted, novelty)
+        record = shrink(self._record.predict(compared, rows), known.mean[rows], novelty)
+        scores = self._utility(known, rows, compared, record, predicted, novelty, alpha)[:, 0]
         best = int(np.argmax(scores))
-        return Choice(known.models[rows[best]], float(scores[best]), list(estimates))
+        model = known.models[rows[best]]
+        return Choice(model, float(scores[best]), list(estimates), bool(novelty[0] < OUTSIDE))
 
     def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
         """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
@@ -182,14 +204,16 @@ class Scope:
         """
         known = self.known
         rows = self._rows(known, models, priced=True)
+        novelty = self._novelty.held_out
         record, predicted = (
-            _rows_of(estimator.held_out(), rows) for estimator in (self._record, self._estimator)
+            shrink(_rows_of(estimator.held_out(), rows), known.mean[rows], novelty)
+            for estimator in (self._record, self._estimator)
         )
         value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
         columns = np.arange(len(self.anchors))
 
         def at(alpha: float) -> Setting:
-            best = self._utility(known, rows, known.among, record, predicted, alpha).argmax(axis=0)
+            best = self._utility(known, rows, known.among, record, predicted, novelty, alpha).argmax(axis=0)
             costs = spent[best, columns]
             costs = costs[~np.isnan(costs)]
             return Setting(alpha, float(np.nanmean(value[best, columns])), float(costs.mean()), costs)
@@ -214,7 +238,13 @@ class Scope:
         """
         known = self.known
         rows = self._rows(known, models)
-        return self._estimator.predict(self._compare(known, questions), rows)
+        predicted = self._estimator.predict(self._compare(known, questions), rows)
+        return shrink(predicted, known.mean[rows], self._novelty(questions))
+
+    def novelty(self, questions: Sequence[str]) -> Array:
+        """P-values of "this question is of the anchors' kind", [q], see `Novelty`; below `OUTSIDE` the question
+        is outside what the anchors cover."""
+        return self._novelty(questions)
 
     def utilities(
         self, questions: Sequence[str], models: Sequence[str] | None = None
@@ -228,8 +258,12 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, questions)
-        record, predicted = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
-        return lambda alpha: self._utility(known, rows, compared, record, predicted, alpha)
+        novelty = self._novelty(questions)
+        record, predicted = (
+            shrink(estimator.predict(compared, rows), known.mean[rows], novelty)
+            for estimator in (self._record, self._estimator)
+        )
+        return lambda alpha: self._utility(known, rows, compared, record, predicted, novelty, alpha)
 
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
@@ -261,18 +295,38 @@ class Scope:
         compared: Compared,
         record: Beliefs,
         predicted: Beliefs,
+        novelty: Array,
         alpha: float,
     ) -> Array:
+        """Utilities [models, questions]; outside, the model of the user's rule is ranked first."""
         record_cost, predicted_cost = (
             known.cost(beliefs.tokens, compared.questions, rows) for beliefs in (record, predicted)
         )
-        return utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
+        scores = utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
+        if self._outside != "estimates":
+            outside, first = novelty < OUTSIDE, self._rule(known, rows)
+            scores[first, outside] = np.nextafter(scores.max(axis=0), np.inf)[outside]
+        return scores
+
+    def _rule(self, known: Known, rows: NDArray[np.intp]) -> int:
+        """Which of ``rows`` answers questions outside what the anchors cover."""
+        if self._outside == "best":
+            return int(np.argmax(known.mean[rows]))
+        names = [known.models[row] for row in rows]
+        if self._outside not in names:
+            raise ConfigError(
+                f"outside must be 'best', 'estimates' or one of the models {', '.join(names)}, "
+                f"not {self._outside!r}."
+            )
+        return names.index(self._outside)
 
     def _estimates(
-        self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs
+        self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs, novelty: Array
     ) -> list[Estimate]:
         cost = known.cost(predicted.tokens, compared.questions, rows)[:, 0]
         explanations, usage = predicted.explanations, predicted.usage
+        believed = trust(novelty)[0]
+        likely = self._reliability.interval(predicted.value, rows) if self._reliability else None
         return [
             Estimate(
                 known.models[row],
@@ -282,6 +336,10 @@ class Scope:
                 (float(predicted.low[i, 0]), float(predicted.high[i, 0])),
                 explanations[i][0] if explanations else "",
                 usage[i][0] if usage else {},
+                (float(believed * likely[0][i, 0]), float(1 - believed * (1 - likely[1][i, 0])))
+                if likely
+                else None,
+                bool(novelty[0] < OUTSIDE),
             )
             for i, row in enumerate(rows)
         ]
