@@ -180,7 +180,8 @@ class Estimate:
         explanation: in words, where the estimator gives any.
         usage: tokens that the estimate took, by the model that was asked for it.
         p_interval: of ``p_correct``, 90%; None where the estimator gives none.
-        outside: whether the question lies outside what the anchors cover; ``p_correct`` is then the model's mean.
+        outside: whether the question lies outside what the anchors cover; ``p_correct`` is then the model's
+            mean.
     """
 
     model: str

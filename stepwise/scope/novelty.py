@@ -31,8 +31,8 @@ class Novelty:
     The distance of a question is 1 less its mean similarity to the nearest anchors, by words and pieces of
     words. Unlike the tf-idf of `stepwise.scope.embed`, words that no anchor has count against the similarity.
     Anchors in ten parts, each measured against the others, say what distances are usual. The p-value of a
-    question is the share of the anchors that are at least as far (with the question itself counted), so that a
-    question of their kind has one below u with probability of about u.
+    question is the share of the anchors that are at least as far (with the question itself counted), so that
+    a question of their kind has one below u with probability of about u.
 
     Args:
         anchors: the questions.

@@ -15,8 +15,8 @@ class Reliability:
     """Intervals around probabilities, per model.
 
     The anchors with the `ALIKE` nearest held-out forecasts of the same model are taken as draws of one
-    probability; the interval is its central 90% under Jeffreys' prior, Beta(1/2, 1/2) (Brown, Cai and DasGupta
-    2001), stretched to hold the forecast.
+    probability; the interval is its central 90% under Jeffreys' prior, Beta(1/2, 1/2) (Brown, Cai and
+    DasGupta 2001), stretched to hold the forecast.
 
     Args:
         forecasts: [m, n] for every anchor, made without its own outcome.

@@ -133,13 +133,9 @@ class Scope:
                 )
                 self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
-                # A model that is asked would be asked about every anchor.
-                held = (
-                    None
-                    if self.asks
-                    else shrink(self._estimator.held_out(), known.mean, self._novelty.held_out)
-                )
-                self._reliability = held and Reliability(held.value, known.value)
+                if not self.asks:  # a model would be asked about every anchor
+                    held = shrink(self._estimator.held_out(), known.mean, self._novelty.held_out)
+                    self._reliability = Reliability(held.value, known.value)
                 self._fitted = version, known
             return self._fitted[1]
 
@@ -242,8 +238,8 @@ class Scope:
         return shrink(predicted, known.mean[rows], self._novelty(questions))
 
     def novelty(self, questions: Sequence[str]) -> Array:
-        """P-values of "this question is of the anchors' kind", [q], see `Novelty`; below `OUTSIDE` the question
-        is outside what the anchors cover."""
+        """P-values of "this question is of the anchors' kind", [q], see `Novelty`; below `OUTSIDE` the
+        question is outside what the anchors cover."""
         return self._novelty(questions)
 
     def utilities(
