@@ -20,7 +20,7 @@ NEAREST = 5
 FOLDS = 10
 OUTSIDE = 0.02
 """Share of the questions of the anchors' own kind that are taken for outside ones."""
-INSIDE = 0.1
+INSIDE = 0.05
 """From this rank on a question is trusted wholly."""
 BUCKETS = 2**18
 
