@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stepwise.gateway import Keys
     from stepwise.scope import Scope
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""What requests call a server that answers to this machine alone."""
 EXAMPLES = 8
 """Questions that the page offers."""
 RATE = 0.2
@@ -58,6 +60,14 @@ def add_parser(commands: Commands) -> None:
         "--conversation", choices=("refuse", "include"), default="refuse",
         help="what to do with system messages and earlier turns (default: %(default)s)",
     )  # fmt: skip
+    add(
+        "--alias", action="append", default=[], metavar="NAME=MODEL",
+        help="another name of a model: gpt-4o=stepwise, fast=stepwise:budget=0.25",
+    )  # fmt: skip
+    add(
+        "--cors", action="append", default=[], metavar="ORIGIN",
+        help="let pages of this origin ask, https://example.com or '*' for all",
+    )  # fmt: skip
     add("--anchors", help="SCOPE's anchors.json, for estimates on the page; needs --fingerprints")
     add("--fingerprints", help="SCOPE's store of fingerprints on those anchors")
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
@@ -71,10 +81,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
     from stepwise.gateway import Keys, Limits, Spending, create_app
+    from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
 
     keys = Keys.load(options.keys, options.key_env)
-    _refuse_to_expose(options.host, keys, insecure=options.insecure)
+    local = _is_local(options.host)
+    _refuse_to_expose(options.host, keys, local=local, insecure=options.insecure)
     limits = Limits(
         concurrency=options.concurrency, queue=options.queue, body=options.max_body,
         tokens=options.max_tokens, seconds=options.timeout,
@@ -82,6 +94,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router, online = _router(options, pair)
     estimator = _estimator(options, [model.name for model in pair.select()])
+    aliases = dict(map(_alias, options.alias))
+    Knob([model.name for model in pair.select()], {options.router: router}, online, aliases)  # refuses early
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
 
@@ -91,7 +105,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
             estimator=estimator, examples=_examples(pair), conversation=options.conversation == "include",
-            log_prompts=options.log_prompts,
+            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors,
+            hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
         return app, engine
 
@@ -134,11 +149,22 @@ def _examples(pair: Pair) -> list[str]:
     )
 
 
-def _refuse_to_expose(host: str, keys: Keys, *, insecure: bool) -> None:
+def _alias(text: str) -> tuple[str, str]:
+    name, _, model = text.partition("=")
+    if not name or not model:
+        raise ConfigError(f"alias must be NAME=MODEL, gpt-4o=stepwise for example, not {text!r}.")
+    return name, model
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        local = host == "localhost"
+        return host == "localhost"
+
+
+def _refuse_to_expose(host: str, keys: Keys, *, local: bool, insecure: bool) -> None:
     if not (local or keys.tenants or insecure):
         raise ConfigError(
             f"host {host} can be reached from other machines, and there are no keys: pass --keys or "

@@ -38,6 +38,7 @@ class Gateway:
         spending: accounts, and the default router's moving threshold.
         conversation: take system messages and earlier turns into the question; else refuse them.
         log_prompts: let questions and answers into the log and the list of recent requests.
+        aliases: other names of models.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Gateway:
         spending: Spending,
         conversation: bool,
         log_prompts: bool,
+        aliases: Mapping[str, str],
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
-        self.knob = Knob(engine.models, routers, online)
+        self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
         self.metrics.watch_admission(self.admission)
@@ -77,7 +79,7 @@ class Gateway:
         prompts = [chain.trace.prompt_tokens for chain in begun]
         self.spending.check(tenant)
         order = Order(
-            tenant, asked.model, router, default, questions, prompts, engines, asked.stops, asked.stream
+            tenant, asked.model, router, default, questions, prompts, engines, asked.stop, asked.stream
         )
         return Job(order, self.admission, self.settle)
 

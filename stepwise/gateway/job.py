@@ -77,18 +77,6 @@ class Job:
             yield piece
         await self.raise_failure()
 
-    async def first(self) -> Piece:
-        """The first piece.
-
-        Raises:
-            Exception: whatever kept the request from having one.
-        """
-        piece = await self._pieces.get()
-        if piece is None:
-            await self.raise_failure()
-            raise AssertionError("a job without a failure has pieces")
-        return piece
-
     async def close(self) -> None:
         """Stop what still runs, on the backends too."""
         self._task.cancel()

@@ -17,8 +17,8 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
-from stepwise.errors import ConfigError
-from stepwise.gateway.failures import Refusal, invalid
+from stepwise.errors import ConfigError, StepwiseError
+from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
 from stepwise.routers import Always, PolicyRouter, ThresholdRouter
 from stepwise.types import Router
@@ -33,13 +33,19 @@ class Knob:
         models: names of the pool, cheapest first.
         routers: by name; the first is the default.
         online: moves the default's threshold.
+        aliases: other names, and what each stands for.
 
     Raises:
-        ConfigError: if there is no router, one has a model's name, or ``online`` has nothing to move.
+        ConfigError: if there is no router, one has a model's name, ``online`` has nothing to move, or an
+            alias stands for nothing.
     """
 
     def __init__(
-        self, models: Sequence[str], routers: Mapping[str, Router], online: OnlineThreshold | None = None
+        self,
+        models: Sequence[str],
+        routers: Mapping[str, Router],
+        online: OnlineThreshold | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         if not routers:
             raise ConfigError("routers: the gateway needs at least one.")
@@ -53,11 +59,23 @@ class Knob:
         self.online = online
         if online is not None:
             tuned(self.routers[self.default], online.threshold)
+        self.aliases: Mapping[str, str] = {}
+        self.aliases = {name: self._meant(name, model) for name, model in (aliases or {}).items()}
+
+    def _meant(self, name: str, model: str) -> str:
+        """What an alias stands for, once that is known to work."""
+        if not name or name.partition(":")[0] == NAME:
+            raise ConfigError(f"alias {name!r}: it must be a name that is not {NAME}'s own.")
+        try:
+            self.router(model, None)
+        except StepwiseError as error:
+            raise ConfigError(f"alias {name!r}: {error}") from error
+        return model
 
     @property
     def names(self) -> list[str]:
         """What ``GET /v1/models`` lists."""
-        return [NAME, *(f"{NAME}:{name}" for name in self.routers)]
+        return [NAME, *(f"{NAME}:{name}" for name in self.routers), *self.aliases]
 
     def router(self, model: str, options: Options | None) -> tuple[Router, bool]:
         """The router of a request, and whether it is the server's default.
@@ -72,7 +90,7 @@ class Knob:
         if named != Options() and given != Options():
             raise Refusal(
                 400,
-                f"model {model!r} and the field stepwise both choose a router or its target; use only one.",
+                f"model {shown(model)} and the field stepwise both choose a router or its target; use one.",
                 code="invalid_value",
                 param="model",
             )
@@ -90,7 +108,10 @@ class Knob:
         if name not in self.routers:
             known = ", ".join(self.routers)
             raise Refusal(
-                404, f"there is no router {name!r} here, only {known}.", code="model_not_found", param="model"
+                404,
+                f"there is no router {shown(name)} here, only {known}.",
+                code="model_not_found",
+                param="model",
             )
         router = self.routers[name]
         if options.threshold is not None:
@@ -100,12 +121,12 @@ class Knob:
         return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
 
     def _parse(self, model: str) -> Options:
-        name, _, setting = model.partition(":")
+        name, _, setting = self.aliases.get(model, model).partition(":")
         if name != NAME:
             known = ", ".join(self.names)
             raise Refusal(
                 404,
-                f"there is no model {model!r} here; use one of {known}, or {NAME}:budget=0.4.",
+                f"there is no model {shown(model)} here; use one of {known}, or {NAME}:budget=0.4.",
                 code="model_not_found",
                 param="model",
             )
@@ -121,7 +142,9 @@ def _pairs(setting: str) -> list[tuple[str, str]]:
     pairs = [tuple(part.partition("=")[::2]) for part in setting.split(",")]
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
-        raise Refusal(400, f"model: {setting!r} sets a value twice.", code="invalid_value", param="model")
+        raise Refusal(
+            400, f"model: {shown(setting)} sets a value twice.", code="invalid_value", param="model"
+        )
     return [(name.strip(), value.strip()) for name, value in pairs]
 
 
@@ -132,7 +155,7 @@ def _number(name: str, value: str) -> float | str:
         return float(value)
     except ValueError:
         raise Refusal(
-            400, f"model: {name} must be a number, not {value!r}.", code="invalid_value", param="model"
+            400, f"model: {name} must be a number, not {shown(value)}.", code="invalid_value", param="model"
         ) from None
 
 

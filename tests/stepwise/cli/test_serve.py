@@ -103,6 +103,9 @@ def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
         (["--timeout", "0"], "seconds must be more than 0"),
+        (["--alias", "gpt-4o"], "alias must be NAME=MODEL, gpt-4o=stepwise for example, not 'gpt-4o'"),
+        (["--alias", "=stepwise"], "alias must be NAME=MODEL"),
+        (["--alias", "gpt-4o=gpt-5"], "alias 'gpt-4o': there is no model 'gpt-5' here"),
         (["--state", "/dev/null/state.json"], "state: /dev/null/state.json cannot be"),
     ],
 )

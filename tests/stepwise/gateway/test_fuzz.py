@@ -13,14 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepwise import load_router
-from stepwise.gateway import Limits, create_app
-from stepwise.gateway.schemas import NOTHING, ChatRequest, CompletionRequest
+from stepwise.gateway import Limits, create_app, fields
+from stepwise.gateway.schemas import ChatRequest, CompletionRequest
 from stepwise.types import Router
 from tests.stepwise.gateway.serving import CONFIDENCE, client
 from tests.worlds import adder, engine
 
 USER = [{"role": "user", "content": "1 7"}]
-FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, *NOTHING, "", "x", "é"]
+FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, *fields.REQUEST_NEUTRAL]
+FIELDS += [*sorted(fields.REQUEST_BOOKKEEPING), "", "x", "é"]
 EXAMPLES = int(os.environ.get("STEPWISE_FUZZ", "1000"))
 """Fuzzed bodies: 5,000 before a release."""
 NOISE = settings(deadline=None, suppress_health_check=list(HealthCheck))
