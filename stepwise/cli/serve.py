@@ -83,6 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.gateway import Keys, Limits, Spending, create_app
     from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
+    from stepwise.gateway.state import held
 
     keys = Keys.load(options.keys, options.key_env)
     local = _is_local(options.host)
@@ -96,10 +97,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     estimator = _estimator(options, [model.name for model in pair.select()])
     aliases = dict(map(_alias, options.alias))
     Knob([model.name for model in pair.select()], {options.router: router}, online, aliases)  # refuses early
-    spending = Spending(online, options.state)
+    unit = pair.cost_model(options.cost).unit
     listening = bind(options.host, options.port)
 
-    def build() -> tuple[FastAPI, Engine]:
+    def build(spending: Spending) -> tuple[FastAPI, Engine]:
         models = pool(options.router, pair)
         engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
         app = create_app(
@@ -114,7 +115,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
     say = partial(console.print, address, soft_wrap=True, highlight=False)
-    serve(build, listening, drain=options.drain, ready=say)
+    with held(options.state):
+        spending = Spending(online, options.state, unit)
+        serve(partial(build, spending), listening, drain=options.drain, ready=say)
 
 
 def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:

@@ -18,7 +18,7 @@ from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.knob import record_of
-from stepwise.gateway.schemas import Strict
+from stepwise.gateway.schemas import Strict, Text
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
@@ -37,7 +37,7 @@ class QuestionEstimator(Protocol):
 
 
 class Question(Strict):
-    question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION)]
+    question: Annotated[Text, Field(min_length=1, max_length=MAX_QUESTION)]
 
 
 def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples: Sequence[str]) -> APIRouter:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, LiteralString, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -56,6 +57,15 @@ def _parts(content: Any) -> Any:
     return content
 
 
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("unicode", "must be Unicode, without halves of surrogate pairs") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(_whole_number, json_schema_input_type=int)]
@@ -67,7 +77,7 @@ Stops = Annotated[
     BeforeValidator(_one_or_many, json_schema_input_type=Stop | list[Stop]),
 ]
 Prompts = Annotated[
-    list[str],
+    list[Text],
     Field(min_length=1, max_length=MAX_CHAINS),
     FailFast(),
     BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
@@ -177,7 +187,7 @@ class Part(Strict):
     neutral = fields.PART_NEUTRAL
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(Strict):
