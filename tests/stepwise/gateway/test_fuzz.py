@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepwise import load_router
+from stepwise.engine.engine import Engine
 from stepwise.gateway import Limits, create_app, fields
 from stepwise.gateway.schemas import ChatRequest, CompletionRequest
 from stepwise.types import Router
@@ -27,13 +28,17 @@ EXAMPLES = int(os.environ.get("STEPWISE_FUZZ", "1000"))
 NOISE = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def app() -> Any:
+def robust_engine() -> Engine:
     """Adders that are asked anything: a question that is no sum is as good as another."""
     world = engine()
     for backend in world.backends.values():
         backend._script = _robust(backend._script)  # type: ignore[attr-defined]
+    return world
+
+
+def app() -> Any:
     routers: dict[str, Router] = {"nano-ppo": load_router("nano-ppo", budget=0.4), "confidence": CONFIDENCE}
-    return create_app(world, routers, limits=Limits(body=20_000))
+    return create_app(robust_engine(), routers, limits=Limits(body=20_000))
 
 
 def _robust(script: Any) -> Any:
