@@ -13,12 +13,14 @@ from rich.console import Console
 
 from stepwise import load_dataset, load_pair
 from stepwise.calibration import OnlineThreshold
+from stepwise.cli import scoped
 from stepwise.cli.options import Commands, add_routing
 from stepwise.errors import ConfigError
 from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
+from stepwise.scope.routers import ScopePrior, Seeded
 from stepwise.types import Router
 
 if TYPE_CHECKING:
@@ -68,8 +70,7 @@ def add_parser(commands: Commands) -> None:
         "--cors", action="append", default=[], metavar="ORIGIN",
         help="let pages of this origin ask, https://example.com or '*' for all",
     )  # fmt: skip
-    add("--anchors", help="SCOPE's anchors.json, for estimates on the page; needs --fingerprints")
-    add("--fingerprints", help="SCOPE's store of fingerprints on those anchors")
+    scoped.add_options(command)
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
     command.set_defaults(run=run)
 
@@ -93,19 +94,24 @@ def run(options: argparse.Namespace, console: Console) -> None:
         tokens=options.max_tokens, seconds=options.timeout,
     )  # fmt: skip
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
-    router, online = _router(options, pair)
-    estimator = _estimator(options, [model.name for model in pair.select()])
+    scoped.check(options)
+    routed = options.router in scoped.SCOPED
+    models = [model.name for model in pair.models] if routed else pool(options.router, pair)
+    names = [model.name for model in pair.select(models)]
+    scope = _scope(options, names)
+    router, online = _router(options, pair, scope)
     aliases = dict(map(_alias, options.alias))
-    Knob([model.name for model in pair.select()], {options.router: router}, online, aliases)  # refuses early
+    Knob(names, {options.router: router}, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
     listening = bind(options.host, options.port)
 
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
-        models = pool(options.router, pair)
-        engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
+        engine = pair.engine(backend=backend, cost=options.cost, models=names, failover=True)
+        if scope is not None and routed:
+            engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
-            estimator=estimator, examples=_examples(pair), conversation=options.conversation == "include",
+            estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors,
             hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
@@ -120,24 +126,28 @@ def run(options: argparse.Namespace, console: Console) -> None:
         serve(partial(build, spending), listening, drain=options.drain, ready=say)
 
 
-def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:
+def _router(
+    options: argparse.Namespace, pair: Pair, scope: Scope | None
+) -> tuple[Router, OnlineThreshold | None]:
     """The default router and, where a budget alone is given, what keeps its spend on target."""
     loss, threshold = options.max_accuracy_loss, options.threshold
-    router = named_router(
-        options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
-    )
-    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    if scope is not None and options.router in scoped.SCOPED:
+        router = scoped.scoped_router(options, pair, scope)
+    else:
+        router = named_router(
+            options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
+        )
+    inner = router.router if isinstance(router, Seeded) else router
+    record = inner.artifact.record if isinstance(inner, PolicyRouter) else None
     if record is None or loss is not None or threshold is not None:
         return router, None
     return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
 
 
-def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
+def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
     """SCOPE over the files that were given; asked once, so that what is missing is said now."""
-    if options.anchors is None and options.fingerprints is None:
+    if options.anchors is None:
         return None
-    if options.anchors is None or options.fingerprints is None:
-        raise ConfigError("anchors and fingerprints: pass both, or neither.")
     from stepwise.scope.routers import open_scope
 
     scope = open_scope(options.anchors, options.fingerprints)

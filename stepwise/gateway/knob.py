@@ -3,6 +3,7 @@
     stepwise                     the server's default
     stepwise:budget=0.25         at most a quarter of what large-only would cost
     stepwise:threshold=0.6       the router's threshold itself
+    stepwise:alpha=0.8           how much correctness counts, for routers that choose by SCOPE's estimates
     stepwise:small               one model (or another router) by name
 
 The same in the body's ``stepwise`` object.
@@ -17,10 +18,12 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
-from stepwise.errors import ConfigError, StepwiseError
+from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
 from stepwise.routers import Always, PolicyRouter, ThresholdRouter
+from stepwise.scope import Scope
+from stepwise.scope.routers import ScopeRouter, Seeded
 from stepwise.types import Router
 
 NAME = "stepwise"
@@ -113,11 +116,17 @@ class Knob:
                 code="model_not_found",
                 param="model",
             )
+        if options.model_copy(update={"router": None}) == Options():
+            return self._default() if name == self.default else self.routers[name]
         router = self.routers[name]
+        if options.alpha is not None:
+            router = weighed(router, options.alpha)
         if options.threshold is not None:
             return tuned(router, options.threshold)
         if options.budget is None and options.max_accuracy_loss is None:
-            return self._default() if name == self.default else router
+            return router
+        if isinstance(router, ScopeRouter):
+            return within(router, options)
         return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
 
     def _parse(self, model: str) -> Options:
@@ -167,7 +176,53 @@ def tuned(router: Router, threshold: float) -> Router:
     """
     if isinstance(router, PolicyRouter | ThresholdRouter):
         return replace(router, threshold=threshold)
+    if isinstance(router, Seeded):
+        return replace(router, router=tuned(router.router, threshold))
     raise ConfigError(f"threshold: the router {router.name!r} has none.")
+
+
+def weighed(router: Router, alpha: float) -> Router:
+    """The router with another weight of correctness against cost.
+
+    Raises:
+        ConfigError: if it does not choose by estimates.
+    """
+    if isinstance(router, ScopeRouter):
+        return replace(router, alpha=alpha)
+    if isinstance(router, Seeded):
+        return replace(router, seed=replace(router.seed, alpha=alpha))
+    raise ConfigError(f"alpha: the router {router.name!r} has none.")
+
+
+def within(router: ScopeRouter, options: Options) -> Router:
+    """SCOPE at the alpha that was best on its anchors among those that keep to a budget.
+
+    Raises:
+        ConfigError: if another target is set, or an alpha beside it.
+        InfeasibleTarget: if no alpha keeps to it.
+    """
+    if options.budget is None or options.max_accuracy_loss is not None or options.alpha is not None:
+        raise ConfigError(f"the router {router.name!r} takes either an alpha or a budget.")
+    return replace(router, alpha=alpha_within(router.scope, router.models, options.budget))
+
+
+@lru_cache(maxsize=1024)
+def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
+    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's.
+
+    Raises:
+        ConfigError: if the budget lies outside (0, 1].
+        InfeasibleTarget: if even the cheapest alpha costs more.
+    """
+    if not 0 < budget <= 1:
+        raise ConfigError(f"budget must lie in (0, 1], not {budget:g}.")
+    large = scope.settings(models[-1:])[0].cost
+    try:
+        return scope.alpha_for(budget * large, models).alpha
+    except InfeasibleTarget as error:
+        least = error.best / large
+        message = f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} on the anchors."
+        raise InfeasibleTarget(message, best=least) from error
 
 
 def record_of(router: Router) -> CalibrationRecord:
@@ -176,7 +231,8 @@ def record_of(router: Router) -> CalibrationRecord:
     Raises:
         ConfigError: if it has none.
     """
-    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    inner = router.router if isinstance(router, Seeded) else router
+    record = inner.artifact.record if isinstance(inner, PolicyRouter) else None
     if record is None:
         raise ConfigError(
             f"budget: the router {router.name!r} is not calibrated; give a threshold, for example 1.0."

@@ -132,12 +132,14 @@ class Options(Strict):
         budget: expected cost as a fraction of large-only, in (0, 1].
         max_accuracy_loss: share of problems that only the large model gets right, in (0, 1).
         threshold: the router's threshold itself.
+        alpha: of a router that chooses by SCOPE's estimates: 0 looks at cost alone, 1 at correctness alone.
         router: name of a router or of a model of this server; "small" and "large" always work.
     """
 
     budget: Number | None = None
     max_accuracy_loss: Number | None = None
     threshold: Number | None = None
+    alpha: Annotated[Number, Field(ge=0, le=1)] | None = None
     router: Name | None = None
 
     @model_validator(mode="after")

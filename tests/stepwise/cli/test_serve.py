@@ -112,6 +112,16 @@ def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
         (["--timeout", "0"], "seconds must be more than 0"),
+        (["--router", "scope"], "router 'scope' needs --anchors and --fingerprints"),
+        (["--alpha", "0.5"], "alpha: the router 'nano-ppo' has none; use scope or seeded"),
+        (
+            ["--router", "seeded", "--anchors", "a", "--fingerprints", "f", "--alpha", "2"],
+            "alpha must lie in [0, 1], not 2",
+        ),
+        (
+            ["--router", "scope", "--anchors", "a", "--fingerprints", "f", "--budget", "0.4"],
+            "budget: the router 'scope' takes an alpha",
+        ),
         (["--alias", "gpt-4o"], "alias must be NAME=MODEL, gpt-4o=stepwise for example, not 'gpt-4o'"),
         (["--alias", "=stepwise"], "alias must be NAME=MODEL"),
         (["--alias", "gpt-4o=gpt-5"], "alias 'gpt-4o': there is no model 'gpt-5' here"),
