@@ -26,6 +26,7 @@ from stepwise.gateway.misdirected import misdirected
 from stepwise.gateway.openai import openai_routes
 from stepwise.gateway.operations import operations_routes
 from stepwise.gateway.page import FOLDER, QuestionEstimator, page_routes
+from stepwise.gateway.responses import responses_routes
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router
 
@@ -90,6 +91,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.include_router(openai_routes(gateway))
+    app.include_router(responses_routes(gateway))
     app.include_router(operations_routes(gateway))
     app.include_router(page_routes(gateway, estimator, examples))
     app.mount("/static", StaticFiles(directory=FOLDER))

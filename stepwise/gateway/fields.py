@@ -84,6 +84,23 @@ MESSAGE_NEUTRAL: Neutral = {
 }
 PART_NEUTRAL: Neutral = {"file": (), "image_url": (), "input_audio": (), "refusal": ("",), "video_url": ()}
 
+RESPONSE_NEUTRAL: Neutral = {
+    "background": (False,),
+    "conversation": (),
+    "include": ([],),
+    "max_tool_calls": (),
+    "previous_response_id": (),
+    "prompt": (),
+    "reasoning": ({},),
+    "stream_options": ({}, {"include_obfuscation": False}),
+    "text": ({}, {"format": {"type": "text"}}),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+RESPONSE_PART_NEUTRAL: Neutral = {"file_id": (), "image_url": (), "input_audio": ()}
+
 
 def asks_for_nothing(value: Any, neutral: tuple[Any, ...]) -> bool:
     """Whether a field's value is one of its neutral ones. False and 0 are kept apart: for completions,

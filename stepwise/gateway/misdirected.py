@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 
 from stepwise.gateway.failures import Refusal, printable
 
-PLACES = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+PLACES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models")
 """Where OpenAI's clients go; a wrong base URL puts something else before or between."""
 CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 

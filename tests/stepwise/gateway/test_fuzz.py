@@ -87,7 +87,11 @@ bodies = st.one_of(
         lambda base, more: {**base, **more},
         st.fixed_dictionaries(
             {"model": models},
-            optional={"messages": st.one_of(messages, st.just(USER)), "prompt": st.text(max_size=9)},
+            optional={
+                    "messages": st.one_of(messages, st.just(USER)),
+                    "input": st.one_of(messages, st.just(USER), st.text(max_size=9)),
+                    "prompt": st.text(max_size=9),
+                },
         ),
         st.dictionaries(st.sampled_from(FIELDS[:-3]), anything, max_size=2),
     ),
@@ -105,7 +109,7 @@ def check(status: int, text: str) -> None:
 @pytest.mark.slow
 def test_fuzzed_bodies() -> None:
     loop, http = asyncio.new_event_loop(), client(app())
-    paths = ["/v1/chat/completions", "/v1/completions", "/stepwise/estimate"]
+    paths = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/stepwise/estimate"]
 
     @given(st.sampled_from(paths), bodies, st.one_of(st.none(), damage), st.booleans())
     @settings(NOISE, max_examples=EXAMPLES)
