@@ -27,6 +27,7 @@ from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
+from stepwise.data.splits import check_unseen, fingerprints
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
@@ -61,6 +62,8 @@ def main(cfg: DictConfig) -> None:
     router = load_router(cfg.artifact, threshold=1.0)
     router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
+    learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
+    check_unseen(problems, learnt_from)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
     reference = Contender(Always(engine.models[-1]))
@@ -82,7 +85,8 @@ def main(cfg: DictConfig) -> None:
         unit=engine.cost.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
-    replace(router.artifact, record=record).save(cfg.artifact)
+    card = {**router.artifact.card, "seen": {**learnt_from, "calibration": fingerprints(problems)}}
+    replace(router.artifact, record=record, card=card).save(cfg.artifact)
     _report(record, calibrate(record, **targets(cfg)), output)
 
 

@@ -26,6 +26,7 @@ from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, backend_of
 from stepwise import report
+from stepwise.data.splits import check_unseen
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.grader import Grader
@@ -45,7 +46,7 @@ class Evaluate(Routing):
     study: Any = None  # settings of another study; its ``run`` is a function that takes over
     output: str = "outputs/evaluate"
     n: int = 1000
-    split: str = "test"
+    split: str | None = "test"  # null: a single file as a whole
     seed: int = 0  # of sampling and of the bootstrap
     samples: int = 1  # chains a problem, each with a seed of its own
     temperature: float = 0.0  # 0 is greedy
@@ -74,6 +75,8 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
+    for contender in field:
+        check_unseen(problems, getattr(contender.router, "seen", {}))
     store = SqliteStore(cfg.store)
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     engine = pair.engine(backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=store, **sampling)
@@ -88,7 +91,8 @@ def main(cfg: DictConfig) -> None:
     )  # fmt: skip
     small, large = engine.models[0], engine.models[-1]
     about = {
-        "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": engine.cost.unit,
+        "dataset": cfg.dataset.name, "split": cfg.split or "",
+        "pair": pair.name, "cost_unit": engine.cost.unit,
         "sampling": sampling, "backend": backend_of(cfg),
         "weights": {model.name: model.identity for model in pair.everyone},
         "problems": digest(*((p.id, p.question, p.answer) for p in problems)),

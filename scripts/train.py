@@ -29,12 +29,11 @@ from policies.train import train
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
-from stepwise.data import has_splits
+from stepwise.data.splits import fingerprints
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
 from stepwise.routers.features import ESTIMATES
-from stepwise.types import Problem
 
 
 @dataclass
@@ -74,7 +73,8 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)
     save_config(cfg, output)
-    problems, validation = problem_sets(cfg)
+    problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
+    validation = instantiate(cfg.dataset, split="validation", limit=cfg.validation_problems)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
     _check_estimates(estimates, observer.features)
@@ -92,7 +92,10 @@ def main(cfg: DictConfig) -> None:
     artifact = train(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
         validation=Task(engine, validation, cfg.policy.look, observer=observer),
-        about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
+        about={
+            "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
+            "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},
+        },
     )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
@@ -107,25 +110,6 @@ def _check_estimates(estimates: str, features: Sequence[str]) -> None:
             "scope and policy.features: estimates are observed with scope=fingerprints and "
             "'policy.features=[signals,estimates]', both or neither."
         )
-
-
-def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]:
-    """Problems to learn from and problems to validate on; a file without splits gives its last ones to
-    validation.
-
-    Raises:
-        ConfigError: if a file has too few problems for both.
-    """
-    if has_splits(cfg.dataset.name, cfg.dataset.get("path")):
-        return tuple(
-            instantiate(cfg.dataset, split=split, limit=limit)
-            for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))
-        )
-    every = instantiate(cfg.dataset, limit=cfg.problems + cfg.validation_problems)
-    kept = min(cfg.validation_problems, len(every) // 5)
-    if not kept:
-        raise ConfigError(f"dataset {cfg.dataset.name!r} needs at least 5 problems, has {len(every)}.")
-    return every[:-kept], every[-kept:]
 
 
 def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -80,6 +80,12 @@ class PolicyRouter:
                 f"models must contain {', '.join(artifact.models)}, which the policy chooses from, the first "
                 f"as the cheapest, and are {', '.join(loaded)}."
             )
+
+    @property
+    def seen(self) -> Mapping[str, Sequence[str]]:
+        """Questions that it was trained, validated or calibrated on: fingerprints by split."""
+        seen: Mapping[str, Sequence[str]] = self.artifact.card.get("seen", {})
+        return seen
 
     def at(self, threshold: float) -> PolicyRouter:
         """The same policy at another threshold."""
