@@ -2,6 +2,7 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
+    python -m scripts.evaluate pair=mine.yaml dataset.name=problems.jsonl policy=outputs/train/policy
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
     python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
@@ -36,6 +37,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
+from stepwise.routers.roles import in_pool
 from stepwise.store.sqlite import SqliteStore
 
 
@@ -53,6 +55,7 @@ class Evaluate(Routing):
     top_p: float = 1.0
     scope: Any = None
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
+    policy: str | None = None  # folder of the policy that `ppo` is; null: the one that ships
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
@@ -112,8 +115,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
-    """Every configured router at every value of its knob; policies are checked against the pair."""
-    field = []
+    """Every configured router at every value of its knob, with the pair's models in its roles; policies are
+    checked against the pair."""
+    field, models = [], [model.name for model in pair.select(cfg.models)]
+    if cfg.policy and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.policy
     for group in cfg.routers.values():
         make = instantiate(group.router)
         knob = group.get("knob")
@@ -121,7 +127,7 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
             router = make(**{knob: value}) if knob else make()
             if isinstance(router, PolicyRouter):
                 router.check(pair, cfg.models, transfer=cfg.transfer)
-            field.append(Contender(router, value))
+            field.append(Contender(in_pool(router, models), value))
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field

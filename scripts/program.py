@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]],
         def run() -> None:
             # Lets errors through; else Hydra prints them in its own way and exits with 1.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            sys.argv[1:] = repeating(sys.argv[1:])
+            sys.argv[1:] = repeating(with_pair_files(sys.argv[1:]))
             with _refusing(name):
                 _check_packages()
                 composed()
@@ -57,6 +58,19 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]],
         return run
 
     return decorate
+
+
+def with_pair_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a program, where ``pair=FILE.yaml`` names a file that lies anywhere, as ``--pair``
+    of the command line does; a file of ``configs/pair`` stays Hydra's to find."""
+    return [override for argument in arguments for override in _pair_file(argument)]
+
+
+def _pair_file(argument: str) -> list[str]:
+    key, _, path = argument.partition("=")
+    if key != "pair" or Path(path).suffix not in (".yaml", ".yml") or (CONFIGS / "pair" / path).is_file():
+        return [argument]
+    return ["pair=nano", f"pair.name={json.dumps(path)}"]  # nano's configuration loads a pair by name or path
 
 
 def repeating(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Train a routing policy with PPO and export it.
 
     python -m scripts.train                              # for the nano pair
-    python -m scripts.train pair=mine dataset.name=problems.jsonl output=outputs/mine
+    python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
 
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed

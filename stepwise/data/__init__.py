@@ -39,8 +39,8 @@ def load_dataset(
             ``{split}`` in it there is a file per split; a file without is cut by the hash of its questions
             (half of them to train on, a fifth each to calibrate and to test, a tenth to validate).
         folder: of local copies of benchmarks (see `stepwise.data.benchmarks`); the others come from the hub.
-        split: "train", "calibration", "validation" or "test"; None for a single file as a whole, and for "test"
-            of whatever else.
+        split: "train", "calibration", "validation" or "test"; None for a single file as a whole, and for the
+            test split of whatever else.
         limit: at most this many problems.
         seed: nano draws its problems with it; of a larger file ``limit`` lines are drawn with it.
         where: filter by label, e.g. ``{"level": [4, 5], "subject": "Algebra"}``.

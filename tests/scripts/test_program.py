@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from scripts import evaluate
-from scripts.program import CONFIGS, repeating, save_config
+from scripts.program import CONFIGS, repeating, save_config, with_pair_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,3 +65,12 @@ def test_another_projects_package_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.start_servers"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "the package 'envs' was imported from" in done.stderr
+
+
+def test_a_pair_may_be_a_file_anywhere() -> None:
+    arguments = ["-m", "pair=mine.yaml", "n=3", "pair=qwen3.yaml", "pair=qwen3"]
+    shown = ["-m", "pair=nano", 'pair.name="mine.yaml"', "n=3", "pair=qwen3.yaml", "pair=qwen3"]
+    assert with_pair_files(arguments) == shown
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=with_pair_files(["pair=../of mine/b.yml"]))
+    assert cfg.pair.name == "../of mine/b.yml"
