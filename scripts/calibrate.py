@@ -1,6 +1,6 @@
 """Find the threshold that keeps a promise on cost, accuracy or both, on the calibration split.
 
-    python -m scripts.calibrate budget=0.4 artifact=outputs/train/policy
+    python -m scripts.calibrate budget=0.4 policy=outputs/train/policy
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
 Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
@@ -45,7 +45,9 @@ class Calibrate(Routing):
     max_accuracy_loss: float | None = None  # share of problems that only the large model gets right
     delta: float = 0.1  # probability that the promise fails
     method: str = "ltt"  # ltt, hoeffding-bentkus or crc
-    artifact: str = "outputs/train/policy"  # folder of the policy; its calibration is written there
+    artifact: str = (
+        "outputs/train/policy"  # or policy=FOLDER: folder of the policy; its calibration is written there
+    )
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None

@@ -55,7 +55,9 @@ class Evaluate(Routing):
     top_p: float = 1.0
     scope: Any = None
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
-    policy: str | None = None  # folder of the policy that `ppo` is; null: the one that ships
+    artifact: str | None = (
+        None  # or policy=FOLDER: folder of the policy that `ppo` is; null: the one that ships
+    )
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
@@ -118,8 +120,8 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     """Every configured router at every value of its knob, with the pair's models in its roles; policies are
     checked against the pair."""
     field, models = [], [model.name for model in pair.select(cfg.models)]
-    if cfg.policy and "ppo" in cfg.routers:
-        cfg.routers.ppo.router.name = cfg.policy
+    if cfg.artifact and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.artifact
     for group in cfg.routers.values():
         make = instantiate(group.router)
         knob = group.get("knob")

@@ -151,7 +151,7 @@ def test_an_evaluation_compares_the_policy_that_is_named(tmp_path: Path) -> None
     artifact = load_router("nano-ppo", threshold=1.0).artifact
     replace(artifact, card={"mine": True}).save(tmp_path)
     with initialize_config_dir(str(CONFIGS), version_base=None):
-        cfg = compose("evaluate", overrides=[f"policy={tmp_path}"])
+        cfg = compose("evaluate", overrides=[f"artifact={tmp_path}"])
     field = evaluate.contenders(cfg, load_pair("nano"))
     policies = [c.router for c in field if isinstance(c.router, PolicyRouter)]
     assert policies and all(policy.artifact.card == {"mine": True} for policy in policies)
