@@ -44,13 +44,13 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     except for the first draft, which no action can avoid.
 
     ## Start
-    A problem drawn uniformly; ``options={"problem": i, "cost_weight": λ}`` fixes either.
+    A problem drawn uniformly; ``options={"problem": i, "cost_weight": λ}`` fixes either; others are refused.
 
     ## End
     *Terminated* when the chain ends by the rules of the process: the model closed its answer, or
     the chain hit its limit of steps, of tokens in a step, or of context. *Truncated* when a model
     failed, which says nothing about the state. The last ``info`` has ``trace``, ``correct`` and
-    ``total_cost``; every ``info`` has the ``cost`` of the transition.
+    ``total_cost``; every ``info`` has the ``cost`` of the transition. Then ``step`` is refused until a reset.
 
     ## Arguments
     engine, problems, look, cost_weight, cost_scale, observer: those of `Task`. render_mode: "ansi" or None.
@@ -88,7 +88,9 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("call reset() before step().")
-        result = self.task.engine.run(self._episode.act(int(action)))
+        if self._episode.ended:
+            raise gymnasium.error.ResetNeeded("the episode has ended: call reset() before step().")
+        result = self.task.engine.run(self._episode.act(self.task.check_action(action)))
         info = result.info | {"action_mask": self.action_masks()}
         return result.observation, result.reward, result.terminated, result.truncated, info
 

@@ -12,10 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.episode import Episode, Observation, Transition
+from envs.episode import Episode, Observation, Start, Transition
 from envs.observer import DEFAULT_OBSERVER, Observer
 from envs.task import Task
 from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem
 
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -28,6 +29,14 @@ class Arrival(NamedTuple):
     slot: int
     result: Transition
     observation: Observation
+
+
+class Slot(NamedTuple):
+    """Where a slot is: enough to bring it there again."""
+
+    start: Start
+    actions: tuple[int, ...]
+    random: Mapping[str, Any]  # state of its generator
 
 
 class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
@@ -81,10 +90,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         return self._batch(self.act(actions))
 
     def act(self, actions: Any) -> list[Arrival]:
-        """`step` as a list: one arrival a slot, in the order of the slots."""
-        if not self.episodes:
-            raise gymnasium.error.ResetNeeded("call reset() before step().")
-        arrivals = self.exchange(dict(enumerate(np.asarray(actions).tolist())))
+        """`step` as a list: one arrival a slot, in the order of the slots.
+
+        Raises:
+            InvalidAction: (Gymnasium's) if there is not one action a slot, or one is none of a model's.
+        """
+        if len(actions) != self.num_envs:
+            raise gymnasium.error.InvalidAction(f"expected {self.num_envs} actions, not {len(actions)}.")
+        arrivals = self.exchange(dict(enumerate(actions)))
         while len(arrivals) < self.num_envs:
             arrivals += self.exchange({})
         return sorted(arrivals, key=lambda arrival: arrival.slot)
@@ -95,11 +108,35 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
         Raises:
             AlreadyPendingCallError: (Gymnasium's) if a slot has not arrived since the last action there.
+            InvalidAction: (Gymnasium's) if there is no such slot or action; no slot has acted then.
         """
+        if not self.episodes:
+            raise gymnasium.error.ResetNeeded("call reset() before step().")
         for slot in actions:
             if slot in self._running:
                 raise gymnasium.error.AlreadyPendingCallError(f"slot {slot} is under way.", "exchange")
-        return self.task.engine.run(self._exchange(actions))
+            if not 0 <= slot < self.num_envs:
+                raise gymnasium.error.InvalidAction(
+                    f"slot must lie between 0 and {self.num_envs - 1}, not {slot}."
+                )
+        checked = {slot: self.task.check_action(action) for slot, action in actions.items()}
+        return self.task.engine.run(self._exchange(checked))
+
+    def state(self) -> list[Slot]:
+        """Where all slots are. None may be under way."""
+        slots = zip(self.episodes, self._randoms, strict=True)
+        return [Slot(e.start, tuple(e.actions), random.bit_generator.state) for e, random in slots]
+
+    def restore(self, slots: Sequence[Slot]) -> Observation:
+        """Bring slots to where they were, by the actions that led there; what the store has is not generated
+        again. Returns what the agent saw there [num_envs, features + models + 1].
+
+        Raises:
+            ConfigError: if there is not one state a slot.
+        """
+        if len(slots) != self.num_envs:
+            raise ConfigError(f"num_envs: the state is of {len(slots)} slots, not of {self.num_envs}.")
+        return self.task.engine.run(self._restore(slots))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions make sense in each slot [num_envs, models]; see `RoutingEnv`."""
@@ -134,6 +171,16 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         self._randoms = self.np_random.spawn(self.num_envs)
         self.episodes = [self.task.episode(random, options) for random in self._randoms]
         return np.stack(await asyncio.gather(*(episode.begin() for episode in self.episodes)))
+
+    async def _restore(self, slots: Sequence[Slot]) -> Observation:
+        await self._cancel()
+        self._randoms = [np.random.default_rng() for _ in slots]
+        self.episodes = []
+        for slot, random in zip(slots, self._randoms, strict=True):
+            self.episodes.append(self.task.episode(random, {**slot.start}))
+            random.bit_generator.state = slot.random
+        episodes = zip(self.episodes, slots, strict=True)
+        return np.stack(await asyncio.gather(*(episode.replay(slot.actions) for episode, slot in episodes)))
 
     async def _exchange(self, actions: Mapping[int, int]) -> list[Arrival]:
         known = [self._start(slot, action) for slot, action in actions.items()]

@@ -67,7 +67,8 @@ class Checkpoints(BaseCallback):
     """Saves the run every few rollouts, so that one that is killed goes on to the identical result.
 
     A checkpoint lies between an update and the next rollout. There the run seeds all randomness anew from
-    its seed and its position and starts new episodes, whether it has just been resumed or not.
+    its seed and its position, whether it has just been resumed or not. Chains that are not finished there go
+    on: the checkpoint says where they are, so that long ones end as often as they should.
     """
 
     def __init__(self, folder: Path, every: int, seed: int) -> None:
@@ -78,10 +79,7 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._rollouts % self._every == 0:
             save(self.model, self._folder)
-            model: Any = self.model
-            model.set_random_seed((self._seed + self.num_timesteps) % 2**32)
-            model._last_obs = model.env.reset()
-            model._last_episode_starts[:] = True
+            self.model.set_random_seed((self._seed + self.num_timesteps) % 2**32)
         self._rollouts += 1
 
     def _on_step(self) -> bool:
@@ -90,6 +88,7 @@ class Checkpoints(BaseCallback):
 
 def save(model: Any, folder: Path) -> None:
     """Replace the checkpoint in one move, so that a kill leaves a whole one."""
+    model.slots = model.env.env.state()
     model.save(folder / "checkpoint.partial.zip")
     (folder / "checkpoint.partial.zip").replace(folder / "checkpoint.zip")
 
@@ -148,7 +147,9 @@ def _resumed_or_new(env: RoutingVectorEnv, policy: Mapping[str, Any], output: Pa
     """PPO as the checkpoint has it; without one from the start, or from a warm start."""
     batch, checkpoint = SB3Routing(env), output / "checkpoint.zip"
     if checkpoint.exists():
-        return RoutingPPO.load(checkpoint, env=batch, device="cpu")
+        model = RoutingPPO.load(checkpoint, env=batch, device="cpu")
+        model.go_on()
+        return model
     settings = dict(policy["ppo"])
     rate = float(settings.pop("learning_rate"))
     model = RoutingPPO(

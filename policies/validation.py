@@ -95,6 +95,12 @@ class Validation(BaseCallback):
         self._unit = 0.0
         self._rollouts = 0
 
+    def _on_training_start(self) -> None:
+        """A run that ended early goes on if it is given more steps than it had."""
+        state, total = self.state, self.model._total_timesteps
+        if total > state.setdefault("total", total):
+            state |= {"total": total, "since": 0}
+
     @property
     def state(self) -> dict[str, Any]:
         start = {"at": -1, "best": -np.inf, "since": 0, "curve": []}
