@@ -26,7 +26,8 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ``look="after_draft"`` action 0 accepts the draft of the cheapest model; any other action
     discards it, at its cost, and lets that model write the step.
 
-    An action makes no sense where the chain has filled that model's context: taking it ends the chain.
+    An action makes no sense where that model's context leaves no room for another step (`Trace.full`), as a
+    served policy sees it too: taking it may end the chain.
     ``action_masks()`` and ``info["action_mask"]`` say which do (the form that sb3-contrib reads). Every other
     action does: all models of the pool are loaded, and a chain that hits a limit has ended.
 

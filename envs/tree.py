@@ -28,7 +28,7 @@ class Node:
     """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
 
     ``chain`` is what the engine grows, ``trace`` its value.
-    ``open`` [models] says who can: a model whose context the chain has filled cannot.
+    ``open`` [models] says who can: a model whose context leaves no room for a step cannot.
     """
 
     chain: Chain
@@ -62,8 +62,7 @@ class Tree:
     ) -> None:
         self.engine, self._look, self._observer, self._max = engine, look, observer, max_nodes
         self._expects = not set(ESTIMATES).isdisjoint(observer.features)
-        self._contexts = np.array([engine.backends[model].context for model in engine.models])
-        self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
+        self._all = np.ones(len(engine.models), bool)
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -118,11 +117,7 @@ class Tree:
         return Node(chain, features, self._open(trace), cost, await correct(trace))
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
-        """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
-        nobody has, or the chain has ended: then no choice matters."""
-        size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
-        if size < self._least or trace.stop is not None:
+        """Who can write the next step; all of them where the chain has ended: then no choice matters."""
+        if not trace.full or trace.stop is not None:
             return self._all
-        has_room = self._contexts > size
-        has_room[0] |= trace.draft is not None  # it has written already
-        return has_room if has_room.any() else self._all
+        return np.array([model not in trace.full for model in self.engine.models])
