@@ -35,6 +35,8 @@ class Task:
             episode.
         cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
         observer: what the agent sees and pays; `Observer.of` makes one from a list of features.
+        patience_s: how long an episode waits for a model that cannot be run for now, before the failure is
+            raised, in seconds; with 0 the episode is truncated at once.
 
     Raises:
         ConfigError: if an argument is none of these, or a question cannot be asked.
@@ -46,6 +48,7 @@ class Task:
     cost_weight: float | tuple[float, float] = 0.3
     cost_scale: float = 1.0
     observer: Observer = DEFAULT_OBSERVER
+    patience_s: float = 0.0
 
     def __post_init__(self) -> None:
         for problem in self.problems:
@@ -117,7 +120,7 @@ class Task:
     @cached_property
     def tree(self) -> Tree:
         """Shared by all episodes."""
-        return Tree(self.engine, self.look, self.observer)
+        return Tree(self.engine, self.look, self.observer, self.patience_s)
 
     def _draw(self, random: np.random.Generator) -> float:
         """The cost weight of one episode."""

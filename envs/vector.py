@@ -53,7 +53,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
     Args:
         num_envs: episodes at a time.
-        engine, problems, look, cost_weight, cost_scale, observer: those of `Task`.
+        engine, problems, look, cost_weight, cost_scale, observer, patience_s: those of `Task`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
@@ -67,8 +67,9 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         cost_weight: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
         observer: Observer = DEFAULT_OBSERVER,
+        patience_s: float = 0.0,
     ) -> None:
-        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer)
+        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer, patience_s)
         self.num_envs = num_envs
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space

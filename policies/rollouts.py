@@ -29,10 +29,12 @@ class RoutingPPO(PPO):
 
     Attributes:
         imitation: how much of the warm start's rule the policy had learnt, where there was one.
+        errors: episodes that failed.
         slots: where the episodes were at the last checkpoint.
     """
 
     imitation: float | None = None
+    errors: int = 0
     slots: Sequence[Slot] = ()
 
     def go_on(self) -> None:

@@ -19,6 +19,7 @@ from policies.reference import Reference
 from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
 from policies.validation import Validation, greedy
+from stepwise.errors import BackendError
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyArtifact
 
@@ -29,12 +30,20 @@ SERVED = {
 """The part of the network that serving needs, under the names of the artifact."""
 
 
+MAX_FAILED, MIN_FAILED = 0.2, 10
+"""Training ends where as large a share, and as many, of a rollout's episodes fail."""
+
+
+SHOWN = ("best", "random_mix", "curve")
+
+
 class Watch(BaseCallback):
-    """Shows progress and logs finished episodes."""
+    """Shows progress, logs finished episodes, and gives up where too many fail."""
 
     def __init__(self, total: int) -> None:
         super().__init__()
         self._done: list[Mapping[str, Any]] = []
+        self._failed = 0
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
         self._task = self._progress.add_task("training", total=total)
@@ -44,9 +53,11 @@ class Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         self._done += [info for info in self.locals["infos"] if "correct" in info]
+        self._failed += sum(info["TimeLimit.truncated"] for info in self.locals["infos"])
         return True
 
     def _on_rollout_end(self) -> None:
+        self._count_failures()
         if self._done:
             accuracy = float(np.mean([info["correct"] for info in self._done]))
             cost = float(np.mean([info["total_cost"] for info in self._done]))
@@ -58,6 +69,15 @@ class Watch(BaseCallback):
                 description=f"accuracy {accuracy:.3f} cost {cost:.3f}",
             )
             self._done.clear()
+
+    def _count_failures(self) -> None:
+        failed, self._failed = self._failed, 0
+        ended = failed + len(self._done)
+        self.logger.record("episodes/errors", failed)
+        self.model.errors += failed  # type: ignore[attr-defined]
+        if failed >= MIN_FAILED and failed > MAX_FAILED * ended:
+            self._progress.stop()
+            raise BackendError(f"{failed} of {ended} episodes of a rollout failed: models cannot be run.")
 
     def _on_training_end(self) -> None:
         self._progress.stop()
@@ -137,8 +157,10 @@ def train(
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
+        "exported_step": measured["best_at"] if measured else model.num_timesteps,
+        "cost_unit": env.task.engine.cost.unit, "errors": model.errors,
         "settled_cost_weight": settled, "imitation": model.imitation,
-        "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
+        "validation": {name: measured[name] for name in SHOWN} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)
 

@@ -24,15 +24,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from envs import RoutingVectorEnv
 from envs.observer import Observer
 from envs.task import Task
-from policies.reference import Reference, measure_reference
+from policies.reference import Reference, measure_ends
 from policies.train import train
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
 from stepwise.data.splits import fingerprints
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
+from stepwise.routers import PolicyArtifact
 from stepwise.routers.features import ESTIMATES
 
 
@@ -63,6 +64,7 @@ class Train(Routing):
     problems: int = 3000  # of the train split
     validation_problems: int = 300  # the frontier on them picks the weights and ends the training
     reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
+    patience_s: float = 600.0  # to wait for a model that cannot be run for now
     checkpoint_every: int = 5  # rollouts; the frontier is measured as often
 
 
@@ -79,6 +81,7 @@ def main(cfg: DictConfig) -> None:
     engine, estimates = with_prior(engine, cfg)
     _check_estimates(estimates, observer.features)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
+    reference.check(cfg.policy.budget, engine.cost.unit)
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
         engine,
@@ -88,10 +91,11 @@ def main(cfg: DictConfig) -> None:
         cost_weight=_cost_weight(cfg.policy.cost_weight),
         cost_scale=reference.large_cost,
         observer=observer,
+        patience_s=cfg.patience_s,
     )
-    artifact = train(
+    artifact = _trained(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, observer=observer),
+        validation=Task(engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s),
         about={
             "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
             "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},
@@ -99,7 +103,33 @@ def main(cfg: DictConfig) -> None:
     )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
-    console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+    console.print(verdict(artifact, output / "policy"))
+
+
+def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: Any) -> PolicyArtifact:
+    """`train`; where the models can no longer be run, what has been learnt stays in the folder.
+
+    Raises:
+        BackendError: saying so.
+    """
+    try:
+        return train(env, *arguments, output=output, **settings)
+    except BackendError as error:
+        raise BackendError(
+            f"{error} The checkpoint in {output} is kept: the same command goes on from there."
+        ) from error
+
+
+def verdict(artifact: PolicyArtifact, folder: Path) -> str:
+    """What came of a training, in a sentence."""
+    card = artifact.card
+    if card["exported_step"] > 0:
+        return f"policy exported to {folder}; next: python -m scripts.calibrate policy={folder}"
+    start = "the warm start" if card["imitation"] is not None else "the untrained network"
+    return (
+        f"{card['steps']} steps found nothing better than {start} on the validation problems: what lies in "
+        f"{folder} is that, not a learned policy. Train longer, or on more problems."
+    )
 
 
 def _check_estimates(estimates: str, features: Sequence[str]) -> None:
@@ -133,11 +163,11 @@ def _cost_weight(value: Any) -> float | tuple[float, float]:
 
 
 def _reference(output: Path, engine: Any, problems: Any) -> Reference:
-    """Large-only on a few training problems, measured once per run folder."""
+    """Each model alone on a few training problems, measured once per run folder."""
     file = output / "reference.json"
     if file.exists():
         return Reference(**json.loads(file.read_text()))
-    reference = engine.run(measure_reference(engine, problems))
+    reference = engine.run(measure_ends(engine, problems))
     file.write_text(json.dumps(reference.__dict__) + "\n")
     return Reference(**reference.__dict__)
 

@@ -30,7 +30,7 @@ def in_pool(router: R, models: Sequence[str]) -> R:
         for name, value in values.items()
     }
     changes = {name: value for name, value in played.items() if value is not values[name]}
-    return replace(router, **changes) if changes else router
+    return replace(router, **changes) if changes else router  # type: ignore[type-var]
 
 
 def _named(value: Any, models: Sequence[str]) -> Any:

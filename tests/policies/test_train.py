@@ -152,6 +152,8 @@ def test_the_best_weights_on_validation_are_exported_and_training_stops_when_the
     best = last.validation["weights"]["mlp_extractor.trunk.0.weight"].numpy()
     assert np.array_equal(artifact.weights["w0"], best)
     measured = artifact.card["validation"]
+    assert artifact.card["exported_step"] == next(at for at, v in measured["curve"] if v == measured["best"])
+    assert 0.0 < measured["random_mix"] < measured["best"] and artifact.card["cost_unit"] == "FLOPs"
     assert measured["best"] == last.validation["best"] == max(value for _, value in measured["curve"]) > 0.5
 
 
