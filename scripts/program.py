@@ -65,7 +65,8 @@ def with_files(arguments: Sequence[str], schema: type) -> list[str]:
     """The arguments of a program, where files and folders stand for what Hydra looks for among its groups.
 
     ``pair=FILE.yaml`` is a file that lies anywhere, as ``--pair`` of the command line is; one in
-    ``configs/pair`` stays Hydra's to find. ``policy=FOLDER`` is a policy's folder where a program has one.
+    ``configs/pair`` stays Hydra's to find. ``policy=FOLDER`` is a policy's folder where a program has one;
+    ``--yes`` is a setting like others.
     """
     artifact = any(field.name == "artifact" for field in fields(schema))
     return [override for argument in arguments for override in _with_file(argument, artifact)]
@@ -73,6 +74,8 @@ def with_files(arguments: Sequence[str], schema: type) -> list[str]:
 
 def _with_file(argument: str, artifact: bool) -> list[str]:
     key, _, path = argument.partition("=")
+    if argument == "--yes":
+        return ["yes=true"]
     if key == "policy" and artifact:
         return [f"artifact={json.dumps(path)}"]
     if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not (CONFIGS / "pair" / path).is_file():

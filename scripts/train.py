@@ -4,6 +4,9 @@
     python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
 
+Before it begins, a preflight solves five problems with each model alone, refuses what cannot work, says what
+the training may take, and asks; ``--yes`` answers.
+
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
 continues from its last checkpoint to the identical result, and training ends early when the frontier
 on the validation problems no longer rises. The policy lands in ``<output>/policy``, ready for
@@ -26,6 +29,7 @@ from envs.observer import Observer
 from envs.task import Task
 from policies.reference import Reference, measure_ends
 from policies.train import train
+from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
@@ -61,6 +65,7 @@ class Train(Routing):
     scope: Any = None
     output: str = "outputs/train"
     seed: int = 0
+    yes: bool = False  # or --yes: train whatever the preflight says
     problems: int = 3000  # of the train split
     validation_problems: int = 300  # the frontier on them picks the weights and ends the training
     reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
@@ -80,6 +85,9 @@ def main(cfg: DictConfig) -> None:
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
     _check_estimates(estimates, observer.features)
+    if not (output / "reference.json").exists():  # else the run has begun
+        steps = cfg.policy.total_steps
+        consent(preflight(engine, problems, cfg.policy.look, observer, steps), console, yes=cfg.yes)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
     reference.check(cfg.policy.budget, engine.cost.unit)
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)

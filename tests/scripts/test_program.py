@@ -68,11 +68,21 @@ def test_another_projects_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pair_may_be_a_file_anywhere_and_a_policy_a_folder() -> None:
-    arguments = ["-m", "pair=mine.yaml", "n=3", "pair=qwen3.yaml", "pair=qwen3", "policy=../a policy"]
+    arguments = [
+        "-m",
+        "pair=mine.yaml",
+        "n=3",
+        "pair=qwen3.yaml",
+        "pair=qwen3",
+        "policy=../a policy",
+        "--yes",
+    ]
     shown = ["-m", "pair=nano", 'pair.name="mine.yaml"', "n=3", "pair=qwen3.yaml", "pair=qwen3"]
     overrides = with_files(arguments, evaluate.Evaluate)
-    assert overrides == [*shown, 'artifact="../a policy"']
+    assert overrides == [*shown, 'artifact="../a policy"', "yes=true"]
     assert with_files(["policy=ppo"], train.Train) == ["policy=ppo"]
     with initialize_config_dir(str(CONFIGS), version_base=None):
-        cfg = compose("evaluate", overrides=[o for o in overrides if "qwen" not in o and o != "-m"])
+        cfg = compose(
+            "evaluate", overrides=[o for o in overrides if not o.startswith(("pair=q", "-", "yes"))]
+        )
     assert (cfg.pair.name, cfg.artifact) == ("mine.yaml", "../a policy")
