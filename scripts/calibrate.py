@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts.prior import with_prior
+from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
-from scripts.settings import Routing, engine_of
+from scripts.settings import Routing
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
 from stepwise.data.splits import check_unseen, fingerprints
@@ -51,7 +51,8 @@ class Calibrate(Routing):
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None
-    concurrency: int = 128
+    concurrency: int = 128  # chains in flight, on every worker of a cluster
+    cluster: Any = None
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
 
 
@@ -66,14 +67,12 @@ def main(cfg: DictConfig) -> None:
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
     learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
     check_unseen(problems, learnt_from)
-    engine = engine_of(cfg, pair)
-    engine, estimates = with_prior(engine, cfg)
-    reference = Contender(Always(engine.models[-1]))
+    solver, concurrency = solver_of(cfg, pair)
+    about = solver.about
+    reference = Contender(Always(about.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.identity} {cfg.backend} {estimates}".rstrip()
-    rows = compare(
-        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
-    )
+    setting = f"{pair.identity} {cfg.backend} {about.prior}".rstrip()
+    rows = compare(solver, problems, field, output, setting=setting, console=console, concurrency=concurrency)
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
@@ -84,7 +83,7 @@ def main(cfg: DictConfig) -> None:
         large_correct=correct[reference.key].astype(bool),
         large_cost=cost[reference.key],
         groups=by_length([lengths[p.id] for p in problems]),
-        unit=engine.cost.unit,
+        unit=about.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
     card = {**router.artifact.card, "seen": {**learnt_from, "calibration": fingerprints(problems)}}

@@ -80,7 +80,7 @@ def preflight(
         for name, share in saturated(engine, chains, observer).items()
     ]
     written = sum(len(trace.steps) for trace in chains)
-    tokens = sum(len(step.token_ids) for trace in chains for step in trace.steps)
+    tokens = sum(step.length for trace in chains for step in trace.steps)
     each = sum(trace.cost for trace in chains) / written + ends.large_cost * len(few) / written
     calls = 2 * steps  # a draft, and a step in its place
     return Preflight(
@@ -105,8 +105,7 @@ def saturated(engine: Engine, chains: Sequence[Trace], observer: Observer) -> di
 
 
 def _check_logprobs(chains: Sequence[Trace], look: Look, model: str) -> None:
-    certain = all(step.signals.mean_logprob == 0.0 for trace in chains for step in trace.steps)
-    if look != "before" and certain:
+    if look != "before" and any(step.signals.missing for trace in chains for step in trace.steps):
         raise ConfigError(
             f"policy.look: {look} reads log-probabilities, which model {model!r} does not give; set "
             "logprobs: true among its backend's options if the server returns them, or train with "

@@ -3,7 +3,9 @@
     StepwiseError
     ├── ConfigError          a value that a user gave is unusable; the message names the field
     ├── BackendError         a model could not be run (``retryable`` says whether to try again)
-    │   └── ContextOverflow  the chain no longer fits the model's context window
+    │   └── RequestRefused       this request alone: the model is well, and answers others
+    │       └── ContextOverflow  the chain no longer fits the model's context window
+    ├── NoSignal             a router needs probabilities that the model did not give
     ├── InfeasibleTarget     no threshold reaches the target; carries the best reachable value
     └── VerificationError    an answer could not be checked
 
@@ -40,8 +42,16 @@ class BackendError(StepwiseError):
         self.model = model
 
 
-class ContextOverflow(BackendError):
+class RequestRefused(BackendError):
+    """The model is well and refuses this request: for its content, say, or its length."""
+
+
+class ContextOverflow(RequestRefused):
     """The prefix leaves no room for another token in the model's context window."""
+
+
+class NoSignal(StepwiseError):
+    """A router needs log-probabilities, and the model gave none that can be true."""
 
 
 class InfeasibleTarget(StepwiseError):

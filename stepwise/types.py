@@ -98,6 +98,7 @@ class Signals:
             (GlimpRouter, arXiv 2601.05110).
         margin: the smallest gap between the probabilities of the two likeliest tokens, in [0, 1].
         length: number of tokens.
+        missing: the model gave no probabilities, or none that can be true: only ``length`` means anything.
     """
 
     mean_logprob: float = 0.0
@@ -105,6 +106,12 @@ class Signals:
     first_entropy: float = 0.0
     margin: float = 1.0
     length: int = 0
+    missing: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether they say anything. Where they do not, they must not be read as confidence."""
+        return self.length > 0 and not self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +125,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge wrote about a draft: one token, and how likely it was."""
+    """What a judge wrote about a draft: one token, and how likely it was, None where the judge's backend did
+    not tell."""
 
     token: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,7 @@ class Step:
         draft: the rejected draft that this step replaced, if any.
         decision: the router's choice that led to the step, if a router was asked.
         verdict: what a judge said of it while it was a draft, if one was asked.
+        counted: tokens of the step by its server's count, where ``token_ids`` are characters.
     """
 
     text: str
@@ -151,6 +160,12 @@ class Step:
     draft: Step | None = None
     decision: Decision | None = None
     verdict: Verdict | None = None
+    counted: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the step."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +197,7 @@ class Trace:
     Attributes:
         stop: why it ended; None while it can go on.
         error: what failed, when something did.
+        degraded: why another model than the one that was chosen wrote a part of it; '' where none had to.
         answer: the final answer as the chain states it, read when it ends; '' when it states none.
         draft: a step that waits for the router's verdict.
         prompt_tokens: length of the prompt in the cheapest model's tokens.
@@ -203,6 +219,7 @@ class Trace:
     extra: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     extra_cost: float = 0.0
     full: tuple[str, ...] = ()
+    degraded: str = ""
 
     @property
     def text(self) -> str:
@@ -232,6 +249,16 @@ class Router(Protocol):
     def look(self) -> Look: ...
 
     def decide(self, trace: Trace) -> Decision: ...
+
+
+def named(router: object) -> str:
+    """The model that the caller named, where the router is no more than that: it must not be replaced."""
+    return str(getattr(router, "named", ""))
+
+
+def whole(router: object) -> bool:
+    """Whether a router lets the model that it chooses first write the whole chain."""
+    return bool(getattr(router, "whole", False))
 
 
 def expects(router: object) -> bool:

@@ -66,13 +66,13 @@ class Server:
             fault = self.random.choice(RANDOM_FAULTS)
         if early := await self.early(request, fault):
             return early
-        sampling = Sampling(body["max_tokens"], stop=tuple(body["stop"]))
+        sampling = Sampling(body["max_tokens"], stop=tuple(body.get("stop", ())))
         model = self.models[body["model"]]
         done = await model.generate(tuple(map(ord, text)), sampling)
         name = "another" if fault == "name" else body["model"]
         if body.get("stream"):
             return await self.stream(request, done, name, fault, text)
-        self.count(body["model"], text, done.usage.completion, done.usage.prompt)
+        self.count(body["model"], text, done.usage.completion, done.usage.prompt, whole="stop" not in body)
         if fault == "empty":
             done = Completion("", (), done.usage, done.signals, "stop")
         return web.json_response({"model": name, "choices": [choice(done)], "usage": usage(done)})
@@ -119,10 +119,10 @@ class Server:
         self.count(name, text, 0, 0)
         return response
 
-    def count(self, model: str, text: str, generated: int, prompt: int) -> None:
+    def count(self, model: str, text: str, generated: int, prompt: int, whole: bool = False) -> None:
         self.counters["generated"] += generated
         self.counters["prompt"] += prompt
-        print(json.dumps([model, text]), file=self.log, flush=True)
+        print(json.dumps([model, text, whole]), file=self.log, flush=True)
 
     @staticmethod
     def completion_choice(done: Completion) -> dict[str, Any]:

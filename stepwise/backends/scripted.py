@@ -67,6 +67,7 @@ class ScriptedBackend:
         await self._admit(prefix)
         written, finish = self._cut(prefix, sampling)
         count = len(written) + (finish == "end")
+        kept, finish = sampling.ends.cut(written, finish, sampling.max_tokens)
         call = self.open(prefix)
         try:
             while self.calls[call].completion < count:
@@ -76,9 +77,11 @@ class ScriptedBackend:
         except BaseException:
             lost(self.calls[call])
             raise
+        behind, written = len(written) - kept, written[:kept]
         logprob = self.logprob(written)
+        count -= behind
         measured = signals.measure([logprob] * count, [[logprob, logprob - 1.0]] * count)
-        return Completion(written, self.encode(written), self.calls[call], measured, finish)
+        return Completion(written, self.encode(written), self.calls[call].discard(behind), measured, finish)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> ScriptedGeneration:
         return ScriptedGeneration(self, tuple(prefix), sampling)
@@ -122,10 +125,10 @@ class ScriptedBackend:
 
     def _cut(self, prefix: Sequence[int], sampling: Sampling) -> tuple[str, Finish]:
         text = self._script("".join(map(chr, prefix)))
-        ends = [text.index(stop) + len(stop) for stop in sampling.stop if stop in text]
         limit = min(sampling.max_tokens, self.context - len(prefix))
-        if ends and min(ends) <= limit:
-            return text[: min(ends)], "stop"
+        scanner = sampling.ends.scan()
+        if any(map(scanner.read, text[:limit])):
+            return text[: scanner.pieces], "stop"
         return (text, "end") if len(text) < limit else (text[:limit], "length")
 
     async def close(self) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from stepwise.engine.backend import Sampling
 from stepwise.errors import ConfigError
+from stepwise.types import Finish
 
 
 class Tokenized:
@@ -35,6 +37,10 @@ class Tokenized:
         both = [self._tokenizer.decode([*before, *ids]) for ids in ((), token_ids)]
         head, whole = (text.removesuffix("\ufffd") for text in both)
         return whole[len(head) :]
+
+    def cut(self, ids: Sequence[int], finish: Finish, sampling: Sampling) -> tuple[int, Finish]:
+        """How many of the tokens that were generated are the completion, and how it ended."""
+        return sampling.ends.cut(map(self.piece, ids), finish, sampling.max_tokens)
 
     def piece(self, token: int) -> str:
         if token not in self._pieces:

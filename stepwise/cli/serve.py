@@ -22,6 +22,9 @@ from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
 from stepwise.types import Router
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from stepwise.engine.engine import Engine
     from stepwise.gateway import Keys
     from stepwise.scope import Scope
 
@@ -81,18 +84,22 @@ def run(options: argparse.Namespace, console: Console) -> None:
     estimator = _estimator(options, [model.name for model in pair.select()])
     spending = Spending(online, options.state)
     listening = bind(options.host, options.port)
-    models = pool(options.router, pair)
-    engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
-    app = create_app(
-        engine, {options.router: router}, keys=keys, limits=limits, spending=spending, estimator=estimator,
-        examples=_examples(pair), conversation=options.conversation == "include",
-        log_prompts=options.log_prompts,
-    )  # fmt: skip
+
+    def build() -> tuple[FastAPI, Engine]:
+        models = pool(options.router, pair)
+        engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
+        app = create_app(
+            engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
+            estimator=estimator, examples=_examples(pair), conversation=options.conversation == "include",
+            log_prompts=options.log_prompts,
+        )  # fmt: skip
+        return app, engine
+
     host, port = listening.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
     say = partial(console.print, address, soft_wrap=True, highlight=False)
-    serve(app, engine, listening, drain=options.drain, ready=say)
+    serve(build, listening, drain=options.drain, ready=say)
 
 
 def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:

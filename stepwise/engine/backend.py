@@ -9,11 +9,14 @@ counted them they are estimated, and `Usage.estimated` says how many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stepwise.errors import ContextOverflow
+from stepwise.engine.boundaries import Boundaries
+from stepwise.errors import ConfigError, ContextOverflow
 from stepwise.types import Finish, Signals, Usage
 
 
@@ -28,6 +31,11 @@ class Sampling:
         seed: of this one call; the same call with the same seed gives the same tokens.
         stop: generation ends with the token that completes one of these strings; the token is
             part of the completion.
+        boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
+            as far as strings can. What is written behind is no part of the completion, and is discarded.
+
+    Raises:
+        ConfigError: if a value is out of range.
     """
 
     max_tokens: int = 256
@@ -35,10 +43,22 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    boundaries: Boundaries | None = None
 
-    def call(self, max_tokens: int, seed: int) -> Sampling:
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature must be a number, at least 0, not {self.temperature}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ConfigError(f"top_p must be more than 0 and at most 1, not {self.top_p}.")
+
+    def call(self, max_tokens: int, seed: int, boundaries: Boundaries | None = None) -> Sampling:
         """The same for one call. (Once a step: `dataclasses.replace` takes four times as long.)"""
-        return Sampling(max_tokens, self.temperature, self.top_p, seed, self.stop)
+        return Sampling(max_tokens, self.temperature, self.top_p, seed, self.stop, boundaries)
+
+    @property
+    def ends(self) -> Boundaries:
+        """Where the completion ends."""
+        return self.boundaries or Boundaries(self.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +72,31 @@ class Completion:
     finish: Finish
 
 
+HANDOVER: ContextVar[bool] = ContextVar("handover", default=False)
+"""Whether another model would take over from the one that is called: then a backend need not go on trying for
+long. (It concerns how long one task waits, and no result: so it is in no signature.)"""
+
+TEXT = "text"
+"""The ``tokenizer`` of backends whose state is text: what stands for a token id is a character."""
+CHARACTERS = 4
+"""A token of a text, where no server has counted."""
+
 Lost = Callable[[Usage], None]
 """Told what an attempt took whose tokens are in no completion; every attempt is told once."""
 
 
 def unaccounted(usage: Usage) -> None:
     """A `Lost` for callers that keep no account."""
+
+
+def text_tokens(characters: int) -> int:
+    """About how many tokens a text of so many characters has."""
+    return -(-characters // CHARACTERS)
+
+
+def tokens_in(backend: Backend, ids: int) -> int:
+    """How many tokens so many ids of a backend are; an estimate where its state is text."""
+    return text_tokens(ids) if backend.tokenizer == TEXT else ids
 
 
 def room(prefix: Sequence[int], context: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepwise.engine.contexts import Context
 from stepwise.engine.ledger import Ledger
 from stepwise.engine.lookahead import Lookahead
-from stepwise.types import Trace
+from stepwise.types import Step, Trace
 
 
 class Chain:
@@ -16,6 +16,7 @@ class Chain:
         ledger: what it is charged.
         contexts: by model, the chain as that model reads it.
         lookahead: the generation that goes on behind the last step, if any.
+        rest: steps of a whole answer that the chain has paid for and not taken yet.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -23,12 +24,14 @@ class Chain:
         self.ledger = Ledger()
         self.contexts: dict[str, Context] = {}
         self.lookahead: Lookahead | None = None
+        self.rest: tuple[Step, ...] = ()
 
     def fork(self) -> Chain:
         """Another chain that goes on from here; what runs behind this one stays with it."""
         other = Chain(self.trace)
         other.ledger = self.ledger.fork()
         other.contexts = dict(self.contexts)
+        other.rest = self.rest
         return other
 
     async def stop_lookahead(self) -> None:

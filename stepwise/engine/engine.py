@@ -17,9 +17,10 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapp
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
-from stepwise.engine.backend import Backend, Sampling, StreamingBackend
+from stepwise.engine.backend import TEXT, Backend, Sampling, StreamingBackend, text_tokens, tokens_in
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.contexts import Contexts
@@ -75,7 +76,8 @@ class Engine:
         judge: for routers that look at a draft with a verdict.
         think_ends: for models that think first, the text that ends their thinking. Read by another
             model it becomes that model's own, or nothing.
-        stops: by model, strings that end its answer with the step that contains one.
+        stops: by model, strings that end its answer with the step that contains one
+            (`stepwise.engine.boundaries.ends_answer`).
         lookahead: names of models that write on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
         prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
@@ -115,7 +117,8 @@ class Engine:
         for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):
                 raise ConfigError(f"lookahead: model {name!r} cannot be read while it writes.")
-        sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, (rule.separator,))
+        strings = rule.boundaries((), rule.max_step_tokens).strings
+        sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, strings)
         self._writer = StepWriter(
             every, self._contexts, rule, cost, sampling, judge, dict(stops or {}), frozenset(lookahead)
         )
@@ -133,7 +136,7 @@ class Engine:
 
         Args:
             temperature, top_p, seed: as of the engine unless given.
-            max_tokens: of the chain; the last step is cut off there.
+            max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
             ConfigError: if ``max_tokens`` is less than 1.
@@ -145,7 +148,8 @@ class Engine:
             top_p=usual.top_p if top_p is None else top_p,
             seed=usual.seed if seed is None else seed,
         )
-        rule = replace(self.rule, max_tokens=max_tokens)
+        limits = [limit for limit in (max_tokens, self.rule.max_tokens) if limit is not None]
+        rule = replace(self.rule, max_tokens=min(limits, default=None))
         other._writer = replace(self._writer, sampling=sampling, rule=rule)
         return other
 
@@ -197,7 +201,8 @@ class Engine:
         check_question(problem.question)
         chain = Chain(Trace(problem))
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        size = len(self._writer.context(chain, self.models[0]).prefix)
+        cheapest = self.models[0]
+        size = tokens_in(self.backends[cheapest], len(self._writer.context(chain, cheapest).prefix))
         if size > room:
             raise ConfigError(
                 f"question is too long: {size} tokens, where the models' context leaves room for "
@@ -216,7 +221,13 @@ class Engine:
         chain.trace = replace(chain.trace, draft=step)
 
     async def advance(
-        self, chain: Chain, model: str, decision: Decision | None = None, listen: Listener | None = None
+        self,
+        chain: Chain,
+        model: str,
+        decision: Decision | None = None,
+        listen: Listener | None = None,
+        *,
+        whole: bool = False,
     ) -> Step:
         """Append one step written by ``model``: the one transition of the system.
 
@@ -225,6 +236,7 @@ class Engine:
 
         Args:
             listen: called with the step's text while it is generated, where the backend can be read.
+            whole: the model will write the rest too: where a step would cost a call, it writes all in one.
 
         Raises:
             ConfigError: if the model is not in the pool or the chain has ended.
@@ -237,13 +249,14 @@ class Engine:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
         if trace.draft is not None and trace.draft.model == model:
             step = await self._writer.finish(chain, trace.draft, listen)
+        elif whole and self._writer.writes_whole(chain, model):
+            step = await self._writer.write_whole(chain, model)
         else:
             step = await self._writer.write(chain, model, self.rule.room(trace.steps), listen=listen)
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None:
             await chain.stop_lookahead()
-        step = self._writer.settled(chain, step)
-        step = replace(step, decision=decision) if decision else step
+        step = self._writer.settled(chain, step, decision)
         chain.contexts = self._contexts.after(step, chain.contexts)
         chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
         return step
@@ -286,8 +299,8 @@ class Engine:
         """Models without room for a step as long as the longest so far, counted in the tokens of the writers;
         none where nobody has room. The writer of a waiting draft has written already."""
         drafts = (trace.draft,) if trace.draft else ()
-        longest = max((len(step.token_ids) for step in (*trace.steps, *drafts)), default=1)
-        needed = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps) + longest
+        longest = max((step.length for step in (*trace.steps, *drafts)), default=1)
+        needed = trace.prompt_tokens + sum(step.length for step in trace.steps) + longest
         full = tuple(name for name in self.models if self.backends[name].context < needed)
         full = tuple(name for name in full if not (trace.draft and trace.draft.model == name)) if full else ()
         return full if len(full) < len(self.models) else ()
@@ -332,14 +345,15 @@ class Engine:
         trace with its error; leaving the iterator early cancels what is in flight.
         """
 
-        async def solve(problem: Problem) -> Trace:
-            try:
-                return await self.solve(problem, router)
-            except StepwiseError as error:
-                return Trace(problem, stop="error", error=str(error))
-
-        async for trace in as_they_finish(solve, problems, concurrency):
+        async for trace in as_they_finish(partial(self.attempt, router=router), problems, concurrency):
             yield trace
+
+    async def attempt(self, problem: Problem, router: Router) -> Trace:
+        """`solve` to the end; a problem that cannot be solved gives a trace with its error."""
+        try:
+            return await self.solve(problem, router)
+        except StepwiseError as error:
+            return Trace(problem, stop="error", error=str(error))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from synchronous code, on the event loop that all engines share."""
@@ -355,12 +369,26 @@ class Engine:
 
     def cost_alone(self, trace: Trace, model: str) -> float:
         """What the same text would have cost if ``model`` had written it all, in one go."""
-        prompt, whole = (self._contexts.of(some, model, {}).prefix for some in (Trace(trace.problem), trace))
-        return self.cost({model: Usage(prompt=len(prompt), completion=len(whole) - len(prompt))})
+        backend = self.backends[model]
+        prompt = self._contexts.of(Trace(trace.problem), model, {}).prefix
+        if backend.tokenizer != TEXT:
+            written = len(self._contexts.of(trace, model, {}).prefix) - len(prompt)
+            return self.cost({model: Usage(prompt=len(prompt), completion=written)})
+        written = sum(
+            step.length if step.model == model else text_tokens(len(step.text)) for step in trace.steps
+        )
+        size = counted_prompt(trace, model) or text_tokens(len(prompt))
+        return self.cost({model: Usage(prompt=size, completion=written)})
 
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
         return tuple(self._contexts.of(Trace(trace.problem), self.models[0], {}).prefix)
+
+
+def counted_prompt(trace: Trace, model: str) -> int:
+    """Tokens of the prompt as the model's server counted them; 0 unless it began the chain with one call."""
+    usage = trace.steps[0].usage.get(model) if trace.steps and trace.steps[0].model == model else None
+    return usage.prompt if usage and not usage.discarded and not usage.estimated else 0
 
 
 def _ended(trace: Trace, stop: Stop | None) -> Trace:

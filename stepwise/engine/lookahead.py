@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.boundaries import Boundaries, Scanner
 from stepwise.engine.ledger import Meter
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import ContextOverflow
@@ -32,8 +33,7 @@ class Lookahead:
         model: its name.
         backend: runs it.
         prefix: what it continues.
-        sampling: ``max_tokens`` bounds all steps together; with a stop string it ends with the first.
-        separator: text that ends a step.
+        sampling: ``max_tokens`` bounds all steps together; with boundaries it ends with the first.
         meter: charged for what no step has taken, when the generation is stopped.
     """
 
@@ -43,13 +43,11 @@ class Lookahead:
         backend: StreamingBackend,
         prefix: Prefix,
         sampling: Sampling,
-        separator: str,
         meter: Meter,
     ) -> None:
         self.model = model
         self.position = len(prefix)
         self._backend = backend
-        self._separator = separator
         self._generation: Generation = backend.begin(prefix, sampling)
         self._meter = meter
         self._prompt = Usage()  # of the generation's prompts, as far as they have been charged
@@ -57,8 +55,6 @@ class Lookahead:
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._top: list[Sequence[float]] = []
-        self._scanned = 0
-        self._tail = ""
         self._finish: Finish | None = None
         self._stopped = False
 
@@ -66,26 +62,26 @@ class Lookahead:
         """Whether the next token it hands out is ``model``'s at this length of the chain."""
         return self.model == model and self.position == length and not self._stopped
 
-    async def step(self, limit: int, listen: Listener | None = None) -> Completion:
-        """The text up to the next separator, the end of the answer, or ``limit`` tokens, with what it took.
+    async def step(self, limit: int, boundaries: Boundaries, listen: Listener | None = None) -> Completion:
+        """The text up to the next boundary, the end of the answer, or ``limit`` tokens, with what it took.
         The generation ends with whoever waits for it.
 
         Raises:
             BackendError: if the model cannot be run.
         """
         try:
-            return await self._step(limit, listen)
+            return await self._step(limit, boundaries, listen)
         except BaseException:
             await self.stop()
             raise
 
-    async def _step(self, limit: int, listen: Listener | None) -> Completion:
-        sent = 0
-        mark = "" if listen else self._separator[-1]
+    async def _step(self, limit: int, boundaries: Boundaries, listen: Listener | None) -> Completion:
+        sent, scanner = 0, boundaries.scan()
+        mark = "" if listen else boundaries.mark
         while True:
-            cut = self._cut(limit)
+            cut = self._cut(scanner, limit)
             if listen is not None:
-                text = self._text(cut[0] if cut else len(self._ids)).removesuffix("\ufffd")
+                text = self._text(cut[0]) if cut else self._text(scanner.certain).removesuffix("\ufffd")
                 listen(text[sent:])
                 sent = max(sent, len(text))
             if cut is not None:
@@ -112,17 +108,15 @@ class Lookahead:
         paid, self._prompt = self._prompt, self._generation.prompt
         return Usage(self._prompt.prompt - paid.prompt, self._prompt.cached - paid.cached)
 
-    def _cut(self, limit: int) -> tuple[int, Finish] | None:
+    def _cut(self, scanner: Scanner, limit: int) -> tuple[int, Finish] | None:
         """Where the next step ends among the tokens at hand, and how; None when it goes on."""
         end = len(self._ids) - (self._finish == "end")
-        while self._scanned < min(end, limit):
-            self._tail += self._backend.piece(self._ids[self._scanned])
-            self._scanned += 1
-            if self._separator in self._tail:
-                return self._scanned, "stop"
-        if self._scanned >= limit:
-            return limit, "length"
-        return (end, self._finish) if self._finish else None
+        while scanner.pieces < min(end, limit):
+            if scanner.read(self._backend.piece(self._ids[scanner.pieces])):
+                return scanner.pieces, "stop"
+        if scanner.pieces >= limit:
+            return scanner.close("length", limit)
+        return scanner.close(self._finish, limit) if self._finish else None
 
     def _take(self, count: int, finish: Finish) -> Completion:
         """Hand out the first ``count`` tokens, and the end-of-sequence token when it follows them."""
@@ -136,7 +130,6 @@ class Lookahead:
         self.position += count
         self._before = [*self._before, *ids][-OVERLAP:]
         del self._ids[:spent], self._logprobs[:spent], self._top[:spent]
-        self._scanned, self._tail = 0, ""
         return Completion(text, ids, usage, measured, finish)
 
     def _text(self, count: int) -> str:

@@ -14,14 +14,16 @@ until then is charged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from stepwise.engine.backend import HANDOVER
 from stepwise.engine.chain import Chain
 from stepwise.engine.lookahead import Listener
 from stepwise.errors import BackendError
-from stepwise.types import Decision, Look, Problem, Router, Step, Trace, expects
+from stepwise.types import Decision, Look, Problem, Router, Step, Trace, expects, named, whole
 
 
 class Transitions(Protocol):
@@ -35,7 +37,13 @@ class Transitions(Protocol):
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None: ...
 
     async def advance(
-        self, chain: Chain, model: str, decision: Decision | None = None, listen: Listener | None = None
+        self,
+        chain: Chain,
+        model: str,
+        decision: Decision | None = None,
+        listen: Listener | None = None,
+        *,
+        whole: bool = False,
     ) -> Step: ...
 
     async def abandon(self, chain: Chain) -> None: ...
@@ -82,6 +90,7 @@ class Solution:
         self._problem = problem
         self._router = router
         self._chain: Chain | None = None
+        self._heard = False
 
     @property
     def trace(self) -> Trace | None:
@@ -108,32 +117,51 @@ class Solution:
         return chain.trace
 
     async def _step(self, chain: Chain, listen: Callable[[Event], None] | None) -> Step | None:
-        """Ask the router and advance. A model that fails marks the trace; it does not raise."""
-        engine, router = self._engine, self._router
-        hear: Deltas | None = None
-        try:
-            await engine.look(chain, router.look, expects=expects(router))
-            decision = router.decide(chain.trace)
-            hear = Deltas(listen, decision.model) if listen else None
-            return await engine.advance(chain, decision.model, decision, hear)
-        except BackendError as error:
-            return await self._without(chain, error, heard=hear is not None and hear.heard)
+        """A step by the model that the router chooses, or by another one. A model that fails marks the trace;
+        it does not raise.
 
-    async def _without(self, chain: Chain, error: BackendError, *, heard: bool) -> Step | None:
-        """A step without the model that failed, by the next one that can be run, if the engine may.
-        What a listener has ``heard`` of it cannot be taken back: then the chain has failed."""
-        engine = self._engine
-        may = engine.failover and not heard
-        for model in engine.models if may else ():
-            if model == error.model:
-                continue
-            reason = f"{error.model} cannot be run ({error}); {model} takes over"
+        A failure that may pass is waited for only briefly while another model may be up, and to the backend's
+        own deadline when none is. What a listener has heard of a step cannot be taken back: then no other
+        model writes it.
+        """
+        spare = self._spare()
+        try:
+            if not spare:
+                return await self._routed(chain, listen)
+            with _handing_over():
+                return await self._routed(chain, listen)
+        except BackendError as error:
+            failure, heard = error, self._heard
+        for model in [model for model in spare if model != failure.model] if not heard else ():
+            reason = f"{failure.model} cannot be run ({failure}); {model} takes over"
+            with suppress(BackendError), _handing_over():  # the first failure is the one to tell
+                step = await self._engine.advance(chain, model, Decision(model, None, reason))
+                chain.trace = replace(chain.trace, degraded=chain.trace.degraded or f"{reason}.")
+                return step
+        if spare and failure.retryable and not heard:
             try:
-                return await engine.advance(chain, model, Decision(model, None, reason))
-            except BackendError:
-                continue  # the first failure is the one to tell
-        await engine.fail(chain, error)
+                return await self._routed(chain, listen)
+            except BackendError as error:
+                failure = error
+        await self._engine.fail(chain, failure)
         return None
+
+    async def _routed(self, chain: Chain, listen: Callable[[Event], None] | None) -> Step:
+        """Ask the router, and advance."""
+        engine, router = self._engine, self._router
+        self._heard = False
+        await engine.look(chain, router.look, expects=expects(router))
+        decision = router.decide(chain.trace)
+        hear = Deltas(listen, decision.model) if listen else None
+        try:
+            return await engine.advance(chain, decision.model, decision, hear, whole=whole(router))
+        finally:
+            self._heard = hear is not None and hear.heard
+
+    def _spare(self) -> tuple[str, ...]:
+        """Models that may take over from one that fails. One that the caller named is never replaced."""
+        engine = self._engine
+        return engine.models if engine.failover and not named(self._router) and len(engine.models) > 1 else ()
 
     async def events(self, *, deltas: bool = True) -> AsyncIterator[Event]:
         """What happens, as it happens: `Delta` and `Step`."""
@@ -152,3 +180,13 @@ class Solution:
         async for event in self.events(deltas=False):
             if isinstance(event, Step):
                 yield event
+
+
+@contextmanager
+def _handing_over() -> Iterator[None]:
+    """Tell the backends that are called here that another model is ready to take over."""
+    token = HANDOVER.set(True)
+    try:
+        yield
+    finally:
+        HANDOVER.reset(token)

@@ -113,11 +113,11 @@ def reliability(rows: Sequence[Row]) -> list[Bin]:
 
 def confidence(row: Row) -> float | None:
     """Geometric mean of a chain's token probabilities, None where its models return none."""
-    lengths = [step.signals.length for step in row.steps]
-    if not sum(lengths):
+    known = [step.signals for step in row.steps if step.signals.known]
+    if not known:
         return None
-    total = sum(step.signals.mean_logprob * step.signals.length for step in row.steps)
-    return math.exp(total / sum(lengths))
+    total = sum(signals.mean_logprob * signals.length for signals in known)
+    return math.exp(total / sum(signals.length for signals in known))
 
 
 def _bin(scored: Sequence[tuple[float, Row]]) -> Bin:

@@ -132,7 +132,7 @@ class AnswerChoice:
                 self._emit(Piece(self.index, text, event.model))
             return
         text, self._heard = self._cut.feed(event.text[self._heard :]), 0
-        self._written += len(event.token_ids)
+        self._written += event.length
         self._cost += event.cost
         done = Done(event, len(self.steps) + 1, time.time(), self._cost, self._alone(self._written))
         self.steps.append(done)

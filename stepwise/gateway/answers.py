@@ -129,6 +129,7 @@ def summary(router: Router, end: Finished, unit: str) -> Body:
         "router": router.name,
         "threshold": threshold(router),
         "stop": end.stop,
+        "degraded": trace.degraded,
         "answer": trace.answer,
         "switches": switches(trace),
         "usage": tokens(trace.usage),
@@ -137,9 +138,13 @@ def summary(router: Router, end: Finished, unit: str) -> Body:
 
 
 def total(ends: Iterable[Finished], unit: str) -> Body:
-    """The costs of all chains of a request."""
+    """The costs of all chains of a request, and why another model wrote a part of one, '' where none had
+    to."""
     ends = list(ends)
-    return _costs(sum(end.trace.cost for end in ends), sum(end.alone for end in ends), unit)
+    degraded = next((end.trace.degraded for end in ends if end.trace.degraded), "")
+    return {"degraded": degraded} | _costs(
+        sum(end.trace.cost for end in ends), sum(end.alone for end in ends), unit
+    )
 
 
 def threshold(router: Router) -> float | None:
@@ -156,7 +161,7 @@ def described(done: Done) -> Body:
         "number": done.number,
         "model": step.model,
         "text": step.text,
-        "tokens": len(step.token_ids),
+        "tokens": step.length,
         "score": decision.score if decision else None,
         "reason": decision.reason if decision else "",
         "signals": asdict(step.signals),

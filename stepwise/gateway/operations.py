@@ -13,12 +13,17 @@ from stepwise.gateway import breakers
 from stepwise.gateway.gateway import Gateway
 
 
+def healthy() -> dict[str, str]:
+    """The process is alive; whether a model is, `/ready` says."""
+    return {"status": "ok", "version": __version__}
+
+
 def operations_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "version": __version__}
+        return healthy()
 
     @routes.get("/ready")
     async def ready() -> Response:

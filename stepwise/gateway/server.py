@@ -1,4 +1,8 @@
-"""Running the app: a socket, uvicorn, and an end that frees the models."""
+"""Running the app: a socket, uvicorn, and an end that frees the models.
+
+It listens first. While models are loaded and servers are asked, ``/health`` answers, and what needs a model
+is told to come back; what may be down does not keep the gateway from starting.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
+from stepwise.gateway.failures import Refusal
 from stepwise.gateway.log import JsonLines, log
+from stepwise.gateway.operations import healthy
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -35,44 +43,78 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(
-    app: FastAPI, engine: Engine, listening: socket.socket, *, drain: int, ready: Callable[[], None]
-) -> None:
+Build = Callable[[], tuple[FastAPI, Engine]]
+"""Loads the models, or connects to them, and makes the app over them."""
+
+
+def serve(build: Build, listening: socket.socket, *, drain: int, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM, finish what is in flight, close the engine.
 
     Args:
+        build: runs in a thread, once the gateway listens.
         drain: seconds that what is in flight may take.
         ready: called once requests are taken.
+
+    Raises:
+        ConfigError: whatever ``build`` raises.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name, level in (("stepwise.gateway", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate, logger.level = [handler], False, level
-    settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=drain)
+    door = Door()
+    settings = uvicorn.Config(
+        door, log_config=None, access_log=False, timeout_graceful_shutdown=drain, lifespan="off"
+    )
     # uvicorn's own choice of an event loop, where it has one
     with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
-        runner.run(_serve(Server(settings, ready), engine, listening))
+        runner.run(_serve(Server(settings), door, build, listening, ready))
 
 
-async def _serve(server: Server, engine: Engine, listening: socket.socket) -> None:
+async def _serve(
+    server: Server, door: Door, build: Build, listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    serving = asyncio.create_task(server.serve([listening]))
     try:
-        await _warm(engine)
-        await server.serve([listening])
+        app, engine = await asyncio.to_thread(build)
+    except BaseException:
+        server.should_exit = True
+        await serving
+        raise
+    warming = asyncio.create_task(_warm(engine))
+    try:
+        async with app.router.lifespan_context(app):
+            door.app = app
+            ready()
+            await serving
     finally:
+        warming.cancel()
+        await asyncio.wait({warming})
         await engine.close()
 
 
+class Door:
+    """Stands before the app, and answers for it while it is being built."""
+
+    app: FastAPI | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.app is not None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._early(scope["path"])(scope, receive, send)
+
+    @staticmethod
+    def _early(path: str) -> Response:
+        if path == "/health":
+            return JSONResponse(healthy())
+        message = "the gateway is starting: its models are being loaded."
+        return Refusal(503, message, code="starting", retry_after=1).response()
+
+
 class Server(uvicorn.Server):
-    """Says when it is ready, and hands back when a signal has ended it, of which uvicorn would die."""
-
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(settings)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
+    """Hands back when a signal has ended it, of which uvicorn would die."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -89,9 +131,14 @@ class Server(uvicorn.Server):
 
 async def _warm(engine: Engine) -> None:
     """Let every model write one token, so that the first request need not wait for its start."""
-    chain = engine.start("1 + 1")
-    for model in engine.models:
+
+    async def one_token(model: str) -> None:
+        chain = engine.start("1 + 1")
         try:
             await engine.draft(chain, model, tokens=1)
         except BackendError as error:  # it may come back while the gateway serves
             log("warm", model=model, error=str(error))
+        finally:
+            await engine.abandon(chain)
+
+    await asyncio.gather(*map(one_token, engine.models))

@@ -30,7 +30,8 @@ class Model(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         price: for cost in dollars.
         prompt: template with ``{question}``, where the pair's does not suit it.
         think_end: text that ends its thinking, such as ``</think>``.
-        stop: a step that contains one of these strings ends its answer.
+        stop: a step that contains one of these strings ends its answer; ``\\boxed{}`` stands for a closed
+            box, and a string that begins with a line end also counts at the step's beginning.
         parameters: number of parameters, where no checkpoint tells.
         revision: identifies the weights, where no checkpoint tells.
         backend: runs it: ``{name: vllm, dtype: bfloat16}``; by default the engine's.

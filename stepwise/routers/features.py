@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError, StepwiseError
+from stepwise.errors import ConfigError, NoSignal, StepwiseError
 from stepwise.routers import question
 from stepwise.types import Estimate, Signals, Step, Trace
 
@@ -68,7 +68,11 @@ class Progress:
 
 
 def draft(trace: Trace, small: str, large: str) -> Signals | None:
-    return trace.draft.signals if trace.draft else None
+    if trace.draft is None:
+        return None
+    if not trace.draft.signals.known:
+        raise NoSignal(f"the draft of model {trace.draft.model!r} came without log-probabilities")
+    return trace.draft.signals
 
 
 def progress(trace: Trace, small: str, large: str) -> Progress:
@@ -76,8 +80,8 @@ def progress(trace: Trace, small: str, large: str) -> Progress:
     accepted = []
     for step in steps:
         if step.model == small:
-            accepted.append(step.signals.min_logprob)
-        unread = 0 if step.model == large else unread + len(step.token_ids)
+            accepted.append(-math.inf if step.signals.missing else step.signals.min_logprob)
+        unread = 0 if step.model == large else unread + step.length
     return Progress(steps, accepted, small, trace.prompt_tokens, unread)
 
 
@@ -150,6 +154,17 @@ SIGNALS, ESTIMATES, QUESTION = (
 FEATURES = {feature.name: feature for group in GROUPS.values() for feature in group}
 
 
+def declare(feature: Feature[Any]) -> None:
+    """Make a feature of one's own known in this process, to environments and to policies that name it.
+
+    Raises:
+        ConfigError: if its name is taken.
+    """
+    if feature.name in FEATURES or feature.name in GROUPS:
+        raise ConfigError(f"feature {feature.name!r} is declared already; choose another name.")
+    FEATURES[feature.name] = feature
+
+
 def expand(names: Iterable[str]) -> tuple[str, ...]:
     """A list of features in which groups stand for their members.
 
@@ -204,6 +219,8 @@ def observe(trace: Trace, small: str, large: str, features: tuple[str, ...] = SI
         features: what to observe, in order.
 
     Raises:
+        NoSignal: if a draft waits that came without log-probabilities. One that has been accepted counts as
+            doubted.
         StepwiseError: if estimates are asked for and the trace has none.
     """
     runs, low, high = _plan(features)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, NoSignal
 from stepwise.types import Look, Trace
 
 NUMBER = re.compile(r"\d+")
@@ -53,7 +53,10 @@ class LowConfidence:
     def score(self, trace: Trace) -> float:
         if not trace.steps or trace.steps[-1].model != self.small:
             return 0.0
-        value = trace.steps[-1].signals.mean_logprob
+        signals = trace.steps[-1].signals
+        if signals.missing:
+            raise NoSignal(f"the step before, of model {self.small!r}, came without log-probabilities")
+        value = signals.mean_logprob
         logs = [
             math.log(weight / deviation) - 0.5 * ((value - mean) / deviation) ** 2
             for weight, mean, deviation in zip(self.weights, self.means, self.deviations, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from stepwise.errors import ConfigError
 from stepwise.types import Decision, Look, Trace
@@ -16,9 +16,14 @@ class Always:
 
     model: str
     look: Look = "before"
+    whole: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
+        return self.model
+
+    @property
+    def named(self) -> str:
         return self.model
 
     def decide(self, trace: Trace) -> Decision:
@@ -46,6 +51,10 @@ class Random:
             raise ConfigError(f"p must lie in [0, 1], not {self.p}.")
         if self.per not in ("step", "problem"):
             raise ConfigError(f"per must be 'step' or 'problem', not {self.per!r}.")
+
+    @property
+    def whole(self) -> bool:
+        return self.per == "problem"
 
     def decide(self, trace: Trace) -> Decision:
         position = len(trace.steps) if self.per == "step" else 0

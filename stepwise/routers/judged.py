@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepwise.errors import StepwiseError
+from stepwise.errors import NoSignal, StepwiseError
 from stepwise.routers.threshold import waiting_draft
 from stepwise.types import Look, Trace, Verdict
 
@@ -40,7 +40,13 @@ class ProcessReward:
         return 1.0 - self.reward(_judged(trace))
 
     def reward(self, verdict: Verdict) -> float:
-        """The probability of approval, in [0, 1]."""
+        """The probability of approval, in [0, 1].
+
+        Raises:
+            NoSignal: if the judge's backend gave no probability.
+        """
+        if verdict.probability is None:
+            raise NoSignal("the judge's verdict came without a probability")
         approves = verdict.token.strip() == self.good
         return verdict.probability if approves else 1.0 - verdict.probability
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.calibration import calibrate
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, NoSignal
 from stepwise.routers.artifact import PolicyArtifact, Weights
 from stepwise.routers.features import ESTIMATES, observe
 from stepwise.types import Decision, Look, Trace
@@ -47,7 +47,10 @@ class PolicyRouter:
 
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
-        seen = observe(trace, models[0], models[-1], self.artifact.features)
+        try:
+            seen = observe(trace, models[0], models[-1], self.artifact.features)
+        except NoSignal as missing:
+            return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
         if trace.full:
             return self._among_open(trace, gain, cost)

@@ -2,6 +2,9 @@
 
 Confidence rules, judges, reward models and learned policies are all scorers, so that one router
 serves them and one calibrator fits them.
+
+A draft without log-probabilities is not a confident one: where a scorer has no signal (`NoSignal`), the large
+model writes the step, and the decision says so.
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from stepwise.errors import ConfigError, StepwiseError
-from stepwise.types import Decision, Look, Step, Trace, expects
+from stepwise.errors import ConfigError, NoSignal, StepwiseError
+from stepwise.types import Decision, Look, Signals, Step, Trace, expects
 
 
 class Scorer(Protocol):
-    """A number per trace; larger means a greater need for the large model."""
+    """A number per trace; larger means a greater need for the large model. `NoSignal` where the model did not
+    give what the number is made of."""
 
     @property
     def look(self) -> Look: ...
@@ -41,7 +45,10 @@ class ThresholdRouter:
         return expects(self.scorer)
 
     def decide(self, trace: Trace) -> Decision:
-        score = self.scorer.score(trace)
+        try:
+            score = self.scorer.score(trace)
+        except NoSignal as missing:
+            return Decision(self.large, None, f"no signal: {missing}")
         model = self.large if score >= self.threshold else self.small
         sign = ">=" if score >= self.threshold else "<"
         return Decision(model, score, f"score {score:.3g} {sign} {self.threshold:.3g}")
@@ -62,7 +69,7 @@ class Confidence:
             raise ConfigError(f"of must be 'min' or 'mean', not {self.of!r}.")
 
     def score(self, trace: Trace) -> float:
-        signals = waiting_draft(trace).signals
+        signals = waiting_signals(trace)
         return -(signals.min_logprob if self.of == "min" else signals.mean_logprob)
 
 
@@ -76,7 +83,19 @@ class FirstTokenEntropy:
     look: Look = "probe"
 
     def score(self, trace: Trace) -> float:
-        return waiting_draft(trace).signals.first_entropy
+        return waiting_signals(trace).first_entropy
+
+
+def waiting_signals(trace: Trace) -> Signals:
+    """What the draft's probabilities say.
+
+    Raises:
+        NoSignal: if its model gave none.
+    """
+    draft = waiting_draft(trace)
+    if not draft.signals.known:
+        raise NoSignal(f"the draft of model {draft.model!r} came without log-probabilities")
+    return draft.signals
 
 
 def waiting_draft(trace: Trace) -> Step:

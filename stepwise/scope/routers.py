@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from stepwise.errors import ConfigError
 from stepwise.routers import load_router
@@ -39,6 +39,7 @@ class ScopeRouter:
     alpha: float
     name: str = "scope"
     look: Look = "before"
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple(self.models))

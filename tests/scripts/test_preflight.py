@@ -11,10 +11,11 @@ from rich.console import Console
 
 from envs.observer import DEFAULT_OBSERVER
 from scripts.preflight import Preflight, consent, preflight
+from stepwise.engine import signals
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Problem
+from stepwise.types import Problem, Signals
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(1, 9, 2), problem(3, 1), problem(8, 8, 1, 0)]
@@ -38,13 +39,13 @@ def test_nothing_to_gain_and_saturated_features_are_said() -> None:
     assert any("feature 'position' is at its bound" in note for note in ahead.notes)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="nothing to save in this unit"):
         look(engine(cost=Tokens()))
-    silent = engine()
-    silent.backends["small"]._logprob = 0.0  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="after_draft reads log-probabilities, which model 'small'"):
-        look(silent)
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "measure", lambda logprobs, _: Signals(length=len(logprobs), missing=True))
+        with pytest.raises(ConfigError, match="after_draft reads log-probabilities, which model 'small'"):
+            look(engine())
 
     async def down(_: str) -> None:
         raise BackendError("refused the connection.")

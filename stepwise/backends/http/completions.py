@@ -11,17 +11,23 @@ For cached tokens the server has to be started with ``--enable-prompt-tokens-det
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from stepwise.backends import checkpoint
-from stepwise.backends.http.endpoint import Endpoint, Unanswered, cached_tokens
+from stepwise.backends.http.endpoint import Endpoint
+from stepwise.backends.http.failures import check_name, garbage
 from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
-from stepwise.backends.http.resilient import resilient
+from stepwise.backends.http.reading import (
+    CompletionAnswer,
+    CompletionChoice,
+    counted,
+    shaped,
+    token_logprobs,
+)
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
@@ -46,13 +52,13 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(
                 f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
             )
-        endpoint = self.endpoint()
-        name, limit = self.served(model)
-        opened = CompletionsBackend(
-            endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0, revision=model.identity,
-            context=self.context or limit or checkpoint.context(tokenizer),
+        return self.connect(
+            model,
+            lambda endpoint, name, limit: CompletionsBackend(
+                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class CompletionsBackend(Tokenized):
@@ -95,23 +101,33 @@ class CompletionsBackend(Tokenized):
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
-            completion = await self._complete(prefix, sampling)
+            completion = await self._complete(prefix, sampling, lost)
             call.finished(completion.usage)
         return completion
 
-    async def _complete(self, prefix: Sequence[int], sampling: Sampling) -> Completion:
-        answer = await self.endpoint.post("/completions", self._body(prefix, sampling))
+    async def _complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        where, body = self.endpoint.base_url, self._body(prefix, sampling)
+        answer = shaped(await self.endpoint.post("/completions", body), CompletionAnswer, where)
+        counts = counted(answer.usage, where, prompt=self.context, completion=body["max_tokens"])
+        if not answer.choices:
+            raise garbage(where, "has no choices")
+        choice = answer.choices[0]
+        generated, finish = tuple(choice.token_ids or ()), finish_of(choice, where)
+        counts = counts or Usage(prompt=len(prefix), completion=len(generated))
         try:
-            choice, usage = answer["choices"][0], answer["usage"]
-            generated, finish = tuple(choice["token_ids"]), _finish(choice)
-            measured = signals.measure(*_logprobs(choice, len(generated)))
-            counts = Usage(usage["prompt_tokens"], cached_tokens(usage), usage["completion_tokens"])
-            name = answer["model"]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise self.garbage(answer, error) from error
-        self.check(name, len(generated))
-        ids = generated[:-1] if finish == "end" else generated
-        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, finish or "length")
+            self.check(answer.model, len(generated))
+        except BackendError:
+            lost(counts)
+            raise
+        if len(generated) != counts.completion:
+            raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
+        chosen, top = token_logprobs(choice, len(generated))
+        written = generated[:-1] if finish == "end" else generated
+        count, ended = self.cut(written, finish or "length", sampling)
+        ids, kept = written[:count], count + (ended == "end")
+        counts = counts.discard(len(generated) - kept)
+        measured = signals.measure(chosen[:kept], top[:kept])
+        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, ended)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> CompletionsGeneration:
         body = self._body(prefix, sampling)
@@ -121,34 +137,30 @@ class CompletionsBackend(Tokenized):
         await self.endpoint.close()
 
     def _body(self, prefix: Sequence[int], sampling: Sampling) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "prompt": list(prefix),
-            "max_tokens": min(sampling.max_tokens, room(prefix, self.context)),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stop": list(sampling.stop),
-            "include_stop_str_in_output": True,
-            "logprobs": signals.TOP,
-            "return_token_ids": True,
-            "return_tokens_as_token_ids": True,
-        }
-        return body | ({"seed": sampling.seed} if sampling.temperature > 0.0 else {})
+        return completion_body(self.model, prefix, sampling, room(prefix, self.context))
 
     def check(self, name: str, tokens: int) -> None:
         """Refuse an answer of another model, and an empty one."""
-        if name != self.model:
-            raise BackendError(f"{self.endpoint.base_url} answered as {name!r}, asked for {self.model!r}.")
+        check_name(self.endpoint.base_url, name, self.model)
         if not tokens:
             raise BackendError(f"{self.endpoint.base_url} wrote nothing.", retryable=True)
 
-    def garbage(self, answer: Any, error: Exception) -> BackendError:
-        what = f"{type(error).__name__} {error}"
-        return Unanswered(
-            f"{self.endpoint.base_url} answered something that is no completion with token ids and "
-            f"log-probabilities ({what}): {str(answer)[:80]}",
-            retryable=True,
-        )
+
+def completion_body(model: str, prefix: Sequence[int], sampling: Sampling, most: int) -> dict[str, Any]:
+    """The request that continues ``prefix`` with at most so many tokens."""
+    body: dict[str, Any] = {
+        "model": model,
+        "prompt": list(prefix),
+        "max_tokens": min(sampling.max_tokens, most),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "logprobs": signals.TOP,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+    }
+    return body | ({"seed": sampling.seed} if sampling.temperature > 0.0 else {})
 
 
 class CompletionsGeneration:
@@ -161,35 +173,52 @@ class CompletionsGeneration:
         self.prompt = Usage()
         self._length = prompt
         self._backend = backend
+        self._limit = int(body["max_tokens"])
         self._body = body | {"stream": True, "stream_options": {"include_usage": True}}
         self._events: AsyncIterator[Any] | None = None
+        self._read = 0
 
     async def read(self, mark: str = "", limit: int = 1) -> Chunk:
+        where = self._backend.endpoint.base_url
         if self._events is None:
             self._events = self._backend.endpoint.stream("/completions", self._body)
         async for event in self._events:
-            try:
-                if not event["choices"]:
-                    continue
-                choice, name = event["choices"][0], event["model"]
-                ids, finish = tuple(choice["token_ids"] or ()), _finish(choice)
-                chunk = Chunk(ids, *_logprobs(choice, len(ids)), finish)
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise self._backend.garbage(event, error) from error
-            self._backend.check(name, len(ids) or bool(finish))
+            answer = shaped(event, CompletionAnswer, where)
+            if not answer.choices:
+                continue
+            choice = answer.choices[0]
+            ids, finish = tuple(choice.token_ids or ()), finish_of(choice, where)
+            if not ids and finish is None:
+                continue
+            self._backend.check(answer.model, len(ids) or bool(finish))
+            self._read += len(ids)
+            if self._read > self._limit:
+                raise BackendError(
+                    f"{where} streamed more than the {self._limit} tokens that it was asked for."
+                )
             self.prompt = replace(self.prompt, prompt=self._length)
             if finish is not None:
                 await self._count(self._events)
-            return chunk
-        raise BackendError(f"{self._backend.endpoint.base_url} ended a stream too early.", retryable=True)
+            return Chunk(ids, *token_logprobs(choice, len(ids)), finish)
+        raise BackendError(f"{where} ended a stream too early.", retryable=True)
 
     async def _count(self, events: AsyncIterator[Any]) -> None:
         """The server counts after the last token. Without that, or cut off there, nothing was cached.
-        A stream that is read to its end leaves the connection to the next call."""
+        A stream that is read to its end leaves the connection to the next call.
+
+        Raises:
+            BackendError: if an event was lost or came twice: what has been read is not what was written.
+        """
+        where, counts = self._backend.endpoint.base_url, None
         with suppress(BackendError):
             async for event in events:
-                if usage := event.get("usage"):
-                    self.prompt = replace(self.prompt, cached=cached_tokens(usage))
+                usage = shaped(event, CompletionAnswer, where).usage
+                counts = counted(usage, where, prompt=self._backend.context, completion=self._limit) or counts
+        if counts is None:
+            return
+        if counts.completion != self._read:
+            raise BackendError(f"{where} streamed {self._read} tokens and counted {counts.completion}.")
+        self.prompt = replace(self.prompt, cached=min(counts.cached, self._length))
 
     async def stop(self) -> None:
         events, self._events = self._events, None
@@ -197,21 +226,12 @@ class CompletionsGeneration:
             await events.aclose()  # type: ignore[attr-defined]
 
 
-def _finish(choice: Any) -> Finish | None:
+def finish_of(choice: CompletionChoice, where: str) -> Finish | None:
     """A stop string is named, the end of the answer is a token or nothing."""
-    reason = choice["finish_reason"]
-    if reason is None or reason == "length":
-        return reason  # type: ignore[no-any-return]
-    if reason != "stop":
-        raise ValueError(f"finish_reason {reason!r}")
-    return "stop" if isinstance(choice.get("stop_reason"), str) else "end"
-
-
-def _logprobs(choice: Any, tokens: int) -> tuple[list[float], list[list[float]]]:
-    """Log-probabilities of the tokens, and of the likeliest ones in falling order."""
-    raw = choice["logprobs"] if tokens else {"token_logprobs": [], "top_logprobs": []}
-    chosen = [float(value) for value in raw["token_logprobs"]]
-    top = [sorted(row.values(), reverse=True) for row in raw["top_logprobs"]]
-    if not len(chosen) == len(top) == tokens or any(math.isnan(value) for value in chosen):
-        raise ValueError("log-probabilities are missing")
-    return chosen, top
+    if choice.finish_reason is None:
+        return None
+    if choice.finish_reason == "length":
+        return "length"
+    if choice.finish_reason != "stop":
+        raise garbage(where, "ended for a reason that is neither stop nor length")
+    return "stop" if isinstance(choice.stop_reason, str) else "end"

@@ -1,29 +1,28 @@
-"""What is common to models behind HTTP: a session, and what its failures mean.
+"""What is common to models behind HTTP: a session with a server, and its failures as errors.
 
-| what happens | error |
-|---|---|
-| refused, reset, cut off, timed out, 408, 429, 5xx, no JSON | retryable; 429 and 503 say how long to wait |
-| 400 that speaks of the context | `ContextOverflow` |
-| any other 4xx, another model's name | not retryable |
+`stepwise.backends.http.failures` says what a refusal means, `stepwise.backends.http.reading` what an answer
+holds.
+
+A redirect is not followed: the key goes to the address that the pair names, and nowhere else. ``HTTP_PROXY``,
+``HTTPS_PROXY`` and ``NO_PROXY`` are honoured.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
-
-RETRYABLE = (408, 409, 425, 429)
-OVERFLOW = ("maximum context length", "context length", "context_length_exceeded", "max_model_len")
-
-
-class Unanswered(BackendError):
-    """A request was sent and its answer did not come whole: the server has computed nobody knows how much."""
+from stepwise.backends.http.failures import Unanswered, garbage, refusal
+from stepwise.backends.http.reading import EventReader, document, served
+from stepwise.errors import BackendError, ConfigError
 
 
 class Endpoint:
@@ -34,21 +33,31 @@ class Endpoint:
     Args:
         base_url: up to and including ``/v1``.
         api_key_env: name of the environment variable with the key; empty for none.
+        api_key_header: the header that carries the key as it is; by default ``Authorization: Bearer KEY``.
+        headers: sent with every request; no place for secrets.
         timeout_s: without a byte for this long, in seconds, a call has failed.
 
     Raises:
-        ConfigError: if the URL is no URL or the variable is not set.
+        ConfigError: if the URL is no URL or holds a password, or the variable is not set.
     """
 
-    def __init__(self, base_url: str, *, api_key_env: str = "", timeout_s: float = 120.0) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"base_url must start with http:// or https://, not {base_url!r}.")
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key_env: str = "",
+        api_key_header: str = "",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        check_url(base_url)
         if timeout_s <= 0:
             raise ConfigError(f"timeout_s must be more than 0 seconds, not {timeout_s}.")
         if api_key_env and api_key_env not in os.environ:
             raise ConfigError(f"api_key_env: the environment variable {api_key_env!r} is not set.")
         self.base_url = base_url.rstrip("/")
-        self._key_env = api_key_env
+        self._key_env, self._key_header = api_key_env, api_key_header
+        self._headers = dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -57,47 +66,68 @@ class Endpoint:
         """A JSON document.
 
         Raises:
-            BackendError: see the table above.
+            BackendError: see `stepwise.backends.http.failures`.
         """
-        try:
-            async with self._open().get(self.base_url + path) as response:
-                await _check(response)
-                return await _json(response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error) from error
+        return document(await self._whole("GET", path, None), self.base_url)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Send JSON, and wait for the whole answer.
 
         Raises:
-            BackendError: see the table above.
+            BackendError: see `stepwise.backends.http.failures`.
         """
-        try:
-            async with self._open().post(self.base_url + path, json=body) as response:
-                await _check(response)
-                return await _json(response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error) from error
+        return document(await self._whole("POST", path, body), self.base_url)
 
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Any]:
         """Send JSON, and yield the server-sent events of the answer; leaving early closes the connection.
 
         Raises:
-            BackendError: see the table above; also when the stream ends before its ``[DONE]``.
+            BackendError: see `stepwise.backends.http.failures`; also when the stream ends before its
+            ``[DONE]``.
         """
+        events = EventReader(self.base_url)
         try:
-            async with self._open().post(self.base_url + path, json=body) as response:
-                await _check(response)
-                async for line in response.content:
-                    if not line.startswith(b"data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == b"[DONE]":
+            async with self._request("POST", path, body) as response:
+                await self._check(response, body)
+                async for chunk in response.content.iter_any():
+                    for data in events.feed(chunk):
+                        if data.strip() == b"[DONE]":
+                            return
+                        yield self._event(data, body)
+                for data in events.end():
+                    if data.strip() == b"[DONE]":
                         return
-                    yield _event(data)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    yield self._event(data, body)
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # timeouts are OSErrors
             raise self._unreachable(error) from error
         raise BackendError(f"{self.base_url} cut a stream off.", retryable=True)
+
+    def served_models(self, timeout_s: float) -> dict[str, int | None] | None:
+        """The names that the server knows, each with its longest sequence in tokens where the server tells.
+
+        None if it cannot be reached now or does not list its models: it may still come up.
+
+        Raises:
+            ConfigError: if it does not accept the key, for a list or for an answer.
+        """
+        status, raw = self._ask("/models", timeout_s)
+        if status == 401 and self._ask("/chat/completions", timeout_s, b"{}")[0] == 401:
+            raise ConfigError(f"{self.base_url} does not accept the key; check api_key_env.")
+        with suppress(BackendError):
+            return served(document(raw, self.base_url), self.base_url) if status == 200 else None
+        return None
+
+    def _ask(self, path: str, timeout_s: float, body: bytes | None = None) -> tuple[int, bytes]:
+        """The status and the body of an answer, outside of any event loop; 0 where none came."""
+        request = urllib.request.Request(self.base_url + path, body, headers=self._all_headers())
+        try:
+            with _BLIND.open(request, timeout=timeout_s) as answer:
+                return int(answer.status), bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code, b""
+        except (OSError, ValueError, HTTPException):
+            return 0, b""
 
     async def close(self) -> None:
         self._closed = True
@@ -105,81 +135,110 @@ class Endpoint:
         if session is not None:
             await session.close()
 
+    async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
+        try:
+            async with self._request(method, path, body) as response:
+                await self._check(response, body or {})
+                raw: bytes = await response.read()
+                return raw
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        url = self.base_url + path
+        return self._open().request(method, url, json=body, allow_redirects=False, proxy=_proxy(url))
+
+    async def _check(self, response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> None:
+        """Raise what a status that is not a success means."""
+        if response.status >= 300:
+            raise refusal(
+                self.base_url, response.status, await response.read(), body.keys(), response.headers
+            )
+
+    def _event(self, data: bytes, body: Mapping[str, Any]) -> Any:
+        event = document(data, self.base_url)
+        error = event.get("error") if isinstance(event, dict) else None
+        if not error:
+            return event
+        code = error.get("code") if isinstance(error, dict) else None
+        status = code if isinstance(code, int) and 300 <= code < 600 else 500
+        raise refusal(f"{self.base_url}, in a stream,", status, data, body.keys())
+
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:
             raise BackendError("the backend is closed.")
         if self._session is None:
-            key = os.environ.get(self._key_env, "") if self._key_env else ""
-            headers = {"Authorization": f"Bearer {key}"} if key else {}
             self._session = aiohttp.ClientSession(
-                headers=headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
+                headers=self._all_headers(),
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
+    def _all_headers(self) -> dict[str, str]:
+        key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
+        if not key:
+            return self._headers
+        mine = {self._key_header: key} if self._key_header else {"Authorization": f"Bearer {key}"}
+        return {**self._headers, **mine}
+
     def _unreachable(self, error: Exception) -> BackendError:
-        what = "did not answer in time" if isinstance(error, TimeoutError) else f"failed: {error}"
+        """What broke, by its kind alone: the words of a library may hold an address with a password."""
         if self._closed:
             return Unanswered("the backend was closed.")
-        refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-        kind = BackendError if refused else Unanswered
-        return kind(f"{self.base_url} {what}", retryable=True)
+        if isinstance(error, TimeoutError):
+            return Unanswered(f"{self.base_url} did not answer in time.", retryable=True)
+        if isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError | aiohttp.InvalidURL
+        ):
+            proxy = " through the proxy of the environment" if _proxy(self.base_url) else ""
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
+            what = f"failed: Cannot connect to host{proxy}{f' ({reason})' if reason else ''}"
+            return BackendError(f"{self.base_url} {what}.", retryable=True)
+        if isinstance(error, aiohttp.ClientError | OSError):
+            return Unanswered(
+                f"{self.base_url} broke the connection ({type(error).__name__}).", retryable=True
+            )
+        return garbage(self.base_url, "is no HTTP")
 
 
-def cached_tokens(usage: Any) -> int:
-    """Of a ``usage`` object: prompt tokens that the server found in its cache, 0 where it does not tell."""
-    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+def check_url(base_url: str) -> None:
+    """Refuse what cannot be the address of a server, without repeating a password that it holds.
 
-
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Raise what a status that is not a success means."""
-    status = response.status
-    if status < 400:
-        return
-    text = _sentence(await response.text(errors="replace"))
-    if status == 400 and any(mark in text.lower() for mark in OVERFLOW):
-        raise ContextOverflow(f"{response.url} refused the chain: {text}")
-    raise BackendError(
-        f"{response.url} answered {status}: {text}",
-        retryable=status in RETRYABLE or status >= 500,
-        wait_s=_seconds(response.headers.get("Retry-After", "")),
-    )
-
-
-async def _json(response: aiohttp.ClientResponse) -> Any:
-    raw = await response.read()
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not base_url.startswith(("http://", "https://")):
+        shown = repr(base_url) if "@" not in base_url else "what was given"
+        raise ConfigError(f"base_url must start with http:// or https://, not {shown}.")
     try:
-        return json.loads(raw)
-    except ValueError as error:
-        raise Unanswered(
-            f"{response.url} answered something that is no JSON: {raw[:60]!r}", retryable=True
-        ) from error
-
-
-def _event(data: bytes) -> Any:
-    try:
-        event = json.loads(data)
-    except ValueError as error:
-        raise BackendError(
-            f"a stream carried something that is no JSON: {data[:60]!r}", retryable=True
-        ) from error
-    if isinstance(event, dict) and event.get("error"):
-        raise BackendError(f"a stream ended with an error: {_sentence(json.dumps(event))}", retryable=True)
-    return event
-
-
-def _sentence(text: str) -> str:
-    """The message of an error answer, or the beginning of whatever came."""
-    try:
-        body = json.loads(text)
-        inner = body.get("error", body)
-        return str(inner.get("message", inner) if isinstance(inner, dict) else inner)[:300]
-    except (ValueError, AttributeError):
-        return text[:300]
-
-
-def _seconds(header: str) -> float:
-    """Of a Retry-After header; dates are left to the backoff."""
-    try:
-        return max(float(header), 0.0)
+        parts = urlsplit(base_url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        return 0.0
+        usable = False
+    if usable and (parts.username is not None or parts.password is not None or parts.query or parts.fragment):
+        raise ConfigError(
+            "base_url must be an address alone, without a user, a password or a query; a secret belongs into "
+            "the environment variable that api_key_env names, and api_key_header says where it goes."
+        )
+    if not usable:
+        raise ConfigError("base_url must name a host, and a port between 1 and 65535 if any.")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Lets a redirect be an error, as `Endpoint` does."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_BLIND = urllib.request.build_opener(_NoRedirect)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL. (Of aiohttp's own way a ``.netrc`` would be part.)"""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)

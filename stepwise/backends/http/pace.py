@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from stepwise.backends.http.endpoint import Unanswered
+from stepwise.backends.http.failures import Unanswered
 from stepwise.engine.backend import Lost
 from stepwise.types import Usage
 

@@ -1,33 +1,30 @@
-"""What an OpenAI-compatible server can do, found out by asking it."""
+"""What an OpenAI-compatible server can do, found out by asking it what the engine will ask."""
 
 from __future__ import annotations
 
-import json
-import os
-import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stepwise.backends.http.chat import Options
+from stepwise.backends.http.completions import completion_body
 from stepwise.backends.http.endpoint import Endpoint
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.backends.http.reading import (
+    ChatAnswer,
+    CompletionAnswer,
+    Counts,
+    chat_signals,
+    served,
+    shaped,
+    token_logprobs,
+)
+from stepwise.engine import signals
+from stepwise.engine.backend import Sampling
+from stepwise.errors import BackendError, ConfigError
 
-
-def served_models(
-    base_url: str, api_key_env: str = "", *, timeout_s: float = 3.0
-) -> dict[str, int | None] | None:
-    """The names that a server knows, each with its longest sequence in tokens where the server tells.
-
-    None if it cannot be reached now or does not list its models: it may still come up.
-    """
-    request = urllib.request.Request(base_url.rstrip("/") + "/models")
-    if key := os.environ.get(api_key_env, ""):
-        request.add_header("Authorization", f"Bearer {key}")
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return {str(model["id"]): model.get("max_model_len") for model in json.load(answer)["data"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+STEP = Sampling(max_tokens=16, stop=("\n\n",))
+QUESTION = "Count from one to ten, in words."
+BEGUN = "one two three four five six seven eight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Finding:
 
 
 async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list[Finding]:
-    """Ask a server a few one-token questions.
+    """Ask a server a few short questions, in the words of the backends.
 
     Raises:
         ConfigError: if the URL is no URL, or the model is not one of the server's.
@@ -48,84 +45,106 @@ async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list
     """
     endpoint = Endpoint(base_url, api_key_env=api_key_env, timeout_s=60.0)
     try:
-        names = [str(entry["id"]) for entry in (await endpoint.get("/models"))["data"]]
+        names = [*served(await endpoint.get("/models"), f"{endpoint.base_url}/models")]
         if not names:
-            raise ConfigError(f"{base_url} serves no model.")
+            raise ConfigError(f"{endpoint.base_url} serves no model.")
         if model and model not in names:
             raise ConfigError(f"model must be one of {', '.join(names)}, not {model!r}.")
-        asked = model or names[0]
+        server = Server(endpoint, model or names[0])
         findings = [Finding("models", True, ", ".join(names))]
-        for what, path, body, check in _questions(asked):
-            findings.append(await _ask(what, endpoint.post, path, body, check))
+        for what, question in server.questions:
+            findings.append(await _ask(what, question))
         return findings
-    except (KeyError, TypeError) as error:
-        raise BackendError(f"{base_url}/models answered something that lists no models.") from error
     finally:
         await endpoint.close()
 
 
-def _questions(model: str) -> list[tuple[str, str, dict[str, Any], Callable[[Any], str]]]:
-    """(what, path, body, what the answer shows) of each question; a missing key is a no."""
-    token_ids = {"model": model, "prompt": [1, 2, 3], "max_tokens": 1, "temperature": 0}
-    chat = {"model": model, "max_tokens": 1, "temperature": 0}
-    user = {"role": "user", "content": "1, 2, 3,"}
-    begun = [user, {"role": "assistant", "content": "4, 5,"}]
-    continued = {"messages": begun, "continue_final_message": True, "add_generation_prompt": False}
-    return [
-        (
-            "token ids in both directions",
-            "/completions",
-            token_ids | {"return_token_ids": True},
-            lambda answer: f"api=completions; {len(answer['choices'][0]['token_ids'])} token came back",
-        ),
-        (
-            "log-probabilities of completions",
-            "/completions",
-            token_ids | {"logprobs": 20},
-            lambda answer: (
-                f"{len(answer['choices'][0]['logprobs']['top_logprobs'][0])} per token; drafts can be judged"
-            ),
-        ),
-        (
-            "cached prompt tokens are told (vLLM: --enable-prompt-tokens-details)",
-            "/completions",
-            token_ids,
-            lambda answer: (
-                f"{answer['usage']['prompt_tokens_details']['cached_tokens']} of "
-                f"{answer['usage']['prompt_tokens']}"
-            ),
-        ),
-        (
-            "chat",
-            "/chat/completions",
-            chat | {"messages": [user]},
-            lambda answer: f"api=chat; answers as {answer['model']}",
-        ),
-        (
-            "log-probabilities of chat",
-            "/chat/completions",
-            chat | {"messages": [user], "logprobs": True, "top_logprobs": 2},
-            lambda answer: f"logprobs=true; {len(answer['choices'][0]['logprobs']['content'])} token",
-        ),
-        (
-            "continues the assistant's message",
-            "/chat/completions",
-            chat | continued,
-            lambda answer: f"continues=true; went on with {answer['choices'][0]['message']['content']!r}",
-        ),
-    ]
+class Lacking(BackendError):
+    """An answer without what was asked for."""
 
 
-async def _ask(
-    what: str,
-    post: Callable[[str, dict[str, Any]], Awaitable[Any]],
-    path: str,
-    body: dict[str, Any],
-    check: Callable[[Any], str],
-) -> Finding:
+class Server:
+    """A model of a server, to be asked what it can do."""
+
+    def __init__(self, endpoint: Endpoint, model: str) -> None:
+        self._endpoint, self._model = endpoint, model
+
+    @property
+    def questions(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+        """What is asked, and a call that tells what follows, or raises `BackendError`."""
+        return [
+            ("token ids in both directions", self._token_ids),
+            ("log-probabilities of completions", self._logprobs),
+            ("cached prompt tokens are told (vLLM: --enable-prompt-tokens-details)", self._cached),
+            ("chat", self._chat),
+            ("log-probabilities of chat", self._chat_logprobs),
+            ("continues the assistant's message", self._continues),
+        ]
+
+    async def _complete(self) -> CompletionAnswer:
+        body = completion_body(self._model, [1, 2, 3], STEP, STEP.max_tokens)
+        answer = await self._endpoint.post("/completions", body)
+        completion = shaped(answer, CompletionAnswer, self._endpoint.base_url)
+        if not completion.choices:
+            raise Lacking("the answer does not have it")
+        return completion
+
+    async def _token_ids(self) -> str:
+        ids = (await self._complete()).choices[0].token_ids
+        if not ids:
+            raise Lacking("the answer does not have it")
+        return f"backend vllm-server; {len(ids)} tokens came back"
+
+    async def _logprobs(self) -> str:
+        choice = (await self._complete()).choices[0]
+        ids = choice.token_ids or ()
+        chosen, top = token_logprobs(choice, len(ids))
+        if not signals.measure(chosen, top).known:
+            raise Lacking("the answer does not have them")
+        return f"{len(top[0])} per token; drafts can be judged"
+
+    async def _cached(self) -> str:
+        counts = shaped((await self._complete()).usage, Counts, self._endpoint.base_url)
+        if counts.prompt_tokens_details is None or counts.prompt_tokens_details.cached_tokens is None:
+            raise Lacking("the answer does not have it")
+        return f"{counts.prompt_tokens_details.cached_tokens} of {counts.prompt_tokens}"
+
+    async def _say(self, steps: str = "", **options: Any) -> ChatAnswer:
+        body = Options(base_url=self._endpoint.base_url, **options).body(self._model, QUESTION, steps, STEP)
+        return shaped(
+            await self._endpoint.post("/chat/completions", body), ChatAnswer, self._endpoint.base_url
+        )
+
+    async def _chat(self) -> str:
+        return f"backend chat; answers as {(await self._say()).model or 'nobody'}"
+
+    async def _chat_logprobs(self) -> str:
+        answer = await self._say(logprobs=True)
+        if not chat_signals(answer.choices[0].logprobs, 1).known:
+            raise Lacking("the answer does not have them")
+        return "logprobs: true; drafts can be judged"
+
+    async def _continues(self) -> str:
+        """A message that goes on adds its own tokens to the prompt, and a text twice as long adds them again.
+        A server that ignores the request closes the message and begins another one, with tokens of its
+        own."""
+        sizes = [
+            shaped(
+                (await self._say(steps, continues=True)).usage, Counts, self._endpoint.base_url
+            ).prompt_tokens
+            for steps in ("", BEGUN, f"{BEGUN} {BEGUN}")
+        ]
+        first, second = sizes[1] - sizes[0], sizes[2] - sizes[1]
+        if second <= 0 or abs(first - second) > 1:
+            raise Lacking(
+                "the server takes continue_final_message and ignores it: a message of "
+                f"{second} tokens added {first} to the prompt"
+            )
+        return "continues: true"
+
+
+async def _ask(what: str, question: Callable[[], Awaitable[str]]) -> Finding:
     try:
-        return Finding(what, True, check(await post(path, body)))
-    except (KeyError, IndexError, TypeError):
-        return Finding(what, False, "the answer does not have it")
-    except (BackendError, ContextOverflow) as error:
+        return Finding(what, True, await question())
+    except BackendError as error:
         return Finding(what, False, str(error))

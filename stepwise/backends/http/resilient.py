@@ -1,8 +1,10 @@
 """A backend that outlives trouble: a limit on what is in flight, retries, and a circuit breaker.
 
-Retryable failures are tried again after a random exponential backoff, or as long as the server asked for,
-until a deadline. A model that failed for good several times in a row is then left alone for a while: calls
-fail at once, so that the engine's other models can go on, until one call is let through to see.
+Failures that pass are tried again after a random exponential backoff, or as long as the server asked for,
+until a deadline; within seconds where another model would take over. A model that failed for good several
+times in a row is then left alone for a while: calls fail at once, so that the engine's other models can go
+on, until one call is let through to see. What a server refuses for the request's own sake says nothing about
+the server.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import msgspec
 import tenacity
 
 from stepwise.engine.backend import (
+    HANDOVER,
     Backend,
     Chunk,
     Completion,
@@ -28,7 +31,7 @@ from stepwise.engine.backend import (
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.errors import BackendError, ConfigError, RequestRefused
 from stepwise.types import Usage
 
 T = TypeVar("T")
@@ -40,6 +43,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         deadline_s: seconds after which a call that keeps failing has failed.
+        handover_s: the same where another model would take over.
         call_s: seconds that one attempt may take.
         first_wait_s: mean of the first pause; each further one is twice as long.
         max_wait_s: the longest pause.
@@ -48,6 +52,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     deadline_s: float = 120.0
+    handover_s: float = 3.0
     call_s: float = 600.0
     first_wait_s: float = 0.25
     max_wait_s: float = 15.0
@@ -55,7 +60,15 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rest_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("deadline_s", "call_s", "first_wait_s", "max_wait_s", "failures", "rest_s"):
+        for name in (
+            "deadline_s",
+            "handover_s",
+            "call_s",
+            "first_wait_s",
+            "max_wait_s",
+            "failures",
+            "rest_s",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)}.")
 
@@ -69,6 +82,7 @@ class Breaker:
     def __init__(self, failures: int, rest_s: float, clock: Clock = time.monotonic) -> None:
         self._limit, self._rest, self._clock = failures, rest_s, clock
         self._failed = 0
+        self._cause = ""
         self._opened: float | None = None
         self._trying = False
 
@@ -85,14 +99,18 @@ class Breaker:
         if self._opened is None:
             return
         if self._trying or self._clock() - self._opened < self._rest:
-            raise BackendError(f"{name} has failed {self._failed} times in a row and is left alone for now.")
+            raise BackendError(
+                f"{name} has failed {self._failed} times in a row and is left alone for now; the last time: "
+                f"{self._cause}"
+            )
         self._trying = True
 
     def succeeded(self) -> None:
         self._failed, self._opened, self._trying = 0, None, False
 
-    def failed(self) -> None:
+    def failed(self, cause: str = "") -> None:
         self._failed += 1
+        self._cause = cause
         if self._failed >= self._limit:
             self._opened = self._clock()
         self._trying = False
@@ -121,6 +139,7 @@ class ResilientBackend:
         self.tokenizer = backend.tokenizer
         self.parameters = backend.parameters
         self.context = backend.context
+        self.answer_tokens = getattr(backend, "answer_tokens", 0)
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
@@ -149,11 +168,11 @@ class ResilientBackend:
         self.breaker.admit(self.name)
         try:
             result: T = await self._retrying()(self._timed, call)
-        except ContextOverflow:
-            self.breaker.succeeded()  # the server is well, the chain is too long
+        except RequestRefused:
+            self.breaker.succeeded()  # the server is well
             raise
-        except BackendError:
-            self.breaker.failed()
+        except BackendError as error:
+            self.breaker.failed(str(error))
             raise
         except BaseException:
             self.breaker.gave_up()
@@ -170,6 +189,8 @@ class ResilientBackend:
             raise BackendError(what, retryable=True) from error
 
     def _retrying(self) -> tenacity.AsyncRetrying:
+        patience = self.patience
+        deadline = min(patience.handover_s, patience.deadline_s) if HANDOVER.get() else patience.deadline_s
         backoff = tenacity.wait_random_exponential(self.patience.first_wait_s, self.patience.max_wait_s)
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -179,7 +200,7 @@ class ResilientBackend:
 
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, BackendError) and e.retryable),
-            stop=tenacity.stop_before_delay(self.patience.deadline_s),
+            stop=tenacity.stop_before_delay(deadline),
             wait=wait,
             reraise=True,
         )

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from stepwise.engine.backend import Chunk, Completion, Sampling
+from stepwise.engine.boundaries import Scanner
+from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 
 @dataclass(eq=False)
-class Row:
+class BatchRow:
     """A request while it is being decoded."""
 
     ids: list[int]
@@ -24,13 +26,18 @@ class Row:
     cached: int = 0
     chosen: list[float] = field(default_factory=list)
     top: list[list[float]] = field(default_factory=list)
-    tail: str = ""
+    scanner: Scanner = field(init=False)
     finish: Finish | None = None
     """Known before the last token's ``top``, so that whoever reads along never takes an end for a token."""
     generator: torch.Generator | None = None
     abandoned: bool = False
+    broken: BackendError | None = None
+    """Why no token could be chosen for it."""
     wake: Callable[[], None] | None = None
     """Called in the worker thread when there is a new token, by whoever reads along."""
+
+    def __post_init__(self) -> None:
+        self.scanner = self.sampling.ends.scan()
 
     @property
     def usage(self) -> Usage:
@@ -48,7 +55,7 @@ class Row:
 class RowGeneration:
     """A request that is read while it is being decoded: the worker appends to its row, this looks on."""
 
-    def __init__(self, row: Row, submit: Callable[[Row], Row]) -> None:
+    def __init__(self, row: BatchRow, submit: Callable[[BatchRow], BatchRow]) -> None:
         self._row = row
         self._submit = submit
         self._news = asyncio.Event()

@@ -140,9 +140,9 @@ class VllmBackend(Tokenized):
             call.cancel()
             await asyncio.wait({call})
             if not call.cancelled() and call.exception() is None:  # it had just ended
-                lost(self._completion(prefix, *call.result()).usage)
+                lost(self._completion(prefix, sampling, *call.result()).usage)
             raise
-        return self._completion(prefix, *outcome(call))
+        return self._completion(prefix, sampling, *outcome(call))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
         left = room(prefix, self.context)
@@ -175,15 +175,19 @@ class VllmBackend(Tokenized):
                 raise BackendError(self._refusal) from error
         return self._engine
 
-    def _completion(self, prefix: Sequence[int], record: TokenRecord, output: Any) -> Completion:
+    def _completion(
+        self, prefix: Sequence[int], sampling: Sampling, record: TokenRecord, output: Any
+    ) -> Completion:
         finish = finish_of(output.outputs[0])
         generated, chosen, top = record.take()
-        ids = generated[:-1] if finish == "end" else generated
+        written = generated[:-1] if finish == "end" else generated
+        count, finish = self.cut(written, finish, sampling)
+        ids, kept = written[:count], count + (finish == "end")
         return Completion(
             text=self.text(prefix[-OVERLAP:], ids),
             token_ids=ids,
-            usage=Usage(len(prefix), record.cached or 0, len(generated)),
-            signals=signals.measure(chosen, top),
+            usage=Usage(len(prefix), record.cached or 0, len(generated)).discard(len(generated) - kept),
+            signals=signals.measure(chosen[:kept], top[:kept]),
             finish=finish,
         )
 

@@ -21,7 +21,7 @@ from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
-from stepwise.errors import BackendError, ConfigError, ContextOverflow
+from stepwise.errors import BackendError, ConfigError, ContextOverflow, RequestRefused
 from stepwise.routers import Always
 from stepwise.types import Usage
 
@@ -93,7 +93,7 @@ async def test_a_generation_that_is_read_along_gives_the_uninterrupted_chain(
         assert tuple(i for step in trace.steps for i in step.token_ids) == whole.token_ids
         assert trace.usage["m"].completion == whole.usage.completion
         assert "".join(event.text for event in events if isinstance(event, Delta)) == whole.text == trace.text
-        assert sum(isinstance(event, Delta) for event in events) > len(trace.steps)
+        assert sum(isinstance(event, Delta) for event in events) >= len(trace.steps)
 
 
 async def test_listening_to_a_call_gives_its_tokens_at_its_cost(backend: TransformersBackend) -> None:
@@ -206,3 +206,52 @@ def test_the_prefix_cache_finds_the_longest_prefix_and_stays_small() -> None:
     assert length == 20 and kv is not None and kv.shape[3] == 20 and kv.flatten()[0] == 5.0
     assert len(cache._entries) == 3
     assert cache.longest(()) == (0, None)
+
+
+async def test_extreme_sampling_draws_the_likeliest_tokens(
+    backend: TransformersBackend, reference: list[list[int]]
+) -> None:
+    prefix = backend.encode(QUESTIONS[0])
+    cold = [
+        Sampling(160, 1e-300),
+        Sampling(160, 5e-324),
+        Sampling(160, 1.0, 1e-320),
+        Sampling(160, 2.0, 5e-324),
+    ]
+    for done in await asyncio.gather(*(backend.generate(prefix, sampling) for sampling in cold)):
+        assert list(done.token_ids) == reference[0] and done.signals.known
+
+
+async def test_a_poisoned_request_fails_alone(
+    backend: TransformersBackend, reference: list[list[int]]
+) -> None:
+    """No generator takes this seed; no model knows this token, or continues nothing."""
+    prefix = backend.encode(QUESTIONS[0])
+    poisoned = [
+        backend.generate(prefix, Sampling(160, 1.0, seed=2**200)),
+        backend.generate((10**9,), WHOLE),
+        backend.generate((-1,), WHOLE),
+        backend.generate((), WHOLE),
+    ]
+    calls = [backend.generate(backend.encode(question), WHOLE) for question in QUESTIONS[:4]]
+    done = await asyncio.gather(*calls, *poisoned, return_exceptions=True)
+    assert [list(whole.token_ids) for whole in done[:4] if not isinstance(whole, BaseException)] == reference[
+        :4
+    ]
+    assert all(isinstance(failure, RequestRefused) for failure in done[4:])
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"temperature": float("nan")}, "temperature must be a number, at least 0, not nan"),
+        ({"temperature": float("inf")}, "temperature must be a number, at least 0, not inf"),
+        ({"temperature": -1e-9}, "temperature must be a number, at least 0"),
+        ({"top_p": 0.0}, "top_p must be more than 0 and at most 1, not 0.0"),
+        ({"top_p": float("nan")}, "top_p must be more than 0 and at most 1, not nan"),
+        ({"top_p": 1.5}, "top_p must be more than 0 and at most 1, not 1.5"),
+    ],
+)
+def test_sampling_out_of_range_is_refused(values: dict[str, float], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Sampling(**values)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.solution import Delta, Event
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, StepwiseError
-from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
+from stepwise.routers import Always, Confidence, FirstTokenEntropy, LargeFirst, Random, ThresholdRouter
 from stepwise.types import Decision, Look, Router, Step, Trace, Usage
 from tests.worlds import SIZES, Crowd, adder, engine, problem
 
@@ -201,7 +201,7 @@ async def test_no_model_takes_over_a_step_that_somebody_has_heard_the_beginning_
         prompt="{question}\n", rule=StepRule(), cost=Tokens(), failover=True,
     )  # fmt: skip
     heard: list[Event] = []
-    trace = await world.solve(problem(1, 7, 2), Always("large")).finish(heard.append)
+    trace = await world.solve(problem(1, 7, 2), LargeFirst(99)).finish(heard.append)
     told = "".join(event.text for event in heard if isinstance(event, Delta))
     if failing_at:
         assert trace.stop == "error" and told and "something else".startswith(told)
@@ -211,7 +211,10 @@ async def test_no_model_takes_over_a_step_that_somebody_has_heard_the_beginning_
 
 def test_a_chain_that_repeats_itself_ends() -> None:
     for period in (1, 2, 3):
-        lines = [f"line {i}\n" for i in range(period)]
+        lines = [
+            f"line {i} of what a model says when it has lost its way, and at great length\n"
+            for i in range(period)
+        ]
         loop = ScriptedBackend(lambda text, lines=lines: lines[text.count("line") % len(lines)])  # type: ignore[misc]
         world = Engine({"m": loop}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
         trace = world.solve_sync("q", Always("m"))
@@ -366,7 +369,7 @@ async def test_a_dead_model_marks_its_trace_and_the_run_goes_on() -> None:
 def test_a_chain_ends_at_its_limits() -> None:
     assert engine(max_steps=2).solve_sync(problem(1, 2, 3), Always("small")).stop == "max_steps"
     endless = ScriptedBackend(lambda _: "x" * 1000)
-    world = Engine({"m": endless}, prompt="{question}\n", rule=StepRule("\n", 8), cost=Tokens())
+    world = Engine({"m": endless}, prompt="{question}\n", rule=StepRule("\n", 8, max_tokens=8), cost=Tokens())
     trace = world.solve_sync("q", Always("m"))
     assert trace.stop == "max_tokens" and len(trace.steps) == 1
     narrow = ScriptedBackend(lambda text: "ab\n", context=40)

@@ -358,6 +358,6 @@ def test_the_breaker_lets_one_call_through_after_a_rest() -> None:
 
 
 async def test_a_step_without_end_and_a_chain_that_loops_are_cut(server: Served, tokenizer: str) -> None:
-    engine = structs.replace(pool(server, tokenizer), max_step_tokens=5).engine()
+    engine = structs.replace(pool(server, tokenizer), max_step_tokens=5, max_tokens=5).engine()
     assert (await engine.solve(problem(1, 2), Always("small"))).stop == "max_tokens"
     await engine.close()

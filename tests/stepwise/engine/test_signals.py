@@ -40,3 +40,39 @@ def test_a_text_in_two_parts_has_the_signals_of_the_whole(values: list[float], c
     assert parts.min_logprob == whole.min_logprob and parts.length == whole.length
     assert parts.first_entropy == whole.first_entropy and parts.margin == whole.margin
     assert parts.mean_logprob == pytest.approx(whole.mean_logprob)
+
+
+numbers = st.floats() | st.sampled_from([0.0, -0.1, -9999.0, math.nan, -math.inf, math.inf, 5.0])
+
+
+@given(st.lists(st.tuples(numbers, st.lists(numbers, max_size=4)), min_size=1, max_size=5))
+def test_whatever_numbers_come_signals_are_in_their_ranges_or_missing(
+    tokens: list[tuple[float, list[float]]],
+) -> None:
+    signals = measure([chosen for chosen, _ in tokens], [row for _, row in tokens])
+    assert signals.length == len(tokens) and signals.known is not signals.missing
+    assert math.isfinite(signals.mean_logprob) and math.isfinite(signals.min_logprob)
+    assert signals.min_logprob <= signals.mean_logprob <= 0.0 or signals.missing
+    assert 0.0 <= signals.margin <= 1.0 and 0.0 <= signals.first_entropy <= math.log(20)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "row"),
+    [
+        (math.nan, [-0.1, -2.0]),
+        (-math.inf, [-0.1, -2.0]),
+        (0.5, [0.5, -2.0]),
+        (-0.1, []),
+        (-0.1, [-0.1]),
+        (-0.1, [math.nan, -2.0]),
+        (-0.1, [-0.1, math.nan]),
+        (-0.1, [-3.0, -4.0]),
+        (-1e300, [-1e300, -1e300]),
+    ],
+)
+def test_what_cannot_be_a_log_probability_is_no_signal(chosen: float, row: list[float]) -> None:
+    signals = measure([-0.2, chosen], [[-0.2, -2.0], row])
+    assert signals == Signals(length=2, missing=True) and not signals.known
+    assert measure([-0.2], []).missing
+    whole = measure([-0.2], [[-0.2, -2.0]])
+    assert join(whole, signals).missing and join(signals, whole).missing

@@ -17,6 +17,7 @@ from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.routers import (
     Always,
     Confidence,
+    FirstTokenEntropy,
     LargeFirst,
     PolicyArtifact,
     PolicyRouter,
@@ -25,7 +26,9 @@ from stepwise.routers import (
     ThresholdRouter,
 )
 from stepwise.routers.features import SIGNALS, bounds, observe
-from stepwise.types import Trace
+from stepwise.routers.judged import ProcessReward
+from stepwise.routers.threshold import Scorer
+from stepwise.types import Signals, Step, Trace, Verdict
 from tests.records import spread_record
 from tests.worlds import engine, problem, writers
 
@@ -208,3 +211,28 @@ def test_a_policy_is_served_with_the_mask_that_it_was_trained_with() -> None:
     assert [step.model for step in info["trace"].steps] == [step.model for step in trace.steps]
     full = [step.decision.reason for step in trace.steps if step.decision and step.model == "small"]
     assert full[0] == "no room left for large"
+
+
+@pytest.mark.parametrize("scorer", [Confidence("min"), Confidence("mean"), FirstTokenEntropy()])
+def test_a_draft_without_a_signal_is_not_a_confident_one(scorer: Scorer) -> None:
+    draft = Step("x", (1,), "small", {}, Signals(length=1, missing=True))
+    decision = ThresholdRouter(scorer, 1e9, "rule").decide(Trace(problem(1), draft=draft))
+    assert decision.model == "large" and decision.score is None
+    assert decision.reason == "no signal: the draft of model 'small' came without log-probabilities"
+
+
+def test_a_policy_without_a_signal_asks_the_large_model() -> None:
+    draft = Step("x", (1,), "small", {}, Signals(length=1, missing=True))
+    router = load_router("nano-ppo", threshold=1e9)
+    decision = router.decide(Trace(problem(1), draft=draft))
+    assert decision.model == "large" and decision.reason.startswith("no signal: ")
+    known = replace(draft, signals=Signals(-0.1, -0.1, 0.1, 0.9, 1))
+    assert router.decide(Trace(problem(1), draft=known)).model == "small"
+    unsure = observe(Trace(problem(1), steps=(draft,)), "small", "large")
+    assert unsure[SIGNALS.index("worst_accepted")] == unsure[SIGNALS.index("trust")] == 0.0
+
+
+def test_a_verdict_without_a_probability_is_no_approval() -> None:
+    draft = Step("x", (1,), "small", {}, Signals(length=1), verdict=Verdict("+", None))
+    decision = ThresholdRouter(ProcessReward(), 1e9, "prm").decide(Trace(problem(1), draft=draft))
+    assert decision.model == "large" and "without a probability" in decision.reason
