@@ -6,7 +6,7 @@ Both forms of the environment, single and batched, are made of this.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -65,18 +65,27 @@ class Episode:
         tree: grows the chain, and remembers it for other episodes.
         problem: must have a gold answer.
         index: of the problem.
+        potential: Φ of a chain, for shaping; see `envs.task.Task`.
         cost_weight: λ, the reward lost per unit of cost.
         cost_scale: cost of one unit, in the engine's unit (the mean cost of large-only).
     """
 
     def __init__(
-        self, tree: Tree, problem: Problem, *, cost_weight: float, cost_scale: float, index: int = 0
+        self,
+        tree: Tree,
+        problem: Problem,
+        *,
+        cost_weight: float,
+        cost_scale: float,
+        index: int = 0,
+        potential: Callable[[Trace], float] | None = None,
     ) -> None:
         self.start = Start(problem=index, cost_weight=cost_weight)
         self.actions: list[int] = []
         self._tree = tree
         self._cost_weight = cost_weight
         self._scale = cost_scale
+        self._potential = potential
         self._problem = problem
         self._node: Node | None = None
 
@@ -133,6 +142,9 @@ class Episode:
             total = node.cost / self._scale
             info |= {"trace": node.trace, "correct": node.correct, "total_cost": total}
         reward = node.correct - self._cost_weight * cost
+        if self._potential is not None:
+            after = 0.0 if stop is not None else self._potential(node.trace)
+            reward += after - self._potential(before.trace)
         return Transition(self._observe(node), reward, stop not in (None, "error"), stop == "error", info)
 
     def _observe(self, node: Node) -> Observation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -16,9 +16,18 @@ from envs.observer import DEFAULT_OBSERVER, Observer
 from envs.tree import Tree
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
-from stepwise.types import Look, Problem
+from stepwise.types import Look, Problem, Trace
 
 LOOKS: tuple[Look, ...] = get_args(Look)
+
+
+EngineOrFactory = Engine | Callable[[], Engine]
+"""An engine, or a function that makes one: what other processes can be given."""
+
+
+def made(engine: EngineOrFactory) -> Engine:
+    """The engine itself, or a new one."""
+    return engine if isinstance(engine, Engine) else engine()
 
 
 @dataclass
@@ -37,6 +46,9 @@ class Task:
         observer: what the agent sees and pays; `Observer.of` makes one from a list of features.
         patience_s: how long an episode waits for a model that cannot be run for now, before the failure is
             raised, in seconds; with 0 the episode is truncated at once.
+        potential: Φ of a chain, such as a judge's verdict on its last step; ``Φ(after) - Φ(before)`` is added
+            to the reward of a step, with Φ = 0 at the end, which leaves the best policy what it was (Ng,
+            Harada and Russell 1999, theorem 1, with no discount).
 
     Raises:
         ConfigError: if an argument is none of these, or a question cannot be asked.
@@ -49,6 +61,7 @@ class Task:
     cost_scale: float = 1.0
     observer: Observer = DEFAULT_OBSERVER
     patience_s: float = 0.0
+    potential: Callable[[Trace], float] | None = None
 
     def __post_init__(self) -> None:
         for problem in self.problems:
@@ -89,7 +102,7 @@ class Task:
         self._check_options(options, index, cost_weight)
         return Episode(
             self.tree, self.problems[index], cost_weight=float(cost_weight), cost_scale=self.cost_scale,
-            index=int(index),
+            index=int(index), potential=self.potential,
         )  # fmt: skip
 
     def _check_options(self, options: Mapping[str, Any], index: Any, cost_weight: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode, Observation, Start, Transition
 from envs.observer import DEFAULT_OBSERVER, Observer
-from envs.task import Task
-from stepwise.engine.engine import Engine
+from envs.task import EngineOrFactory, Task, made
 from stepwise.errors import ConfigError
-from stepwise.types import Look, Problem
+from stepwise.types import Look, Problem, Trace
 
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -48,19 +47,22 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     on the others, so both forms are reproducible.
 
     An episode that ends is followed by the next one within the same step (Gymnasium's ``SAME_STEP``): its
-    last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, lists with None
-    for the episodes that go on. ``infos["action_mask"]`` is that of `RoutingEnv`, [num_envs, models].
+    last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, arrays of objects
+    with None for the episodes that go on, which ``infos["_final_obs"]`` and ``infos["_final_info"]`` tell
+    apart. ``infos["cost"]`` [num_envs] is the cost of the transition and ``infos["action_mask"]``
+    [num_envs, models] that of `RoutingEnv`.
 
     Args:
         num_envs: episodes at a time.
-        engine, problems, look, cost_weight, cost_scale, observer, patience_s: those of `Task`.
+        engine, problems, look, cost_weight, cost_scale, observer, patience_s, potential: those of `Task`; in
+            place of the engine, a function without arguments that makes one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineOrFactory,
         problems: Sequence[Problem],
         num_envs: int = 64,
         look: Look = "after_draft",
@@ -68,8 +70,13 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         cost_scale: float = 1.0,
         observer: Observer = DEFAULT_OBSERVER,
         patience_s: float = 0.0,
+        potential: Callable[[Trace], float] | None = None,
     ) -> None:
-        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer, patience_s)
+        if num_envs < 1:
+            raise ConfigError(f"num_envs must be at least 1, not {num_envs}.")
+        self.task = Task(
+            made(engine), problems, look, cost_weight, cost_scale, observer, patience_s, potential
+        )  # fmt: skip
         self.num_envs = num_envs
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space
@@ -153,9 +160,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         ended = [result.terminated or result.truncated for result in results]
         final = list(zip(results, ended, strict=True))
         info = {
-            "final_obs": [result.observation if end else None for result, end in final],
-            "final_info": [result.info if end else None for result, end in final],
+            "final_obs": _objects([result.observation if end else None for result, end in final]),
+            "final_info": _objects([result.info if end else None for result, end in final]),
+            "_final_obs": np.array(ended),
+            "_final_info": np.array(ended),
+            "cost": np.array([result.info["cost"] for result in results]),
+            "_cost": np.ones(self.num_envs, bool),
             "action_mask": self.action_masks(),
+            "_action_mask": np.ones(self.num_envs, bool),
         }
         return (
             np.stack([arrival.observation for arrival in arrivals]),
@@ -228,3 +240,11 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    """Values as they are, one a slot."""
+    array = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        array[place] = value
+    return array
