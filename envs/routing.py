@@ -119,7 +119,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
             )
         return RoutingEnv, self._arguments
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The chain so far, one line per step with the model that wrote it; None without a render mode."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() shows nothing without render_mode="ansi".')

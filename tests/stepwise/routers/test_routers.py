@@ -200,7 +200,7 @@ def test_a_policy_is_served_with_the_mask_that_it_was_trained_with() -> None:
     question = problem(*range(9))
     policy = load_router("nano-ppo", threshold=-5.0)
     assert writers(world.solve_sync(question, policy)) == {"large"}
-    world.backends["large"].context = 18 + 64  # type: ignore[misc]
+    world.backends["large"].context = 18 + 64
     trace = world.solve_sync(question, policy)
     assert trace.stop == "answered" and writers(trace) == {"small", "large"}
     env = RoutingEnv(world, [question])
