@@ -210,6 +210,7 @@ class Trace:
         extra: tokens by model that belong to no step: an estimate before the start, whatever was under way
             when the chain failed or was given up.
         extra_cost: price of ``extra`` in the engine's cost unit.
+        full: models without room for another step, where others of the pool have some.
     """
 
     problem: Problem
@@ -222,6 +223,7 @@ class Trace:
     estimates: tuple[Estimate, ...] = ()
     extra: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     extra_cost: float = 0.0
+    full: tuple[str, ...] = ()
     degraded: str = ""
 
     @property
