@@ -41,13 +41,8 @@ def test_questions_of_the_anchors_kind_have_even_p_values() -> None:
 
 
 def test_trust_rises_from_nothing_to_all() -> None:
-    assert trust(np.array([0.0, OUTSIDE, 0.06, 0.1, 1.0])).tolist() == [
-        0.0,
-        0.0,
-        pytest.approx(0.5),
-        1.0,
-        1.0,
-    ]
+    ranks = np.array([0.0, OUTSIDE, 0.035, 0.05, 1.0])
+    assert trust(ranks).tolist() == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
 
 
 def test_outside_an_estimate_is_the_mean_and_knows_nothing_more() -> None:
