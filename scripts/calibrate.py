@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts.prior import with_prior
+from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
-from scripts.settings import Routing, engine_of
+from scripts.settings import Routing
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
 from stepwise.evaluation import provenance
@@ -48,7 +48,8 @@ class Calibrate(Routing):
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None
-    concurrency: int = 128
+    concurrency: int = 128  # chains in flight, on every worker of a cluster
+    cluster: Any = None
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
 
 
@@ -61,14 +62,12 @@ def main(cfg: DictConfig) -> None:
     router = load_router(cfg.artifact, threshold=1.0)
     router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
-    engine = engine_of(cfg, pair)
-    engine, estimates = with_prior(engine, cfg)
-    reference = Contender(Always(engine.models[-1]))
+    solver, concurrency = solver_of(cfg, pair)
+    about = solver.about
+    reference = Contender(Always(about.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.identity} {cfg.backend} {estimates}".rstrip()
-    rows = compare(
-        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
-    )
+    setting = f"{pair.identity} {cfg.backend} {about.prior}".rstrip()
+    rows = compare(solver, problems, field, output, setting=setting, console=console, concurrency=concurrency)
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
@@ -79,7 +78,7 @@ def main(cfg: DictConfig) -> None:
         large_correct=correct[reference.key].astype(bool),
         large_cost=cost[reference.key],
         groups=by_length([lengths[p.id] for p in problems]),
-        unit=engine.cost.unit,
+        unit=about.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
     replace(router.artifact, record=record).save(cfg.artifact)

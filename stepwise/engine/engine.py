@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapp
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from stepwise.engine.backend import TEXT, Backend, Sampling, StreamingBackend, text_tokens, tokens_in
@@ -255,8 +256,7 @@ class Engine:
         stop = self.rule.stop_after(step, trace.steps)
         if stop is not None:
             await chain.stop_lookahead()
-        step = self._writer.settled(chain, step)
-        step = replace(step, decision=decision) if decision else step
+        step = self._writer.settled(chain, step, decision)
         chain.contexts = self._contexts.after(step, chain.contexts)
         chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
         return step
@@ -332,14 +332,15 @@ class Engine:
         trace with its error; leaving the iterator early cancels what is in flight.
         """
 
-        async def solve(problem: Problem) -> Trace:
-            try:
-                return await self.solve(problem, router)
-            except StepwiseError as error:
-                return Trace(problem, stop="error", error=str(error))
-
-        async for trace in as_they_finish(solve, problems, concurrency):
+        async for trace in as_they_finish(partial(self.attempt, router=router), problems, concurrency):
             yield trace
+
+    async def attempt(self, problem: Problem, router: Router) -> Trace:
+        """`solve` to the end; a problem that cannot be solved gives a trace with its error."""
+        try:
+            return await self.solve(problem, router)
+        except StepwiseError as error:
+            return Trace(problem, stop="error", error=str(error))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from synchronous code, on the event loop that all engines share."""

@@ -126,13 +126,15 @@ class Solution:
         """
         spare = self._spare()
         try:
-            with _handing_over(bool(spare)):
+            if not spare:
+                return await self._routed(chain, listen)
+            with _handing_over():
                 return await self._routed(chain, listen)
         except BackendError as error:
             failure, heard = error, self._heard
         for model in [model for model in spare if model != failure.model] if not heard else ():
             reason = f"{failure.model} cannot be run ({failure}); {model} takes over"
-            with suppress(BackendError), _handing_over(True):  # the first failure is the one to tell
+            with suppress(BackendError), _handing_over():  # the first failure is the one to tell
                 step = await self._engine.advance(chain, model, Decision(model, None, reason))
                 chain.trace = replace(chain.trace, degraded=chain.trace.degraded or f"{reason}.")
                 return step
@@ -181,9 +183,9 @@ class Solution:
 
 
 @contextmanager
-def _handing_over(ready: bool) -> Iterator[None]:
-    """Tell the backends that are called here whether another model is ready to take over."""
-    token = HANDOVER.set(ready)
+def _handing_over() -> Iterator[None]:
+    """Tell the backends that are called here that another model is ready to take over."""
+    token = HANDOVER.set(True)
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.stop_rules import StepRule
 from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Finish, Step, Usage, Verdict
+from stepwise.types import Decision, Finish, Step, Usage, Verdict
 
 BLANKS = 8
 """Calls for the text of one step; a model that has only written blank lines until then is done."""
@@ -183,7 +183,7 @@ class StepWriter:
         usage = chain.ledger.step
         return replace(draft, usage=usage, cost=self.cost(usage), verdict=verdict)
 
-    def settled(self, chain: Chain, step: Step) -> Step:
+    def settled(self, chain: Chain, step: Step, decision: Decision | None) -> Step:
         """A step that is final, with all that was charged since the one before; a draft of another model that
         it replaces comes along, its text discarded."""
         draft = chain.trace.draft
@@ -192,7 +192,7 @@ class StepWriter:
             wasted = {model: usage.rejected() for model, usage in draft.usage.items()}
             rejected = replace(draft, usage=wasted, cost=self.cost(wasted))
         usage = chain.ledger.settle(draft.usage if draft is not None and rejected is not None else None)
-        return replace(step, usage=usage, cost=self.cost(usage), draft=rejected)
+        return replace(step, usage=usage, cost=self.cost(usage), draft=rejected, decision=decision)
 
     def _meter(self, chain: Chain, model: str, seen: int) -> Meter:
         def sent(tokens: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import Contender, evaluate
 from stepwise.evaluation.summary import summarise
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, Random, ThresholdRouter
+from stepwise.types import Problem
+from stepwise.verify import symbolic
+from tests.stalls import largest_gap
 from tests.worlds import engine, problem
 
 PROBLEMS = [problem(n % 3 + 1, n % 10, n // 10, 2) for n in range(40)]
@@ -48,6 +53,24 @@ def test_every_problem_meets_every_router_and_the_rows_say_what_happened(tmp_pat
     assert all(row.correct for row in rows if row.router in ("large",))
     assert all(row.cost == pytest.approx(sum(step.cost for step in row.steps)) for row in rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+async def test_golds_in_latex_do_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    """The first one starts a process of its own, which takes seconds."""
+    for worker in symbolic._idle:
+        worker.kill()
+    model = ScriptedBackend(lambda text: f"The answer is ${text.strip()}+\\sqrt{{2}}$.")
+    world = Engine({"m": model}, prompt="{question}\n", rule=StepRule(), cost=Tokens())
+    problems = [
+        Problem(str(i), rf"\frac{{{i}}}{{7}}", rf"\sqrt{{2}}+\frac{{{i}}}{{7}}") for i in range(1, 20)
+    ]
+    stop = asyncio.Event()
+    watch, began = asyncio.create_task(largest_gap(stop)), time.perf_counter()
+    rows = await evaluate(world, problems, [Contender(Always("m"))], tmp_path / "rows.jsonl")
+    work = time.perf_counter() - began
+    stop.set()
+    assert len(rows) == 19 and all(row.correct for row in rows)
+    assert await watch < work / 3
 
 
 @pytest.mark.parametrize("keep", [0, 1, 57, 120])

@@ -10,16 +10,7 @@ import pytest
 
 from stepwise.verify import equivalent, symbolic, verify, warm
 from stepwise.verify.symbolic import threads
-
-
-async def largest_gap(stop: asyncio.Event) -> float:
-    """The longest time between two turns of a task that never waits: how long the loop was held up."""
-    gap, last = 0.0, time.perf_counter()
-    while not stop.is_set():
-        await asyncio.sleep(0)
-        now = time.perf_counter()
-        gap, last = max(gap, now - last), now
-    return gap
+from tests.stalls import largest_gap
 
 
 async def test_fifty_comparisons_leave_the_loop_free() -> None:
