@@ -1,30 +1,14 @@
-"""Routers that choose by SCOPE's estimates, from the command line."""
+"""What the command line says of routers that choose by SCOPE's estimates (`stepwise.gateway.scoped`)."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
 from stepwise.errors import ConfigError
-from stepwise.models.pair import Pair
-from stepwise.routers.named import named_router
-from stepwise.scope import Scope
-from stepwise.scope.routers import ScopeRouter, Seeded
-from stepwise.types import Router
 
 SCOPED = ("scope", "seeded")
 """One model for the whole chain; a policy whose first step is written by the model that SCOPE chooses."""
 ALPHA = 0.5
-
-
-@dataclass(frozen=True)
-class ShowingScope(ScopeRouter):
-    """Chooses by the estimates that the chain carries, so that an answer can say what was expected. Its
-    engine needs a `ScopePrior`."""
-
-    @property
-    def expects(self) -> bool:
-        return True
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -62,21 +46,3 @@ def check(options: argparse.Namespace) -> None:
     wrong = [name for name in targets if getattr(options, name) is not None]
     if options.router == "scope" and wrong:
         raise ConfigError(f"{wrong[0]}: the router 'scope' takes an alpha; requests may set a budget.")
-
-
-def scoped_router(options: argparse.Namespace, pair: Pair, scope: Scope) -> Router:
-    """The router, over all models of the pair.
-
-    Raises:
-        ConfigError: if a model has no fingerprint or no price there, or the policy cannot route the pair.
-    """
-    models = tuple(model.name for model in pair.models)
-    router = ShowingScope(scope, models, ALPHA if options.alpha is None else options.alpha)
-    scope.choose("How much is 1 + 1?", models, router.alpha)
-    if options.router == "scope":
-        return router
-    policy = named_router(
-        options.policy, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
-        threshold=options.threshold,
-    )  # fmt: skip
-    return Seeded(policy, router)

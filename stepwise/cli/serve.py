@@ -20,7 +20,6 @@ from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
-from stepwise.scope.routers import ScopePrior, Seeded
 from stepwise.types import Router
 
 if TYPE_CHECKING:
@@ -108,6 +107,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
         engine = pair.engine(backend=backend, cost=options.cost, models=names, failover=True)
         if scope is not None and routed:
+            from stepwise.scope.routers import ScopePrior
+
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
@@ -131,14 +132,18 @@ def _router(
 ) -> tuple[Router, OnlineThreshold | None]:
     """The default router and, where a budget alone is given, what keeps its spend on target."""
     loss, threshold = options.max_accuracy_loss, options.threshold
+    named = options.policy if options.router == "seeded" else options.router
+    router = None
+    if options.router != "scope":
+        router = named_router(named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold)
+    record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:
-        router = scoped.scoped_router(options, pair, scope)
-    else:
-        router = named_router(
-            options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
-        )
-    inner = router.router if isinstance(router, Seeded) else router
-    record = inner.artifact.record if isinstance(inner, PolicyRouter) else None
+        from stepwise.gateway.scoped import scoped_router
+
+        alpha = scoped.ALPHA if options.alpha is None else options.alpha
+        router = scoped_router(scope, pair, alpha, router)
+    if router is None:
+        raise ConfigError("router 'scope' needs --anchors and --fingerprints.")
     if record is None or loss is not None or threshold is not None:
         return router, None
     return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -22,11 +23,31 @@ from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
 from stepwise.routers import Always, PolicyRouter, ThresholdRouter
-from stepwise.scope import Scope
-from stepwise.scope.routers import ScopeRouter, Seeded
 from stepwise.types import Router
 
+if TYPE_CHECKING:
+    from stepwise.scope import Scope
+
 NAME = "stepwise"
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """`stepwise.scope.routers.ScopeRouter`, as far as it is turned here: its libraries are many, and most
+    gateways need none of them."""
+
+    name: str
+    scope: Scope
+    models: tuple[str, ...]
+    alpha: float
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """`stepwise.scope.routers.Seeded`, likewise."""
+
+    router: Router
+    seed: Router
 
 
 class Knob:
@@ -125,7 +146,7 @@ class Knob:
             return tuned(router, options.threshold)
         if options.budget is None and options.max_accuracy_loss is None:
             return router
-        if isinstance(router, ScopeRouter):
+        if isinstance(router, Weighing):
             return within(router, options)
         return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
 
@@ -177,7 +198,7 @@ def tuned(router: Router, threshold: float) -> Router:
     if isinstance(router, PolicyRouter | ThresholdRouter):
         return replace(router, threshold=threshold)
     if isinstance(router, Seeded):
-        return replace(router, router=tuned(router.router, threshold))
+        return cast(Router, replace(cast(Any, router), router=tuned(router.router, threshold)))
     raise ConfigError(f"threshold: the router {router.name!r} has none.")
 
 
@@ -187,14 +208,14 @@ def weighed(router: Router, alpha: float) -> Router:
     Raises:
         ConfigError: if it does not choose by estimates.
     """
-    if isinstance(router, ScopeRouter):
-        return replace(router, alpha=alpha)
+    if isinstance(router, Weighing):
+        return cast(Router, replace(cast(Any, router), alpha=alpha))
     if isinstance(router, Seeded):
-        return replace(router, seed=replace(router.seed, alpha=alpha))
+        return cast(Router, replace(cast(Any, router), seed=weighed(router.seed, alpha)))
     raise ConfigError(f"alpha: the router {router.name!r} has none.")
 
 
-def within(router: ScopeRouter, options: Options) -> Router:
+def within(router: Weighing, options: Options) -> Router:
     """SCOPE at the alpha that was best on its anchors among those that keep to a budget.
 
     Raises:
@@ -203,7 +224,8 @@ def within(router: ScopeRouter, options: Options) -> Router:
     """
     if options.budget is None or options.max_accuracy_loss is not None or options.alpha is not None:
         raise ConfigError(f"the router {router.name!r} takes either an alpha or a budget.")
-    return replace(router, alpha=alpha_within(router.scope, router.models, options.budget))
+    alpha = alpha_within(router.scope, router.models, options.budget)
+    return cast(Router, replace(cast(Any, router), alpha=alpha))
 
 
 @lru_cache(maxsize=1024)

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from stepwise import load_router
-from stepwise.cli.scoped import ShowingScope
 from stepwise.errors import InfeasibleTarget
 from stepwise.gateway.knob import Knob
 from stepwise.gateway.schemas import Options
+from stepwise.gateway.scoped import ShowingScope
 from stepwise.scope import AnchorSet, Scope
 from stepwise.scope.routers import ScopePrior, Seeded
 from tests.stepwise.backends.chat_server import Upstream, chat, upstream
