@@ -103,7 +103,7 @@ class Recording:
             raise ConfigError(
                 f"output: {self.folder} holds a recording with another {other}; use another folder."
             )
-        return about
+        return dict(about)
 
     def _journal(self) -> Iterator[Record]:
         path = self.folder / JOURNAL
