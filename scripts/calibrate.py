@@ -1,6 +1,6 @@
 """Find the threshold that keeps a promise on cost, accuracy or both, on the calibration split.
 
-    python -m scripts.calibrate budget=0.4 artifact=outputs/train/policy
+    python -m scripts.calibrate budget=0.4 policy=outputs/train/policy
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
 Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 
-from scripts.prior import with_prior
+from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
-from scripts.settings import Routing, engine_of
+from scripts.settings import Routing
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
+from stepwise.data.splits import check_unseen, fingerprints
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
@@ -44,11 +45,14 @@ class Calibrate(Routing):
     max_accuracy_loss: float | None = None  # share of problems that only the large model gets right
     delta: float = 0.1  # probability that the promise fails
     method: str = "ltt"  # ltt, hoeffding-bentkus or crc
-    artifact: str = "outputs/train/policy"  # folder of the policy; its calibration is written there
+    artifact: str = (
+        "outputs/train/policy"  # or policy=FOLDER: folder of the policy; its calibration is written there
+    )
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None
-    concurrency: int = 128
+    concurrency: int = 128  # chains in flight, on every worker of a cluster
+    cluster: Any = None
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
 
 
@@ -61,14 +65,14 @@ def main(cfg: DictConfig) -> None:
     router = load_router(cfg.artifact, threshold=1.0)
     router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
-    engine = engine_of(cfg, pair)
-    engine, estimates = with_prior(engine, cfg)
-    reference = Contender(Always(engine.models[-1]))
+    learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
+    check_unseen(problems, learnt_from)
+    solver, concurrency = solver_of(cfg, pair)
+    about = solver.about
+    reference = Contender(Always(about.models[-1]))
     field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
-    setting = f"{pair.identity} {cfg.backend} {estimates}".rstrip()
-    rows = compare(
-        engine, problems, field, output, setting=setting, console=console, concurrency=cfg.concurrency
-    )
+    setting = f"{pair.identity} {cfg.backend} {about.prior}".rstrip()
+    rows = compare(solver, problems, field, output, setting=setting, console=console, concurrency=concurrency)
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
@@ -79,10 +83,11 @@ def main(cfg: DictConfig) -> None:
         large_correct=correct[reference.key].astype(bool),
         large_cost=cost[reference.key],
         groups=by_length([lengths[p.id] for p in problems]),
-        unit=engine.cost.unit,
+        unit=about.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
-    replace(router.artifact, record=record).save(cfg.artifact)
+    card = {**router.artifact.card, "seen": {**learnt_from, "calibration": fingerprints(problems)}}
+    replace(router.artifact, record=record, card=card).save(cfg.artifact)
     _report(record, calibrate(record, **targets(cfg)), output)
 
 

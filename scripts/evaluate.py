@@ -2,10 +2,12 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
+    python -m scripts.evaluate pair=mine.yaml dataset.name=problems.jsonl policy=outputs/train/policy
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
     python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
     python -m scripts.evaluate samples=4 temperature=0.6  # four chains a problem
+    python -m scripts.evaluate cluster=ray store=redis://HOST:6379/0  # on many machines
     python -m scripts.evaluate --config-path outputs/evaluate output=outputs/again   # repeat a run
 
 A run that is killed continues where it stopped. Its folder holds what repeats it: ``config.yaml`` is the
@@ -15,6 +17,7 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,20 +25,20 @@ from typing import Any
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
-from scripts.prior import with_prior
+from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, backend_of
 from stepwise import report
+from stepwise.data.splits import check_unseen
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
-from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.provenance import digest
 from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
-from stepwise.store.sqlite import SqliteStore
+from stepwise.routers.roles import in_pool
 
 
 @dataclass
@@ -45,17 +48,21 @@ class Evaluate(Routing):
     study: Any = None  # settings of another study; its ``run`` is a function that takes over
     output: str = "outputs/evaluate"
     n: int = 1000
-    split: str = "test"
+    split: str | None = "test"  # null: a single file as a whole
     seed: int = 0  # of sampling and of the bootstrap
     samples: int = 1  # chains a problem, each with a seed of its own
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
     scope: Any = None
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
+    artifact: str | None = (
+        None  # or policy=FOLDER: folder of the policy that `ppo` is; null: the one that ships
+    )
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
-    concurrency: int = 128
+    concurrency: int = 128  # chains in flight, on every worker of a cluster
+    cluster: Any = None
     compare: list[str] = field(default_factory=lambda: ["ppo"])  # to the other routers, at the budgets
     budgets: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.5])  # shares of large-only's cost
 
@@ -74,32 +81,30 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
-    store = SqliteStore(cfg.store)
+    for contender in field:
+        check_unseen(problems, getattr(contender.router, "seen", {}))
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
-    engine = pair.engine(backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=store, **sampling)
-    engine, estimates = with_prior(engine, cfg)
-    graders = instantiate(cfg.grader) if cfg.grader else None
-    grader = Grader(graders.engine(cost=cfg.cost, store=store)) if graders else None
+    solver, concurrency = solver_of(cfg, pair, **sampling)
+    models, unit = solver.about.models, solver.about.unit
     sampled = f"{sampling}" if cfg.temperature else ""
-    setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, estimates)))
+    setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, solver.about.prior)))
     rows = compare(
-        engine, problems, field, output, console=console,
-        setting=setting, concurrency=cfg.concurrency, samples=cfg.samples, grader=grader,
+        solver, problems, field, output, console=console,
+        setting=setting, concurrency=concurrency, samples=cfg.samples,
     )  # fmt: skip
-    small, large = engine.models[0], engine.models[-1]
     about = {
-        "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": engine.cost.unit,
+        "dataset": cfg.dataset.name, "split": cfg.split or "", "pair": pair.name, "cost_unit": unit,
         "sampling": sampling, "backend": backend_of(cfg),
         "weights": {model.name: model.identity for model in pair.everyone},
         "problems": digest(*((p.id, p.question, p.answer) for p in problems)),
         **provenance.describe(),
     }  # fmt: skip
-    summary = summarise(rows, problems, models=engine.models, seed=cfg.seed, about=about)
+    summary = summarise(rows, problems, models=models, seed=cfg.seed, about=about)
     if cfg.oracle:
         summary.oracle = oracle(cfg.oracle, summary)
     runs = samples(rows, problems)
     summary.differences = [
-        line for name in cfg.compare for line in differences(name, runs, small, large, cfg)
+        line for name in cfg.compare for line in differences(name, runs, models[0], models[-1], cfg)
     ]
     report.write_run(output, summary, rows)
     report.show(summary, output, console)
@@ -108,16 +113,26 @@ def main(cfg: DictConfig) -> None:
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
-    """Every configured router at every value of its knob; policies are checked against the pair."""
+    """Every configured router at every value of its knob, with the pair's models in its roles; policies are
+    checked against the pair."""
+    models = [model.name for model in pair.select(cfg.models)]
+    if cfg.artifact and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.artifact
+    field = settings_of(cfg.routers.values())
+    for contender in field:
+        if isinstance(contender.router, PolicyRouter):
+            contender.router.check(pair, cfg.models, transfer=cfg.transfer)
+    return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
+
+
+def settings_of(groups: Iterable[Any]) -> list[Contender]:
+    """The routers that groups of ``configs/router`` describe, at every value of their knobs."""
     field = []
-    for group in cfg.routers.values():
+    for group in groups:
         make = instantiate(group.router)
         knob = group.get("knob")
         for value in group["values"] if knob else [None]:
-            router = make(**{knob: value}) if knob else make()
-            if isinstance(router, PolicyRouter):
-                router.check(pair, cfg.models, transfer=cfg.transfer)
-            field.append(Contender(router, value))
+            field.append(Contender(make(**{knob: value}) if knob else make(), value))
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field

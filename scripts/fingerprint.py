@@ -31,7 +31,7 @@ from stepwise.models.model import Model
 from stepwise.models.pair import Pair
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 from stepwise.types import Trace
 from stepwise.verify import is_correct
 
@@ -58,7 +58,7 @@ def main(cfg: DictConfig) -> None:
     prices = [price_of(model, cfg.cost) for model in chosen]
     anchors = anchor_set(cfg, output)
     save_config(cfg, output)
-    steps, fingerprints = SqliteStore(cfg.store), FingerprintStore(cfg.fingerprints)
+    steps, fingerprints = open_store(cfg.store), FingerprintStore(cfg.fingerprints)
     for model, price in zip(chosen, prices, strict=True):
         about = identity(model, pair, anchors, cfg)
         if fresh(fingerprints, model.name, about):
@@ -126,9 +126,10 @@ def identity(model: Model, pair: Pair, anchors: AnchorSet, cfg: DictConfig) -> d
 
 def fresh(store: FingerprintStore, model: str, about: dict[str, str]) -> bool:
     """Whether the store has a whole fingerprint of the model as it is now."""
-    if model not in store.models:
+    taken = next((taken for taken in store.on(about["anchors"]) if taken.model == model), None)
+    if taken is None:
         return False
-    changed = store.get(model).stale(**about)
+    changed = taken.stale(**about)
     if changed:
         console.print(f"{model}: {', '.join(changed)} changed, its fingerprint is taken again")
     return not changed

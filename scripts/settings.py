@@ -13,10 +13,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from stepwise.engine.engine import Engine
 from stepwise.models.model import Choice
 from stepwise.models.pair import Pair
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 
 RECORDED = "${oc.env:STEPWISE_DATA,../shared/data}"
 """The folder of recorded solutions and of local copies of benchmarks."""
+
+
+EVERYTHING = 1_000_000
+"""Problems: more than any file has."""
 
 
 @dataclass
@@ -25,7 +29,7 @@ class Pool:
 
     pair: Any = MISSING
     backend: Any = "transformers"  # of models that name none; also {name: vllm, dtype: bfloat16, ...}
-    store: str = "outputs/steps.db"  # completions seen before; delete it to pay for them again
+    store: str = "outputs/steps.db"  # completions seen before, in a file or at redis://HOST:PORT/0
 
 
 @dataclass
@@ -54,5 +58,5 @@ def backend_of(cfg: DictConfig) -> Choice:
 def engine_of(cfg: DictConfig, pair: Pair, **sampling: Any) -> Engine:
     """The engine over a pair that the settings of `Routing` describe."""
     return pair.engine(
-        backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=SqliteStore(cfg.store), **sampling
+        backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=open_store(cfg.store), **sampling
     )

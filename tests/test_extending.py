@@ -14,9 +14,11 @@ from stepwise import Engine, Model, Pair, Problem
 from stepwise.backends.options import _installed
 from stepwise.engine.cost import Tokens
 from stepwise.engine.stop_rules import StepRule
+from stepwise.errors import ConfigError
 from stepwise.models.files import read_pair
-from stepwise.routers import Always
+from stepwise.routers import Always, features
 from stepwise.scope import AnchorSet, Scope
+from stepwise.types import Signals, Step, Trace
 from tests.stepwise.scope import worlds as scope_worlds
 from tests.worlds import engine, problem, writers
 
@@ -75,6 +77,18 @@ async def test_the_backend_reports_what_a_cancelled_call_took() -> None:
     assert solution.trace is not None
     usage = solution.trace.usage["m"]
     assert usage.prompt == len("2 + 2?\n") and 0 < usage.discarded < len("The answer is 4.")
+
+
+def test_the_feature_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "FEATURES", dict(features.FEATURES))
+    run("A feature")
+    names = features.expand(["signals", "draft_short"])
+    step = Step("ab\n", (1, 2, 3), "small", {}, Signals(-0.1, -0.2, length=3))
+    seen = features.observe(Trace(problem(1), draft=step), "small", "large", names)
+    assert seen[-1] == pytest.approx(3 / 8) and features.bounds(names)[1][-1] == 1.0
+    assert "draft_short" in features.table(names)
+    with pytest.raises(ConfigError, match="'draft_short' is declared already"):
+        run("A feature")
 
 
 def test_the_router_routes() -> None:

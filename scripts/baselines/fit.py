@@ -28,7 +28,7 @@ from scripts.settings import Solving, backend_of
 from stepwise.evaluation import provenance
 from stepwise.routers import Always
 from stepwise.routers.fitted import words
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 from stepwise.types import Trace
 from stepwise.verify import correct
 
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
     pair = instantiate(cfg.pair)
-    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=open_store(cfg.store))
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
 
     async def alone(model: str) -> dict[str, tuple[Trace, bool]]:

@@ -33,7 +33,7 @@ from stepwise.data.nano.problems import NanoProblem
 from stepwise.engine.engine import Engine
 from stepwise.evaluation import provenance
 from stepwise.routers import Always, Random
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 from stepwise.types import Router, Trace
 
 GOOD, BAD = "9", "0"
@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
     save_config(cfg, output)
     torch.manual_seed(cfg.seed)
     pair = instantiate(cfg.pair)
-    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=open_store(cfg.store))
     samplers: list[Router] = [Always(engine.models[0]), *(Random(p, seed=cfg.seed) for p in cfg.mixes)]
     data = {
         split: collect(engine, instantiate(cfg.dataset, split=split, limit=cfg.problems[split]), samplers)

@@ -17,7 +17,7 @@ from scripts.program import console, program, save_config
 from scripts.settings import Solving, backend_of
 from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 
 # Per token of the large model; the published default is 0.0008.
 COST_WEIGHTS = (0.0002, 0.0008, 0.002, 0.004, 0.008)
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
     if pair.judge is None:
         raise ConfigError("pair.judge must name a process reward model: TRIM sees nothing else.")
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
-    engine = pair.engine(backend=backend_of(cfg), store=SqliteStore(cfg.store))
+    engine = pair.engine(backend=backend_of(cfg), store=open_store(cfg.store))
     env = RoutingVectorEnv(engine, problems, cfg.num_envs, "judged", observer=trim.observer(cfg.good))
     for cost_weight in cfg.cost_weights:
         folder = output / f"{cost_weight:g}"

@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench engine|gateway|training
+python -m scripts.bench engine|gateway|training|store|cluster
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from rich.table import Table
 
-from scripts.bench import engine, gateway, training
+from scripts.bench import cluster, engine, gateway, store, training
 from scripts.program import console
 from stepwise.errors import StepwiseError
 
@@ -45,6 +45,21 @@ def main() -> int:
     for_gateway.add_argument("--backend", choices=("transformers", "vllm"), default="vllm")
     for_gateway.set_defaults(
         run=lambda o: gateway.measure(o.streams, o.problems, o.soak_streams, o.soak_seconds, o.backend)
+    )
+    for_store = benchmarks.add_parser("store", help="reads and writes per second, in a file and on a server")
+    for_store.add_argument(
+        "--server", default="", metavar="redis://HOST:PORT/0", help="also measure this one"
+    )
+    for_store.add_argument("--entries", type=int, default=20_000, help="of each client")
+    for_store.set_defaults(run=lambda o: store.measure(o.server, o.entries))
+    for_cluster = benchmarks.add_parser("cluster", help="chains per second by number of Ray workers")
+    for_cluster.add_argument("--address", default="auto")
+    for_cluster.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    for_cluster.add_argument("--chains", type=int, default=10_000, help="of each worker")
+    for_cluster.add_argument("--in-flight", type=int, default=200, help="chains of each worker")
+    for_cluster.add_argument("--latency", type=float, default=0.02, help="seconds a step")
+    for_cluster.set_defaults(
+        run=lambda o: cluster.measure(o.workers, o.chains, o.in_flight, o.latency, o.address)
     )
     options = parser.parse_args()
     try:

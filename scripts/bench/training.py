@@ -21,7 +21,8 @@ from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.engine import Engine
 from stepwise.models.pair import Pair
 from stepwise.store.backend import StoredBackend
-from stepwise.store.sqlite import SqliteStore, Store
+from stepwise.store.sqlite import SqliteStore
+from stepwise.store.steps import Store
 from stepwise.types import Problem
 
 ROUNDS, REPEATS = 3, 5

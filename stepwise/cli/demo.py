@@ -21,7 +21,7 @@ from stepwise.store.sqlite import SqliteStore
 LOCAL = ("transformers", "vllm")
 MIXES = (0.1, 0.25, 0.4, 0.6, 0.8)
 CONFIDENCES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.1)
-PRICES = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
+COST_WEIGHTS = (0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
 
 
 def add_parser(commands: Commands) -> None:
@@ -45,7 +45,7 @@ def contenders(policy: PolicyRouter) -> list[Contender]:
         *(Contender(Random(p), p) for p in MIXES),
         *(Contender(Random(p, per="problem", name="random_query"), p) for p in MIXES),
         *(Contender(ThresholdRouter(Confidence("min"), t, "confidence"), t) for t in CONFIDENCES),
-        *(Contender(policy.at(t), t) for t in PRICES),
+        *(Contender(policy.at(t), t) for t in COST_WEIGHTS),
     ]
 
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapp
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from stepwise.engine.backend import TEXT, Backend, Sampling, StreamingBackend, text_tokens, tokens_in
@@ -261,8 +262,8 @@ class Engine:
         return step
 
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None:
-        """Put into the trace what a router wants to see before it decides; also the prior's estimates, where
-        it ``expects`` them.
+        """Put into the trace what a router wants to see before it decides: also who has no room to go on, and
+        the prior's estimates, where it ``expects`` them.
 
         Raises:
             ConfigError: if it wants a verdict and the engine has no judge.
@@ -290,6 +291,19 @@ class Engine:
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+        full = self._full(chain.trace)
+        if full != chain.trace.full:
+            chain.trace = replace(chain.trace, full=full)
+
+    def _full(self, trace: Trace) -> tuple[str, ...]:
+        """Models without room for a step as long as the longest so far, counted in the tokens of the writers;
+        none where nobody has room. The writer of a waiting draft has written already."""
+        drafts = (trace.draft,) if trace.draft else ()
+        longest = max((step.length for step in (*trace.steps, *drafts)), default=1)
+        needed = trace.prompt_tokens + sum(step.length for step in trace.steps) + longest
+        full = tuple(name for name in self.models if self.backends[name].context < needed)
+        full = tuple(name for name in full if not (trace.draft and trace.draft.model == name)) if full else ()
+        return full if len(full) < len(self.models) else ()
 
     async def abandon(self, chain: Chain) -> None:
         """The chain goes no further: stop what runs behind it, and charge what belongs to no step."""
@@ -331,14 +345,15 @@ class Engine:
         trace with its error; leaving the iterator early cancels what is in flight.
         """
 
-        async def solve(problem: Problem) -> Trace:
-            try:
-                return await self.solve(problem, router)
-            except StepwiseError as error:
-                return Trace(problem, stop="error", error=str(error))
-
-        async for trace in as_they_finish(solve, problems, concurrency):
+        async for trace in as_they_finish(partial(self.attempt, router=router), problems, concurrency):
             yield trace
+
+    async def attempt(self, problem: Problem, router: Router) -> Trace:
+        """`solve` to the end; a problem that cannot be solved gives a trace with its error."""
+        try:
+            return await self.solve(problem, router)
+        except StepwiseError as error:
+            return Trace(problem, stop="error", error=str(error))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from synchronous code, on the event loop that all engines share."""

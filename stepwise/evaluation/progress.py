@@ -15,15 +15,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from stepwise.engine.concurrency import run
 from stepwise.engine.engine import Engine
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.rows import Row
-from stepwise.evaluation.run import Contender, evaluate
+from stepwise.evaluation.run import evaluate
+from stepwise.evaluation.solver import Contender, Here, Solver
 from stepwise.types import Problem
 
 
 def compare(
-    engine: Engine,
+    engine: Engine | Solver,
     problems: Sequence[Problem],
     contenders: Sequence[Contender],
     folder: Path,
@@ -34,7 +36,8 @@ def compare(
     samples: int = 1,
     grader: Grader | None = None,
 ) -> list[Row]:
-    """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine."""
+    """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine or solver."""
+    solver = Here(engine, grader) if isinstance(engine, Engine) else engine
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     spent = 0.0
 
@@ -42,23 +45,22 @@ def compare(
         nonlocal spent
         spent += sum(row.cost for row in rows)
         progress.update(
-            task, advance=len(rows), description=f"solving, {spent:.3g} {engine.cost.unit} so far"
+            task, advance=len(rows), description=f"solving, {spent:.3g} {solver.about.unit} so far"
         )
 
     try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("solving", total=len(problems) * len(contenders) * samples)
             work = evaluate(
-                engine,
+                solver,
                 problems,
                 contenders,
                 folder / "rows.jsonl",
                 setting=setting,
                 concurrency=concurrency,
                 samples=samples,
-                grader=grader,
                 progress=advance,
             )
-            return engine.run(work)
+            return run(work)
     finally:
-        engine.run(engine.close())
+        run(solver.close())

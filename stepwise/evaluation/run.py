@@ -8,34 +8,28 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import IO
 
+from msgspec import structs
+
+from stepwise.engine.concurrency import as_they_finish
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.provenance import digest
-from stepwise.evaluation.rows import Key, Row, graded, line_of, make_row, read_rows
-from stepwise.types import Problem, Router
-from stepwise.verify import correct, warm
+from stepwise.evaluation.rows import Row, line_of, read_rows
+from stepwise.evaluation.solver import About, Chain, Contender, Here, Solver
+from stepwise.types import Problem
+from stepwise.verify import warm
 
-
-@dataclass(frozen=True)
-class Contender:
-    """A router at one setting. ``threshold`` is None where there is no knob."""
-
-    router: Router
-    threshold: float | None = None
-
-    @property
-    def key(self) -> Key:
-        return self.router.name, self.threshold
+__all__ = ["Contender", "evaluate"]
 
 
 async def evaluate(
-    engine: Engine,
+    engine: Engine | Solver,
     problems: Sequence[Problem],
     contenders: Iterable[Contender],
     path: Path,
@@ -49,21 +43,23 @@ async def evaluate(
     """Solve every problem with every contender, appending to the rows file as results come.
 
     Args:
+        engine: of this process, or another solver, such as workers on a cluster.
         path: of the rows (JSON Lines). Rows found there that were made under the same setting, by
             the same router, on the same problem, and without an error, are kept as they are.
         setting: identifies what else the results depend on (pair, backend, sampling).
         samples: chains a problem and contender, each sampled with a seed of its own.
-        grader: a model for answers that rules cannot compare.
+        grader: a model for answers that rules cannot compare; a solver has its own.
         progress: called with the rows that became available.
 
     Raises:
         ConfigError: if two problems or two contenders cannot be told apart, a router asks for a
             judge that the engine lacks, or the file cannot be written.
     """
+    solver = Here(engine, grader) if isinstance(engine, Engine) else engine
     contenders = list(contenders)
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
-    made_by = {c.key: _setting(setting, engine, c, grader) for c in contenders}
+    made_by = {c.key: _setting(setting, solver.about, c) for c in contenders}
     wanted = {
         (made_by[c.key], *c.key, p.id, p.question, k)
         for c in contenders
@@ -73,22 +69,16 @@ async def evaluate(
     rows = [row for row in read_rows(path) if row.identity in wanted and row.error is None]
     known = {row.identity for row in rows}
     progress(rows)
-    if any("\\" in problem.answer for problem in problems):
+    if isinstance(solver, Here) and any("\\" in problem.answer for problem in problems):
         warm()
     with _appending(path) as file:
         for contender, sample in product(contenders, range(samples)):
             made = made_by[contender.key]
             missing = [p for p in problems if (made, *contender.key, p.id, p.question, sample) not in known]
-            seeded = engine.with_sampling(seed=engine.seed + sample) if sample else engine
+            chains = (Chain(problem, sample, made) for problem in missing)
             began = time.perf_counter()
-            async for trace in seeded.solve_many(missing, contender.router, concurrency=concurrency):
-                wall_s, right = time.perf_counter() - began, await correct(trace)
-                row = make_row(
-                    trace, contender.key, correct=right, setting=made, wall_s=wall_s, cost=engine.cost,
-                    sample=sample,
-                )  # fmt: skip
-                if grader and not right and grader.concerns(trace):
-                    row = graded(row, await grader.grade(trace))
+            async for row in as_they_finish(partial(solver, contender), chains, concurrency):
+                row = structs.replace(row, wall_s=time.perf_counter() - began)
                 rows.append(row)
                 file.write(line_of(row))
                 file.flush()
@@ -96,21 +86,20 @@ async def evaluate(
     return rows
 
 
-def _setting(setting: str, engine: Engine, contender: Contender, grader: Grader | None) -> str:
+def _setting(setting: str, about: About, contender: Contender) -> str:
     """Identifies everything that a contender's rows depend on."""
-    graded_by = grader.name if grader else ""
-    return digest(setting, graded_by, engine.cost.unit, contender.router, *_judged_by(engine, contender))
+    return digest(setting, about.grader, about.unit, contender.router, *_judged_by(about, contender))
 
 
-def _judged_by(engine: Engine, contender: Contender) -> tuple[str, ...]:
+def _judged_by(about: About, contender: Contender) -> tuple[str, ...]:
     """The judge's revision, where results depend on it."""
     if contender.router.look != "judged":
         return ()
-    if engine.judge is None:
+    if about.judge is None:
         raise ConfigError(
             f"router {contender.router.name!r} asks for a judge; give one with pair.judge=PATH."
         )
-    return (engine.judge.backend.revision,)
+    return (about.judge,)
 
 
 def _distinct(what: str, names: Sequence[object]) -> None:

@@ -154,6 +154,17 @@ SIGNALS, ESTIMATES, QUESTION = (
 FEATURES = {feature.name: feature for group in GROUPS.values() for feature in group}
 
 
+def declare(feature: Feature[Any]) -> None:
+    """Make a feature of one's own known in this process, to environments and to policies that name it.
+
+    Raises:
+        ConfigError: if its name is taken.
+    """
+    if feature.name in FEATURES or feature.name in GROUPS:
+        raise ConfigError(f"feature {feature.name!r} is declared already; choose another name.")
+    FEATURES[feature.name] = feature
+
+
 def expand(names: Iterable[str]) -> tuple[str, ...]:
     """A list of features in which groups stand for their members.
 

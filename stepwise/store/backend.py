@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
-from stepwise.store.sqlite import Store, key
+from stepwise.errors import BackendError
+from stepwise.store.batches import Batches
+from stepwise.store.steps import Entry, Store, key
 from stepwise.types import Usage
 
 
@@ -24,6 +27,8 @@ class StoredBackend:
 
     A stored completion reports its whole prompt as cached: what the chain is then charged is the
     engine's rule, the tokens that the chain itself has not sent before.
+
+    A store on this machine is asked at once; calls to one on a server are gathered, and the loop goes on.
     """
 
     def __init__(self, backend: Backend, store: Store) -> None:
@@ -35,6 +40,8 @@ class StoredBackend:
         self.generated = 0
         self._backend = backend
         self._store = store
+        self._look_up = Batches(store.get_many)
+        self._keep = Batches(partial(_put_all, store))
         self._pending: dict[bytes, Pending] = {}
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
@@ -44,8 +51,7 @@ class StoredBackend:
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         address = key(self.revision, prefix, sampling)
-        known = self._store.get(address)
-        if known is not None:
+        if not self._store.remote and (known := self._store.get(address)) is not None:
             return known
         pending = self._pending.get(address)
         if pending is None:
@@ -83,12 +89,26 @@ class StoredBackend:
     async def _fresh(
         self, address: bytes, prefix: Sequence[int], sampling: Sampling, lost: Lost
     ) -> Completion:
+        if self._store.remote and (known := await self._look_up(address)) is not None:
+            return known
         completion = await self._backend.generate(prefix, sampling, lost)
         self.generated += completion.usage.completion
         usage = replace(completion.usage, cached=completion.usage.prompt)
-        completion = replace(completion, usage=usage)
-        self._store.put(address, completion)
-        return completion
+        stored = replace(completion, usage=usage)
+        if not self._store.remote:
+            self._store.put(address, stored)
+            return stored
+        try:
+            await self._keep((address, stored))
+        except (BackendError, asyncio.CancelledError):
+            lost(completion.usage)
+            raise
+        return stored
 
     async def close(self) -> None:
         await self._backend.close()
+
+
+def _put_all(store: Store, entries: Sequence[Entry]) -> list[None]:
+    store.put_many(entries)
+    return [None] * len(entries)

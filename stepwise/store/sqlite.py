@@ -1,42 +1,16 @@
-"""The step store: completions by content, so that nothing is ever generated twice.
-
-With deterministic sampling the tree of a problem's chains is a value. A sweep over thresholds, a
-training epoch, or a rerun after a crash pays only for nodes that nobody has visited.
-"""
+"""The step store in one SQLite file, for the processes of one machine."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import threading
-from collections.abc import Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from stepwise.engine.backend import Completion, Sampling
-from stepwise.engine.prefix import Prefix
+from stepwise.engine.backend import Completion
 from stepwise.errors import ConfigError
 from stepwise.store.connection import connect
-from stepwise.types import Signals, Usage
-
-
-class Store(Protocol):
-    """Keeps completions. Implementations must be safe to call from several threads."""
-
-    def get(self, key: bytes) -> Completion | None: ...
-
-    def put(self, key: bytes, completion: Completion) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def key(revision: str, prefix: Sequence[int], sampling: Sampling) -> bytes:
-    """Content address of a completion: model revision, prefix tokens, sampling (16 bytes)."""
-    tokens = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
-    how = repr((revision, sampling)).encode()
-    return hashlib.blake2b(how + tokens.digest(), digest_size=16).digest()
+from stepwise.store.steps import Entry, dump, load
 
 
 class SqliteStore:
@@ -48,6 +22,8 @@ class SqliteStore:
     Raises:
         ConfigError: if the file cannot be opened or written.
     """
+
+    remote = False
 
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()
@@ -64,11 +40,37 @@ class SqliteStore:
     def get(self, key: bytes) -> Completion | None:
         with self._lock:
             row = self._db.execute("SELECT value FROM steps WHERE key = ?", (key,)).fetchone()
-        return _load(row[0]) if row else None
+        return load(row[0]) if row else None
 
     def put(self, key: bytes, completion: Completion) -> None:
         with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?)", (key, _dump(completion)))
+            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?)", (key, dump(completion)))
+
+    def get_many(self, keys: Sequence[bytes]) -> list[Completion | None]:
+        return [self.get(key) for key in keys]  # SQLite gains nothing from asking for several
+
+    def put_many(self, entries: Iterable[Entry]) -> int:
+        rows = [(key, dump(completion)) for key, completion in entries]
+        with self._lock:
+            before = self._db.total_changes
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR IGNORE INTO steps VALUES (?, ?)", rows)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            return self._db.total_changes - before
+
+    def pages(self, size: int = 1000) -> Iterator[list[Entry]]:
+        page: list[tuple[bytes, str]] = [(b"", "")]
+        while True:
+            with self._lock:
+                query = "SELECT key, value FROM steps WHERE key > ? ORDER BY key LIMIT ?"
+                page = self._db.execute(query, (page[-1][0], size)).fetchall()
+            if not page:
+                return
+            yield [(key, load(value)) for key, value in page]
 
     def __len__(self) -> int:
         with self._lock:
@@ -77,15 +79,3 @@ class SqliteStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-def _dump(completion: Completion) -> str:
-    """A list without names, which is read twice as fast."""
-    signals, usage = astuple(completion.signals), astuple(completion.usage)
-    values = completion.text, completion.token_ids, usage, signals, completion.finish
-    return json.dumps(values, separators=(",", ":"))
-
-
-def _load(text: str) -> Completion:
-    written, token_ids, usage, measured, finish = json.loads(text)
-    return Completion(written, tuple(token_ids), Usage(*usage), Signals(*measured), finish)

@@ -39,7 +39,6 @@ from stepwise.backends.http.reading import (
     said,
     shaped,
 )
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
 from stepwise.engine.backend import TEXT, Backend, Completion, Lost, Sampling, text_tokens, unaccounted
@@ -110,13 +109,13 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(f"extra_body must not set {', '.join(sorted(taken))}.")
 
     def open(self, model: ModelSpec) -> Backend:
-        endpoint = self.endpoint()
-        name, limit = self.served(model, endpoint)
-        opened = ChatBackend(
-            endpoint, name, options=self, revision=model.identity, context=self.context or limit or CONTEXT,
-            parameters=model.parameters or 0,
+        return self.connect(
+            model,
+            lambda endpoint, name, limit: ChatBackend(
+                endpoint, name, options=self, revision=model.identity,
+                context=self.context or limit or CONTEXT, parameters=model.parameters or 0,
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
     def body(self, model: str, question: str, steps: str, sampling: Sampling) -> dict[str, Any]:
         """The request that continues ``steps``."""

@@ -28,7 +28,6 @@ from stepwise.backends.http.reading import (
     shaped,
     token_logprobs,
 )
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
@@ -53,13 +52,13 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(
                 f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
             )
-        endpoint = self.endpoint()
-        name, limit = self.served(model, endpoint)
-        opened = CompletionsBackend(
-            endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0, revision=model.identity,
-            context=self.context or limit or checkpoint.context(tokenizer),
+        return self.connect(
+            model,
+            lambda endpoint, name, limit: CompletionsBackend(
+                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
 
 class CompletionsBackend(Tokenized):

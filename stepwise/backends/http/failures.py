@@ -75,22 +75,22 @@ def refusal(
         headers: of the answer.
     """
     text = raw[:100_000].decode(errors="replace").lower()
-    told = f"{where} answered {status}{_details(raw, sent)}"
+    message = f"{where} answered {status}{_details(raw, sent)}"
     if status < 400:
-        return BackendError(f"{told}: a redirect, which is not followed; base_url must be where it leads.")
+        return BackendError(f"{message}: a redirect, which is not followed; base_url must be where it leads.")
     if status in (401, 403):
-        return BackendError(f"{told}: it does not accept the key; check api_key_env.")
+        return BackendError(f"{message}: it does not accept the key; check api_key_env.")
     if status == 402 or (status == 429 and any(mark in text for mark in QUOTA)):
-        return BackendError(f"{told}: the account's quota is used up.")
+        return BackendError(f"{message}: the account's quota is used up.")
     if status == 404:
-        return BackendError(f"{told}: no such model or address; check served_name and base_url.")
+        return BackendError(f"{message}: no such model or address; check served_name and base_url.")
     if status in OF_THIS_REQUEST:
         if any(mark in text for mark in OVERFLOW):
-            return ContextOverflow(f"{told}: the chain exceeds the model's maximum context length.")
-        return RequestRefused(f"{told}: it refuses this request.")
+            return ContextOverflow(f"{message}: the chain exceeds the model's maximum context length.")
+        return RequestRefused(f"{message}: it refuses this request.")
     passes = status in PASSING or (status >= 500 and status not in STAYING)
     wait = _seconds((headers or {}).get("Retry-After", "")) if passes else 0.0
-    return BackendError(f"{told}.", retryable=passes, wait_s=wait)
+    return BackendError(f"{message}.", retryable=passes, wait_s=wait)
 
 
 def _details(raw: bytes, sent: Collection[str]) -> str:

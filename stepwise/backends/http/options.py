@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
 
 from stepwise.backends.http.endpoint import Endpoint, check_url
-from stepwise.backends.http.resilient import Patience
+from stepwise.backends.http.replicas import ReplicatedBackend
+from stepwise.backends.http.resilient import Patience, resilient
 from stepwise.backends.options import BackendOptions, ModelSpec
+from stepwise.engine.backend import Backend
 from stepwise.errors import ConfigError
 
 LOOK_S = 1.0
@@ -20,6 +23,7 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         base_url: up to and including ``/v1``.
+        replicas: base URLs of more servers of the same model, which share the work.
         served_name: the model's name on the server; by default its path, else its name in the pair.
         api_key_env: name of the environment variable with the server's key.
         api_key_header: the header that carries the key as it is (Azure: ``api-key``); by default
@@ -33,6 +37,7 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
     remote: ClassVar[bool] = True
 
     base_url: str
+    replicas: tuple[str, ...] = ()
     served_name: str = ""
     api_key_env: str = ""
     api_key_header: str = ""
@@ -42,25 +47,52 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
     patience: Patience = Patience()
 
     def __post_init__(self) -> None:
-        if "://" in self.base_url:
-            check_url(self.base_url)
+        for url in self.urls:
+            if "://" in url:
+                check_url(url)
         if self.context is not None and self.context < 2:
             raise ConfigError(f"context must be at least 2, not {self.context}.")
         if self.concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, not {self.concurrency}.")
+        if len(set(self.urls)) < len(self.urls):
+            raise ConfigError(f"replicas: {self.urls} names a server twice.")
         for name, value in (*self.headers.items(), (self.api_key_header, "")):
             if not name.replace("-", "").isalnum() * name.isascii() and name:
                 raise ConfigError(f"headers: {name!r} cannot be the name of a header.")
             if not value.isprintable():
                 raise ConfigError(f"headers: the value of {name!r} must be printable.")
 
-    def endpoint(self) -> Endpoint:
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Base URLs of all servers."""
+        return self.base_url, *self.replicas
+
+    def endpoint(self, url: str) -> Endpoint:
         return Endpoint(
-            self.base_url,
+            url,
             api_key_env=self.api_key_env,
             api_key_header=self.api_key_header,
             headers=self.headers,
         )
+
+    def connect(self, model: ModelSpec, backend: Callable[[Endpoint, str, int | None], Backend]) -> Backend:
+        """The model on all of its servers, with retries.
+
+        Args:
+            backend: runs the model on one server, under its name there, with the server's limit in tokens
+                where it tells.
+
+        Raises:
+            ConfigError: if a server, which need not be up yet, does not know the model.
+        """
+        each = {}
+        for url in self.urls:
+            endpoint = self.endpoint(url)
+            each[url] = backend(endpoint, *self.served(model, endpoint))
+        opened = each[self.base_url]
+        if self.replicas:
+            opened = ReplicatedBackend(each, rest_s=self.patience.rest_s)
+        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
 
     def name_of(self, model: ModelSpec) -> str:
         """The model's name on the server."""
@@ -76,7 +108,7 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
         if known and name not in known:
             names = ", ".join([*known][:20])
             raise ConfigError(
-                f"model {model.name!r}: served_name must be one of {names}, which {self.base_url} serves, "
-                f"not {name!r}."
+                f"model {model.name!r}: served_name must be one of {names}, which {endpoint.base_url} "
+                f"serves, not {name!r}."
             )
         return name, (known or {}).get(name)

@@ -214,10 +214,10 @@ def estimated(prompt: int, written: str, limit: int) -> Usage:
 def token_logprobs(choice: CompletionChoice, tokens: int) -> tuple[list[float], list[list[float]]]:
     """Log-probabilities of tokens, and for each the likeliest ones in falling order; NaN where they are not
     told, which `signals.measure` takes as no signal."""
-    told = _maybe(choice.logprobs, CompletionLogprobs) if tokens else None
-    if told is None or not len(told.token_logprobs) == len(told.top_logprobs) == tokens:
+    read = _maybe(choice.logprobs, CompletionLogprobs) if tokens else None
+    if read is None or not len(read.token_logprobs) == len(read.top_logprobs) == tokens:
         return [float("nan")] * tokens, [[]] * tokens
-    return told.token_logprobs, [sorted(row.values(), reverse=True) for row in told.top_logprobs]
+    return read.token_logprobs, [sorted(row.values(), reverse=True) for row in read.top_logprobs]
 
 
 def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:
@@ -230,11 +230,11 @@ def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:
 
 def chat_signals(logprobs: Any, tokens: int) -> Signals:
     """Signals of a chat answer of so many tokens, by its ``logprobs``."""
-    told = _maybe(logprobs, ChatLogprobs)
-    if told is None or not told.content:
+    read = _maybe(logprobs, ChatLogprobs)
+    if read is None or not read.content:
         return signals.missing(tokens)
-    top = [sorted((other.logprob for other in row.top_logprobs), reverse=True) for row in told.content]
-    return signals.measure([row.logprob for row in told.content], top)
+    top = [sorted((other.logprob for other in row.top_logprobs), reverse=True) for row in read.content]
+    return signals.measure([row.logprob for row in read.content], top)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ try:
 
     from stepwise.backends.transformers.batch_cache import BatchCache
     from stepwise.backends.transformers.prefix_cache import PrefixCache
-    from stepwise.backends.transformers.row import Row, RowGeneration
+    from stepwise.backends.transformers.row import BatchRow, RowGeneration
 except ModuleNotFoundError as error:
     raise missing_extra("the transformers backend", "local") from error
 
@@ -82,10 +82,10 @@ class TransformersBackend(Tokenized):
         self._ends = _end_tokens(self._model, folder)
         self._max_batch = max_batch
         self._threads = threads
-        self._rows: list[Row] = []
+        self._rows: list[BatchRow] = []
         self._batch = BatchCache(self._model.config.num_hidden_layers, max_batch)
         self._prefixes = PrefixCache(cache_mib << 20)
-        self._inbox: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[BatchRow | None] = queue.SimpleQueue()
         self._closed = False
         self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
         self._worker.start()
@@ -93,7 +93,7 @@ class TransformersBackend(Tokenized):
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
-        row = self._submit(Row(list(prefix), len(prefix), sampling))
+        row = self._submit(BatchRow(list(prefix), len(prefix), sampling))
         try:
             return await asyncio.wrap_future(row.done)
         except asyncio.CancelledError:
@@ -107,9 +107,9 @@ class TransformersBackend(Tokenized):
             raise
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> RowGeneration:
-        return RowGeneration(Row(list(prefix), len(prefix), sampling), self._submit)
+        return RowGeneration(BatchRow(list(prefix), len(prefix), sampling), self._submit)
 
-    def _submit(self, row: Row) -> Row:
+    def _submit(self, row: BatchRow) -> BatchRow:
         if self._closed:
             raise BackendError("the backend is closed.")
         room(row.ids, self.context)
@@ -128,7 +128,7 @@ class TransformersBackend(Tokenized):
 
     @torch.inference_mode()
     def _run(self) -> None:
-        waiting: list[Row] = []
+        waiting: list[BatchRow] = []
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         while True:
@@ -149,7 +149,7 @@ class TransformersBackend(Tokenized):
         for row in (*self._rows, *waiting):
             _fail(row, BackendError("the backend was closed."))
 
-    def _collect(self, waiting: list[Row]) -> None:
+    def _collect(self, waiting: list[BatchRow]) -> None:
         """Move arrived requests to ``waiting``; sleep only when there is nothing to decode."""
         block = not self._rows and not waiting
         while block or not self._inbox.empty():
@@ -160,7 +160,7 @@ class TransformersBackend(Tokenized):
                 return
             block = False
 
-    def _admit(self, waiting: list[Row]) -> None:
+    def _admit(self, waiting: list[BatchRow]) -> None:
         """Give free rows to waiting requests and compute their prefixes."""
         low = len(self._rows)
         while waiting and len(self._rows) < self._max_batch:
@@ -199,7 +199,7 @@ class TransformersBackend(Tokenized):
         last = hidden[torch.arange(len(rows)), torch.tensor(new) - 1]
         self._take(rows, self._model.lm_head(last).float())
 
-    def _take(self, rows: list[Row], logits: torch.Tensor) -> None:
+    def _take(self, rows: list[BatchRow], logits: torch.Tensor) -> None:
         """Choose each row's next token, record its signals, and let finished rows go."""
         logprobs = logits.log_softmax(-1)
         choice = logits.argmax(-1)
@@ -223,7 +223,7 @@ class TransformersBackend(Tokenized):
             elif row.wake:
                 row.wake()
 
-    def _draw(self, row: Row, logits: torch.Tensor) -> int:
+    def _draw(self, row: BatchRow, logits: torch.Tensor) -> int:
         if row.generator is None:
             row.generator = torch.Generator().manual_seed(row.sampling.seed)
         temperature = max(row.sampling.temperature, COLDEST)
@@ -232,7 +232,7 @@ class TransformersBackend(Tokenized):
         probabilities[1:][before[1:] >= row.sampling.top_p] = 0.0  # the likeliest token stays
         return int(order[torch.multinomial(probabilities, 1, generator=row.generator)])
 
-    def _finish(self, row: Row, token: int) -> Finish | None:
+    def _finish(self, row: BatchRow, token: int) -> Finish | None:
         if token in self._ends:
             return "end"
         if row.scanner.read(self.piece(token)):
@@ -240,7 +240,7 @@ class TransformersBackend(Tokenized):
         full = len(row.chosen) >= row.sampling.max_tokens or len(row.ids) >= self.context
         return "length" if full else None
 
-    def _leave(self, row: Row, finish: Finish) -> None:
+    def _leave(self, row: BatchRow, finish: Finish) -> None:
         """Take a row out of the batch, keep its keys and values, and close the gap."""
         index, last = self._rows.index(row), len(self._rows) - 1
         known = len(row.ids) - 1
@@ -256,7 +256,7 @@ class TransformersBackend(Tokenized):
         else:
             row.done.set_result(self._completion(row, finish))
 
-    def _completion(self, row: Row, finish: Finish) -> Completion:
+    def _completion(self, row: BatchRow, finish: Finish) -> Completion:
         generated = len(row.chosen)
         count, finish = row.scanner.close(finish, row.sampling.max_tokens)
         ids, kept = row.ids[row.start : row.start + count], count + (finish == "end")
@@ -278,6 +278,6 @@ def _end_tokens(model: Any, folder: Path) -> frozenset[int]:
     return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)
 
 
-def _fail(row: Row, error: Exception) -> None:
+def _fail(row: BatchRow, error: Exception) -> None:
     if not row.done.done():
         row.done.set_exception(error)

@@ -16,7 +16,7 @@ from stepwise.types import Finish, Usage
 
 
 @dataclass(eq=False)
-class Row:
+class BatchRow:
     """A request while it is being decoded."""
 
     ids: list[int]
@@ -55,7 +55,7 @@ class Row:
 class RowGeneration:
     """A request that is read while it is being decoded: the worker appends to its row, this looks on."""
 
-    def __init__(self, row: Row, submit: Callable[[Row], Row]) -> None:
+    def __init__(self, row: BatchRow, submit: Callable[[BatchRow], BatchRow]) -> None:
         self._row = row
         self._submit = submit
         self._news = asyncio.Event()

@@ -93,7 +93,7 @@ async def test_a_generation_that_is_read_along_gives_the_uninterrupted_chain(
         assert tuple(i for step in trace.steps for i in step.token_ids) == whole.token_ids
         assert trace.usage["m"].completion == whole.usage.completion
         assert "".join(event.text for event in events if isinstance(event, Delta)) == whole.text == trace.text
-        assert sum(isinstance(event, Delta) for event in events) > len(trace.steps)
+        assert sum(isinstance(event, Delta) for event in events) >= len(trace.steps)
 
 
 async def test_listening_to_a_call_gives_its_tokens_at_its_cost(backend: TransformersBackend) -> None:

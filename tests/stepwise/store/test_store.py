@@ -15,7 +15,8 @@ from stepwise.engine.backend import Completion, Sampling
 from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.store.backend import StoredBackend
-from stepwise.store.sqlite import SqliteStore, key
+from stepwise.store.sqlite import SqliteStore
+from stepwise.store.steps import key
 from stepwise.types import Router, Signals, Usage
 from tests.worlds import engine, problem
 

@@ -1,0 +1,69 @@
+"""Where the chains of a program are made: in this process, or with ``cluster=ray`` on a cluster's workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from scripts.prior import with_prior
+from scripts.settings import backend_of
+from stepwise.cluster.pool import Pool
+from stepwise.cluster.settings import ClusterSettings
+from stepwise.engine.concurrency import run
+from stepwise.errors import ConfigError
+from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.solver import Here, OnCluster, Solver
+from stepwise.models.pair import Pair
+from stepwise.store.opening import on_server, open_store
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Builds an engine, and what goes with it, in any process.
+
+    Attributes:
+        cfg: settings of `scripts.settings.Routing`, with a ``scope``; resolved.
+        graders: a pair of one model that grades; None for none.
+        sampling: as `stepwise.Pair.engine` takes it.
+    """
+
+    cfg: DictConfig
+    pair: Pair
+    graders: Pair | None
+    sampling: dict[str, Any]
+
+    def __call__(self) -> Here:
+        cfg, store = self.cfg, open_store(self.cfg.store)
+        engine = self.pair.engine(
+            backend=backend_of(cfg), models=cfg.models, cost=cfg.cost, store=store, **self.sampling
+        )
+        engine, estimates = with_prior(engine, cfg)
+        grader = Grader(self.graders.engine(cost=cfg.cost, store=store)) if self.graders else None
+        return Here(engine, grader, estimates)
+
+
+def solver_of(cfg: DictConfig, pair: Pair, **sampling: Any) -> tuple[Solver, int]:
+    """What makes the chains of a program, and how many of them are in flight.
+
+    Raises:
+        ConfigError: if a setting is unusable, or the cluster cannot run it.
+    """
+    graders = instantiate(cfg.grader) if cfg.get("grader") else None
+    plain: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    if not cfg.cluster or cfg.cluster.address is None:
+        return Recipe(plain, pair, graders, sampling)(), cfg.concurrency
+    if not on_server(cfg.store):
+        plain.store = str(Path(cfg.store).absolute())
+    settings = ClusterSettings(**{str(name): value for name, value in plain.cluster.items()})
+    pool = Pool(Recipe(plain, pair, graders, sampling), settings, concurrency=cfg.concurrency)
+    if pool.machines > 1 and not on_server(cfg.store):
+        run(pool.close())
+        raise ConfigError(
+            f"store: workers on {pool.machines} machines cannot share the file {cfg.store}; "
+            "use store=redis://HOST:PORT/0."
+        )
+    return OnCluster(pool), pool.capacity
