@@ -26,7 +26,6 @@ from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import Unanswered, check_name, garbage
 from stepwise.backends.http.options import LOOK_S, RemoteOptions
 from stepwise.backends.http.reading import LlamaEvent, llama_logprobs, shaped
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
@@ -64,15 +63,18 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(
                 f"model {model.name!r}: backend llama-server needs a tokenizer (a folder or a hub id)."
             )
-        endpoint = self.endpoint()
-        if self.served_name:
-            self.served(model, endpoint)
-        opened = LlamaBackend(
-            endpoint, self.served_name, tokenizer=tokenizer, parameters=model.parameters or 0,
-            context=self.context or slot_context(endpoint) or checkpoint.context(tokenizer),
-            revision=model.identity,
+        return self.connect(
+            model,
+            lambda endpoint, name, limit: LlamaBackend(
+                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
+
+    def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
+        """The name of one of several models, "" for the only one; and what a slot holds."""
+        name = RemoteOptions.served(self, model, endpoint)[0] if self.served_name else ""
+        return name, slot_context(endpoint)
 
 
 class Defaults(msgspec.Struct):
