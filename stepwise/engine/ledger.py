@@ -69,12 +69,16 @@ class Meter:
     Args:
         ledger: of the chain.
         model: that is called.
-        seen: tokens of the prefix that the model has processed earlier in this chain.
+        length: tokens of the prefix.
+        seen: how many of them the model has processed earlier in this chain.
         sent: told how many tokens of the prefix an attempt without a completion has processed.
     """
 
-    def __init__(self, ledger: Ledger, model: str, seen: int, sent: Callable[[int], None]) -> None:
-        self._ledger, self._model, self._seen, self._sent = ledger, model, seen, sent
+    def __init__(
+        self, ledger: Ledger, model: str, length: int, seen: int, sent: Callable[[int], None]
+    ) -> None:
+        self._ledger, self._model, self._sent = ledger, model, sent
+        self._length, self._seen = length, seen
 
     def lost(self, usage: Usage) -> None:
         """Charge an attempt whose tokens are in no completion."""
@@ -86,5 +90,6 @@ class Meter:
         self._charge(usage)
 
     def _charge(self, usage: Usage) -> None:
-        self._ledger.charge(self._model, usage.known(self._seen))
+        again = max(0, usage.prompt - self._length)  # of a stream that broke off and was begun anew
+        self._ledger.charge(self._model, usage.known(self._seen + again))
         self._seen = max(self._seen, usage.prompt)

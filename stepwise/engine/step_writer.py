@@ -85,7 +85,7 @@ class StepWriter:
         left = self.rule.left(chain.trace.steps)
         tokens = min(left, getattr(backend, "answer_tokens", left))
         sampling = replace(self.sampling.call(tokens, self._seed(model, context.prefix)), stop=())
-        meter = self._meter(chain, model, context.seen)
+        meter = self._meter(chain, model, len(context.prefix), context.seen)
         with _naming(model):
             answer = await backend.generate(context.prefix, sampling, meter.lost)
         first, *rest = cut(answer, self.rule.boundaries(chain.trace.steps, tokens), backend)
@@ -128,7 +128,7 @@ class StepWriter:
         if ahead is not None and not ahead.continues(model, len(prefix)):
             await chain.stop_lookahead()
             ahead = None
-        meter = self._meter(chain, model, len(prefix) - 1 if begun else context.seen)
+        meter = self._meter(chain, model, len(prefix), len(prefix) - 1 if begun else context.seen)
         with _naming(model):
             if ahead is None and model not in self.lookahead and not self._readable(model, listen):
                 sampling = self.sampling.call(tokens, self._seed(model, prefix), ends)
@@ -174,7 +174,7 @@ class StepWriter:
         context = self.context(chain, judge.name)
         suffix = judge.backend.encode(judge.suffix, first=False) if judge.suffix else ()
         prefix = context.prefix.extend((*self.contexts.ids(draft, judge.name), *suffix))
-        meter = self._meter(chain, judge.name, min(context.seen, len(prefix) - 1))
+        meter = self._meter(chain, judge.name, len(prefix), min(context.seen, len(prefix) - 1))
         with _naming(judge.name):
             completion = await judge.backend.generate(prefix, self.sampling.call(1, 0), meter.lost)
         meter.completed(completion.usage.rejected())
@@ -194,11 +194,12 @@ class StepWriter:
         usage = chain.ledger.settle(draft.usage if draft is not None and rejected is not None else None)
         return replace(step, usage=usage, cost=self.cost(usage), draft=rejected, decision=decision)
 
-    def _meter(self, chain: Chain, model: str, seen: int) -> Meter:
+    def _meter(self, chain: Chain, model: str, length: int, seen: int) -> Meter:
         def sent(tokens: int) -> None:
             chain.contexts[model] = chain.contexts[model].having_sent(tokens)
 
-        return Meter(chain.ledger, model, tokens_in(self.backends[model], seen), sent)
+        backend = self.backends[model]
+        return Meter(chain.ledger, model, tokens_in(backend, length), tokens_in(backend, seen), sent)
 
     def _readable(self, model: str, listen: Listener | None) -> bool:
         """Whether somebody listens, and can be told while the model writes."""

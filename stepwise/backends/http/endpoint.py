@@ -117,6 +117,13 @@ class Endpoint:
             return served(document(raw, self.base_url), self.base_url) if status == 200 else None
         return None
 
+    def look(self, path: str, timeout_s: float) -> Any:
+        """A JSON document, outside of any event loop; None where none comes in time."""
+        status, raw = self._ask(path, timeout_s)
+        with suppress(BackendError):
+            return document(raw, self.base_url) if status == 200 else None
+        return None
+
     def _ask(self, path: str, timeout_s: float, body: bytes | None = None) -> tuple[int, bytes]:
         """The status and the body of an answer, outside of any event loop; 0 where none came."""
         request = urllib.request.Request(self.base_url + path, body, headers=self._all_headers())

@@ -26,7 +26,7 @@ OF_THIS_REQUEST = (400, 413, 422, 451)
 
 OVERFLOW = (
     "maximum context length", "context length", "context_length_exceeded", "max_model_len", "context window",
-    "prompt is too long", "input is too long",
+    "prompt is too long", "input is too long", "available context size",
 )  # fmt: skip
 QUOTA = (
     "insufficient_quota", "insufficient quota", "exceeded your current quota", "billing", "credit balance",

@@ -69,6 +69,27 @@ class CompletionLogprobs(Struct):
     top_logprobs: list[dict[str, float]]
 
 
+class LlamaTimings(Struct):
+    """``prompt_n`` tokens of the prompt were computed, the others were in the slot's cache."""
+
+    prompt_n: Count
+
+
+class LlamaEvent(Struct):
+    """An event of the stream of llama-server's ``/completion``. ``tokens_predicted`` counts from its start;
+    the last event (``stop``) has no token of its own."""
+
+    content: str
+    tokens: list[TokenId]
+    stop: bool
+    tokens_predicted: Count
+    tokens_evaluated: Count
+    model: str = ""
+    stop_type: str = ""
+    timings: LlamaTimings | None = None
+    completion_probabilities: Any = None
+
+
 class Message(Struct):
     """What a chat model says. Its reasoning is not part of the answer."""
 
@@ -197,6 +218,14 @@ def token_logprobs(choice: CompletionChoice, tokens: int) -> tuple[list[float], 
     if read is None or not len(read.token_logprobs) == len(read.top_logprobs) == tokens:
         return [float("nan")] * tokens, [[]] * tokens
     return read.token_logprobs, [sorted(row.values(), reverse=True) for row in read.top_logprobs]
+
+
+def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:
+    """The same for the one token of an event of llama-server."""
+    rows = _maybe(event.completion_probabilities, list[ChatToken])
+    if rows is None or len(rows) != 1:
+        return float("nan"), []
+    return rows[0].logprob, sorted((other.logprob for other in rows[0].top_logprobs), reverse=True)
 
 
 def chat_signals(logprobs: Any, tokens: int) -> Signals:

@@ -266,8 +266,7 @@ class ResilientGeneration:
 
     async def _once(self, mark: str, limit: int) -> Chunk:
         if self._current is None:
-            left = self._sampling.max_tokens - self._read
-            self._current = self._owner.backend.begin(self._prefix, replace(self._sampling, max_tokens=left))
+            self._current = self._owner.backend.begin(self._prefix, self._rest())
         try:
             return await self._current.read(mark, limit)
         except BackendError:
@@ -276,6 +275,14 @@ class ResilientGeneration:
             self._current = None
             self._broken += replace(broken.prompt, discarded=broken.unread)
             raise
+
+    def _rest(self) -> Sampling:
+        """What is left to write; what has been read belongs to the step."""
+        ends, left = self._sampling.boundaries, self._sampling.max_tokens - self._read
+        if ends is not None and self._read:
+            read = "".join(map(self._owner.piece, self._prefix.tail(self._read)))
+            ends = replace(ends, begun=ends.begun + read)
+        return replace(self._sampling, max_tokens=left, boundaries=ends)
 
     def _release(self) -> None:
         if self._slot:

@@ -21,7 +21,7 @@ from stepwise.backends.http.completions import CompletionsBackend
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import refusal
 from stepwise.backends.http.reading import EventReader, document, served
-from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.backend import Backend, Completion, Sampling
 from stepwise.errors import BackendError
 from stepwise.types import Usage
 from tests.characters import save_tokenizer
@@ -112,7 +112,7 @@ def completions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Endpoint]
     return lambda endpoint: CompletionsBackend(endpoint, "m", tokenizer=str(folder), context=100)
 
 
-def check(backend: ChatBackend | CompletionsBackend) -> None:
+def check(backend: Backend) -> None:
     """One call: a completion whose account can be true, or a `BackendError` whose account can be true."""
     lost: list[Usage] = []
 

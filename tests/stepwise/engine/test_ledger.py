@@ -214,7 +214,7 @@ def test_what_belongs_to_no_step_is_discarded_beside_them() -> None:
 def test_an_attempt_that_failed_has_brought_its_prompt_to_the_server() -> None:
     sent: list[int] = []
     ledger = Ledger()
-    meter = Meter(ledger, "m", 0, sent.append)
+    meter = Meter(ledger, "m", 10, 0, sent.append)
     meter.lost(Usage(prompt=10, cached=10, completion=2))
     meter.completed(Usage(prompt=10, cached=9, completion=4))
     assert sent == [10]

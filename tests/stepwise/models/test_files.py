@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from stepwise import Model, Pair, load_dataset, load_pair
 from stepwise.backends.http.completions import Options as VllmServer
 from stepwise.backends.http.resilient import Patience
+from stepwise.backends.options import known_backends
 from stepwise.cli.main import main
 from stepwise.errors import ConfigError
 from stepwise.models.overrides import with_options
@@ -100,7 +101,7 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
         ),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "backend": "tgi"}]},
-            "name must be one of chat, transformers, vllm, vllm-server, not 'tgi'",
+            f"name must be one of {', '.join(known_backends())}, not 'tgi'",
         ),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "backend": {"name": "vllm", "dtipe": "x"}}]},
