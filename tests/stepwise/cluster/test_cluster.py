@@ -229,13 +229,13 @@ async def test_a_call_that_takes_workers_down_is_given_up_and_the_others_go_on(
     monkeypatch.setattr(pools, "ATTEMPTS", 2)
     pool = Pool(EchoRecipe(), ClusterSettings(workers=1), concurrency=2)
     deadly, harmless = await asyncio.gather(
-        pool.call("die"), *(pool.call(f"{i}") for i in range(1)), return_exceptions=True
+        pool("die"), *(pool(f"{i}") for i in range(1)), return_exceptions=True
     )
     assert isinstance(deadly, BackendError) and "2 workers went down in a row" in str(deadly)
     assert harmless == "0" or isinstance(harmless, BackendError)
     with pytest.raises(ConfigError, match="^refused.$"):
-        await pool.call("refuse")
-    assert await pool.call("alive") == "alive"
+        await pool("refuse")
+    assert await pool("alive") == "alive"
     await pool.close()
 
 
