@@ -28,8 +28,9 @@ from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import evaluate
 from stepwise.evaluation.solver import OnCluster
+from stepwise.store.opening import open_store
 from stepwise.store.sqlite import SqliteStore
-from tests.clustered_run import Recipe
+from tests.clustered_run import Recipe, TracesRecipe
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS, pair
 from tests.servers import RedisServer, redis_server
 from tests.stepwise.engine.test_faults import Served, free_port, until
@@ -197,6 +198,15 @@ async def test_a_node_that_is_lost_leaves_its_work_to_the_others(
     await asyncio.to_thread(cluster.remove_node, third, allow_graceful=False)
     assert essence(await work) == essence(here)
     await pool.close()
+
+
+async def test_whole_chains_come_from_workers_too(cluster: Cluster, server: Served, database: str) -> None:
+    engine, router = pair(server.port).engine(store=open_store(database)), CONTENDERS[-1].router
+    here = [await engine.attempt(problem, router) for problem in PROBLEMS[:10]]
+    pool = Pool(TracesRecipe(server.port, database), ClusterSettings(workers=1), concurrency=CONCURRENCY)
+    there = await asyncio.gather(*(pool(problem, router) for problem in PROBLEMS[:10]))
+    assert there == here
+    await asyncio.gather(engine.close(), pool.close())
 
 
 def test_a_driver_that_is_killed_goes_on_when_the_command_is_repeated(
