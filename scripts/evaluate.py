@@ -16,6 +16,7 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,21 @@ def main(cfg: DictConfig) -> None:
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     """Every configured router at every value of its knob; policies are checked against the pair."""
+    field = settings_of(cfg.routers.values())
+    for contender in field:
+        if isinstance(contender.router, PolicyRouter):
+            contender.router.check(pair, cfg.models, transfer=cfg.transfer)
+    return field
+
+
+def settings_of(groups: Iterable[Any]) -> list[Contender]:
+    """The routers that groups of ``configs/router`` describe, at every value of their knobs."""
     field = []
-    for group in cfg.routers.values():
+    for group in groups:
         make = instantiate(group.router)
         knob = group.get("knob")
         for value in group["values"] if knob else [None]:
-            router = make(**{knob: value}) if knob else make()
-            if isinstance(router, PolicyRouter):
-                router.check(pair, cfg.models, transfer=cfg.transfer)
-            field.append(Contender(router, value))
+            field.append(Contender(make(**{knob: value}) if knob else make(), value))
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from stepwise import __version__
-from stepwise.cli import demo, doctor, fingerprint, report, serve, solve, store
+from stepwise.cli import demo, doctor, fingerprint, models, report, serve, solve, store
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, solve, serve, report, fingerprint, store, doctor)
+COMMANDS = (demo, solve, serve, report, fingerprint, store, models, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -135,34 +135,60 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             ConfigError: if a name is unknown, or a checkpoint is missing or damaged; all of them
                 are checked before any model loads.
         """
+        cost_model, default = self.cost_model(cost), options_of(backend)
+        backends = self.open(backend=backend, models=models)
+        if store is not None:
+            backends = {name: StoredBackend(opened, store) for name, opened in backends.items()}
+        readable = [m for m in self.models if isinstance(backends.get(m.name), StreamingBackend)]
+        ahead = [m.name for m in readable if lookahead or (m.options or default).looks_ahead]
+        return self.over(
+            backends, cost=cost_model, temperature=temperature, top_p=top_p, seed=seed,
+            lookahead=() if lookahead is False else ahead, failover=failover,
+        )  # fmt: skip
+
+    def open(
+        self, *, backend: Choice = DEFAULT_BACKEND, models: Sequence[str] | None = None
+    ) -> dict[str, Backend]:
+        """The models by name, and the judge among them; arguments and errors as of `engine`."""
         chosen, default = self.select(models), options_of(backend)
         loaded = (*chosen, self.judge) if self.judge else chosen
         here = [model for model in loaded if not model.remote]
         for model in here:
             checkpoint.resolve(model.path)
-        cost_model = self.cost_model(cost)
-        backends: dict[str, Backend] = {}
-        for model in loaded:
-            opened = model.open(default, share=len(here))
-            backends[model.name] = opened if store is None else StoredBackend(opened, store)
-        judge = None
-        if self.judge:
-            judge = Judge(backends.pop(self.judge.name), self.judge_suffix, self.judge.name)
-        readable = [name for name, opened in backends.items() if isinstance(opened, StreamingBackend)]
-        ahead = [m.name for m in chosen if m.name in readable and (m.options or default).looks_ahead]
+        return {model.name: model.open(default, share=len(here)) for model in loaded}
+
+    def over(
+        self,
+        backends: Mapping[str, Backend],
+        *,
+        cost: CostModel,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        lookahead: Collection[str] = (),
+        failover: bool = False,
+    ) -> Engine:
+        """An engine over backends of these models, and of the judge, that are open already.
+
+        Args:
+            lookahead: names of models that write on past the end of a step.
+            cost, temperature, top_p, seed, failover: as of `engine`.
+        """
+        running = [model for model in (*self.models, self.judge) if model and model.name in backends]
+        judge = self.judge if self.judge in running else None
         return Engine(
-            backends,
+            {model.name: backends[model.name] for model in running if model is not judge},
             prompt=self.prompt,
-            prompts={m.name: m.prompt for m in loaded if m.prompt},
-            think_ends={m.name: m.think_end for m in loaded if m.think_end},
-            stops={m.name: m.stop for m in loaded if m.stop},
+            prompts={m.name: m.prompt for m in running if m.prompt},
+            think_ends={m.name: m.think_end for m in running if m.think_end},
+            stops={m.name: m.stop for m in running if m.stop},
             rule=self.rule,
-            cost=cost_model,
+            cost=cost,
             temperature=temperature,
             top_p=top_p,
             seed=seed,
-            judge=judge,
-            lookahead=ahead if lookahead is None else readable if lookahead else (),
+            judge=Judge(backends[judge.name], self.judge_suffix, judge.name) if judge else None,
+            lookahead=lookahead,
             failover=failover,
         )
 

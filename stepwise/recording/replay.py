@@ -1,0 +1,138 @@
+"""Replay: backends that answer from a recording, so that a router is tried without models.
+
+A prompt's tokens were not recorded, their number was: a problem is a prompt of so many placeholders, and the
+engine counts what it sends as it would on the live models. Models must share a tokenizer. Problems come out
+of the recording, by id, or out of their data set, with their questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
+from stepwise.engine.cost import Flops
+from stepwise.engine.engine import Engine
+from stepwise.engine.stop_rules import StepRule
+from stepwise.errors import BackendError, ConfigError
+from stepwise.recording.folder import Recording
+from stepwise.recording.records import question_hash
+from stepwise.recording.tree import Tree
+from stepwise.types import Problem
+
+
+class NotRecorded(BackendError):
+    """A chain left the recording: nobody knows what the model would have written there."""
+
+
+CONTEXT = 1_000_000
+"""Tokens: the models that were recorded had less, and what they did not write is not recorded."""
+
+
+UNKNOWN = "no recorded answer is right"
+"""In the place of the gold answer of a problem that no recorded chain has solved."""
+
+
+def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
+    """An engine over the models of a recording, by their recorded steps; costs are FLOPs.
+
+    Args:
+        preamble: charge each chain for reading what all prompts begin with; False where a server's prefix
+            cache holds it for all of them.
+    """
+    about, tree = recording.about, recording.tree
+    prompted = next(iter(tree.questions.values())).prompt if tree.questions else {}
+    models = {name: model for name, model in about["models"].items() if name in prompted}
+    unread = {name: 0 if preamble else about["shared"][name] for name in models}
+    backends = {
+        name: ReplayBackend(tree, name, model["weights"], model["parameters"], unread[name])
+        for name, model in models.items()
+    }
+    return Engine(
+        backends,
+        prompt="{question}",
+        rule=StepRule(
+            about["separator"],
+            about["max_step_tokens"],
+            about["max_steps"],
+            max_tokens=about.get("max_tokens"),
+            sentences_after=about.get("sentences_after"),
+        ),
+        cost=Flops({name: model["parameters"] for name, model in models.items()}),
+        stops={name: model["stop"] for name, model in models.items() if model["stop"]},
+    )
+
+
+def problems(tree: Tree, split: str) -> list[Problem]:
+    """The recorded problems of a split. The id stands for the question, and a model's right answer for the
+    gold answer."""
+    return [
+        Problem(name, name, tree.right_answer(name) or UNKNOWN)
+        for name, question in tree.questions.items()
+        if question.split == split
+    ]
+
+
+def recorded(tree: Tree, problem: Problem, split: str) -> bool:
+    """Whether a data set's problem is a recorded one.
+
+    Raises:
+        ConfigError: if the recorded problem of that id asks something else.
+    """
+    question = tree.questions.get(problem.id)
+    if question is None or question.split != split:
+        return False
+    if question.hash != question_hash(problem.question):
+        raise ConfigError(f"dataset: problem {problem.id!r} does not ask what the recorded one asks.")
+    return True
+
+
+class ReplayBackend:
+    """Answers as a model did, from the recorded tree.
+
+    Args:
+        model: its name in the recording.
+        revision, parameters: as a backend's.
+        unread: tokens at the beginning of every prompt that are left out.
+    """
+
+    context = CONTEXT
+
+    def __init__(self, tree: Tree, model: str, revision: str, parameters: int, unread: int = 0) -> None:
+        self.revision = revision
+        self.tokenizer = "recorded"
+        self.parameters = parameters
+        self._tree = tree
+        self._model = model
+        self._unread = unread
+        self._numbers = {name: number for number, name in enumerate(tree.questions, 1)}
+        self._names = list(tree.questions)
+        self._hashes = {question.hash: name for name, question in tree.questions.items()}
+
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        """The prompt of the problem with this id or this question: as many placeholders as it had tokens.
+
+        Raises:
+            NotRecorded: if there is no such problem.
+        """
+        problem = text if text in self._numbers else self._hashes.get(question_hash(text), "")
+        if not problem or not first:
+            raise NotRecorded(f"{text[:60]!r} is no recorded problem.")
+        return (-self._numbers[problem],) * self._length(problem)
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        problem = self._names[-prefix[0] - 1]
+        chain = tuple(prefix[self._length(problem) :])
+        known = self._tree.completion(problem, self._model, chain, sampling.max_tokens)
+        if known is None:
+            raise NotRecorded(
+                f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
+            )
+        return known
+
+    def _length(self, problem: str) -> int:
+        return self._tree.questions[problem].prompt[self._model] - self._unread
+
+    async def close(self) -> None:
+        """Nothing to free."""

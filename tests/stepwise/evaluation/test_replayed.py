@@ -1,0 +1,97 @@
+"""StepBench: a recording says of a router what the live models say; what it cannot say is bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stepwise.errors import ConfigError
+from stepwise.evaluation.replayed import Bench
+from stepwise.evaluation.run import Contender
+from stepwise.recording.folder import Recording
+from stepwise.recording.records import Chain, Outcome
+from stepwise.routers import Always, Confidence, JudgeDigit, LargeFirst, ThresholdRouter
+from stepwise.types import Router, Trace
+from tests.stepwise.recording.worlds import PROBLEMS, recording_engine
+
+ABOUT = {
+    "models": {
+        name: {"weights": name, "parameters": size, "stop": []}
+        for name, size in (("small", 1), ("large", 20))
+    },
+    "separator": "\n", "max_step_tokens": 64, "max_steps": 32,
+}  # fmt: skip
+CONFIDENCE = ThresholdRouter(Confidence("min"), 0.5, "confidence")
+
+
+def record(folder: Path, *routers: Router) -> list[Trace]:
+    recording = Recording(folder, ABOUT)
+    engine, _ = recording_engine(recording)
+    traces = []
+    for router in (Always("small"), Always("large"), *routers):
+        for problem in PROBLEMS:
+            trace = engine.solve_sync(problem, router)
+            right, steps = trace.answer == problem.answer, len(trace.steps)
+            recording.add(Outcome(problem.id, trace.answer, right))
+            recording.add(
+                Chain(problem.id, router.name, None, "answered", trace.answer, right, steps, {"small": 1})
+            )
+            traces.append(trace)
+    recording.close()
+    return traces[-len(PROBLEMS) :]
+
+
+def test_a_recorded_router_is_scored_as_it_was_live(tmp_path: Path) -> None:
+    live = record(tmp_path, CONFIDENCE)
+    bench = Bench(Recording(tmp_path))
+    replayed = bench.replay(Contender(CONFIDENCE, 0.5))
+    assert replayed.coverage == 1.0
+    assert replayed.cost.sum() == pytest.approx(sum(trace.cost for trace in live))
+    right = [trace.answer == trace.problem.answer for trace in live]
+    assert replayed.correct.tolist() == [float(value) for value in right]
+    rows = {row.router: row for row in bench.table([bench.small, bench.large, replayed])}
+    assert rows["large"].accuracy == 1.0 and rows["large"].cost == pytest.approx(1.0)
+    assert rows["small"].accuracy < 1.0
+    assert rows["confidence"].settings[0].threshold == 0.5
+    assert rows["confidence"].apgr is not None
+
+
+def test_chains_that_leave_the_recording_are_wrong_at_the_large_models_cost(tmp_path: Path) -> None:
+    record(tmp_path)
+    bench = Bench(Recording(tmp_path))
+    replayed = bench.replay(Contender(LargeFirst(1), 1))
+    assert replayed.coverage < 1.0
+    lost = replayed.lost.astype(bool)
+    assert lost.any()
+    assert not replayed.correct[lost].any()
+    assert (replayed.cost[lost] >= bench.large.cost[lost]).all()
+    setting = bench.table([replayed])[0].settings[0]
+    assert setting.accuracy_at_best == pytest.approx(setting.accuracy + lost.mean())
+
+
+def test_problems_may_come_from_their_data_set(tmp_path: Path) -> None:
+    live = record(tmp_path, CONFIDENCE)
+    recording = Recording(tmp_path)
+    bench = Bench(recording, dataset=PROBLEMS[2:])
+    assert [problem.question for problem in bench.problems] == [p.question for p in PROBLEMS[2:]]
+    replayed = bench.replay(Contender(CONFIDENCE, 0.5))
+    assert replayed.coverage == 1.0
+    assert replayed.cost.sum() == pytest.approx(sum(trace.cost for trace in live[2:]))
+    other = replace(PROBLEMS[0], question="1 1")
+    with pytest.raises(ConfigError, match="does not ask what the recorded one asks"):
+        Bench(recording, dataset=[other])
+
+
+def test_what_a_recording_cannot_answer_is_refused(tmp_path: Path) -> None:
+    record(tmp_path)
+    bench = Bench(Recording(tmp_path))
+    judged = ThresholdRouter(JudgeDigit(), 7.0, "specreason")
+    with pytest.raises(ConfigError, match="judge"):
+        bench.replay(Contender(judged, 7.0))
+    with pytest.raises(ConfigError, match="no problem of this split"):
+        Bench(Recording(tmp_path), split="train")
+    Recording(tmp_path / "empty", ABOUT).close()
+    with pytest.raises(ConfigError, match="no problem"):
+        Bench(Recording(tmp_path / "empty"))
