@@ -19,6 +19,7 @@ from stepwise.errors import ConfigError
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.solver import Here, OnCluster, Solver, Traces
 from stepwise.models.pair import Pair
+from stepwise.models.reading import read
 from stepwise.store.opening import on_server, open_store
 
 
@@ -84,7 +85,8 @@ def service_of(cfg: DictConfig, recipe: Recipe) -> tuple[Service, int]:
     """
     if not cfg.cluster or cfg.cluster.address is None:
         return recipe(), cfg.concurrency
-    settings = ClusterSettings(**{str(name): value for name, value in cfg.cluster.items()})
+    given: Any = OmegaConf.to_container(cfg.cluster, resolve=True)
+    settings = read(ClusterSettings, given, "cluster")
     pool = Pool(recipe, settings, concurrency=cfg.concurrency)
     if pool.machines > 1 and not on_server(cfg.store):
         run(pool.close())

@@ -257,8 +257,8 @@ async def test_a_call_that_takes_workers_down_is_given_up_and_the_others_go_on(
             "cluster.workers: 3 of 1 CPUs and 0 GPUs each do not fit on .* which has 2",
         ),
         ({"gpus": 1}, "cluster.workers: 1 of 1 CPUs and 1 GPUs each do not fit .* and 0 GPUs"),
-        ({"workers": -1}, "cluster.workers must not be negative, got -1"),
-        ({"cpus": 0}, "cluster.cpus and cluster.gpus are both 0"),
+        ({"workers": -1}, "^workers must not be negative, got -1"),
+        ({"cpus": 0}, "^cpus and gpus are both 0"),
     ],
 )
 def test_workers_that_do_not_fit_are_refused(given: Any, message: str, cluster: Cluster) -> None:
