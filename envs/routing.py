@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode, Observation
 from envs.observer import DEFAULT_OBSERVER, Observer
-from envs.task import Task
+from envs.task import EngineOrFactory, Task, made
 from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
 from stepwise.routers.features import SIGNALS, table
-from stepwise.types import Look, Problem
+from stepwise.types import Look, Problem, Trace
 
 
 class RoutingEnv(gymnasium.Env[Observation, Any]):
@@ -26,7 +27,8 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ``look="after_draft"`` action 0 accepts the draft of the cheapest model; any other action
     discards it, at its cost, and lets that model write the step.
 
-    An action makes no sense where the chain has filled that model's context: taking it ends the chain.
+    An action makes no sense where that model's context leaves no room for another step (`Trace.full`), as a
+    served policy sees it too: taking it may end the chain.
     ``action_masks()`` and ``info["action_mask"]`` say which do (the form that sb3-contrib reads). Every other
     action does: all models of the pool are loaded, and a chain that hits a limit has ended.
 
@@ -41,37 +43,47 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ``-λ * cost`` at every step, where cost is everything that the models computed since the
     last action (prompts, drafts, discarded drafts) in units of ``cost_scale``, and 1 when the
     chain ends with the right answer. The undiscounted return is ``correct - λ * total cost``,
-    except for the first draft, which no action can avoid.
+    except for the first draft, which no action can avoid. A ``potential`` shapes it, see `Task`.
 
     ## Start
-    A problem drawn uniformly; ``options={"problem": i, "cost_weight": λ}`` fixes either.
+    A problem drawn uniformly; ``options={"problem": i, "cost_weight": λ}`` fixes either; others are refused.
 
     ## End
     *Terminated* when the chain ends by the rules of the process: the model closed its answer, or
     the chain hit its limit of steps, of tokens in a step, or of context. *Truncated* when a model
     failed, which says nothing about the state. The last ``info`` has ``trace``, ``correct`` and
-    ``total_cost``; every ``info`` has the ``cost`` of the transition.
+    ``total_cost``; every ``info`` has the ``cost`` of the transition. Then ``step`` is refused until a reset.
 
     ## Arguments
-    engine, problems, look, cost_weight, cost_scale, observer: those of `Task`. render_mode: "ansi" or None.
+    engine, problems, look, cost_weight, cost_scale, observer, potential: those of `Task`; in place of the
+    engine, a function without arguments that makes one. An environment made with such a function can be
+    pickled and copied: what comes out is new and has not been reset. render_mode: "ansi" or None.
 
     ## Version
     v0: first version.
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium's own attribute)
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's own attribute)
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineOrFactory,
         problems: Sequence[Problem],
         look: Look = "after_draft",
         cost_weight: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
         observer: Observer = DEFAULT_OBSERVER,
         render_mode: str | None = None,
+        potential: Callable[[Trace], float] | None = None,
     ) -> None:
-        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer)
+        if render_mode not in (None, "ansi"):
+            raise ConfigError(f"render_mode must be 'ansi' or None, not {render_mode!r}.")
+        self._arguments = (
+            engine, problems, look, cost_weight, cost_scale, observer, render_mode, potential
+        )  # fmt: skip
+        self.task = Task(
+            made(engine), problems, look, cost_weight, cost_scale, observer, potential=potential
+        )  # fmt: skip
         self.observation_space: spaces.Space[Any] = self.task.observation_space
         self.action_space = self.task.action_space
         self.render_mode = render_mode
@@ -88,7 +100,9 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("call reset() before step().")
-        result = self.task.engine.run(self._episode.act(int(action)))
+        if self._episode.ended:
+            raise gymnasium.error.ResetNeeded("the episode has ended: call reset() before step().")
+        result = self.task.engine.run(self._episode.act(self.task.check_action(action)))
         info = result.info | {"action_mask": self.action_masks()}
         return result.observation, result.reward, result.terminated, result.truncated, info
 
@@ -98,8 +112,18 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
             raise gymnasium.error.ResetNeeded("call reset() before action_masks().")
         return self._episode.open.copy()
 
-    def render(self) -> str:
-        """The chain so far, one line per step with the model that wrote it."""
+    def __reduce__(self) -> tuple[type[RoutingEnv], tuple[Any, ...]]:
+        if isinstance(self._arguments[0], Engine):
+            raise ConfigError(
+                "engine: models in memory cannot be copied; give a function that makes an engine."
+            )
+        return RoutingEnv, self._arguments
+
+    def render(self) -> str | None:
+        """The chain so far, one line per step with the model that wrote it; None without a render mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() shows nothing without render_mode="ansi".')
+            return None
         steps = self._episode.trace.steps if self._episode else ()
         return "\n".join(f"[{step.model}] {step.text.rstrip()}" for step in steps)
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.episode import MAX_COST_WEIGHT, Episode
+from envs.episode import MAX_COST_WEIGHT, Episode, Start
 from envs.observer import DEFAULT_OBSERVER, Observer
 from envs.tree import Tree
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
-from stepwise.types import Look, Problem
+from stepwise.types import Look, Problem, Trace
 
 LOOKS: tuple[Look, ...] = get_args(Look)
+
+
+EngineOrFactory = Engine | Callable[[], Engine]
+"""An engine, or a function that makes one: what other processes can be given."""
+
+
+def made(engine: EngineOrFactory) -> Engine:
+    """The engine itself, or a new one."""
+    return engine if isinstance(engine, Engine) else engine()
 
 
 @dataclass
@@ -34,6 +44,11 @@ class Task:
             episode.
         cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
         observer: what the agent sees and pays; `Observer.of` makes one from a list of features.
+        patience_s: how long an episode waits for a model that cannot be run for now, before the failure is
+            raised, in seconds; with 0 the episode is truncated at once.
+        potential: Φ of a chain, such as a judge's verdict on its last step; ``Φ(after) - Φ(before)`` is added
+            to the reward of a step, with Φ = 0 at the end, which leaves the best policy what it was (Ng,
+            Harada and Russell 1999, theorem 1, with no discount).
 
     Raises:
         ConfigError: if an argument is none of these, or a question cannot be asked.
@@ -45,6 +60,8 @@ class Task:
     cost_weight: float | tuple[float, float] = 0.3
     cost_scale: float = 1.0
     observer: Observer = DEFAULT_OBSERVER
+    patience_s: float = 0.0
+    potential: Callable[[Trace], float] | None = None
 
     def __post_init__(self) -> None:
         for problem in self.problems:
@@ -69,21 +86,54 @@ class Task:
         high = np.append(self.observer.high, np.ones(rest))
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
-    @property
+    @cached_property
     def action_space(self) -> spaces.Discrete[Any]:
         return spaces.Discrete(len(self.engine.models))
 
     def episode(self, random: np.random.Generator, options: dict[str, Any] | None = None) -> Episode:
-        """A new episode; ``options`` may fix the "problem" (its index) and the "cost_weight"."""
+        """A new episode; ``options`` may fix what `envs.episode.Start` has.
+
+        Raises:
+            ConfigError: if an option is unknown or out of range.
+        """
         options = options or {}
-        index = int(options.get("problem", random.integers(len(self.problems))))
-        cost_weight = float(options["cost_weight"]) if "cost_weight" in options else self._draw(random)
-        return Episode(self.tree, self.problems[index], cost_weight=cost_weight, cost_scale=self.cost_scale)
+        index = options.get("problem", int(random.integers(len(self.problems))))
+        cost_weight = options["cost_weight"] if "cost_weight" in options else self._draw(random)
+        self._check_options(options, index, cost_weight)
+        return Episode(
+            self.tree, self.problems[index], cost_weight=float(cost_weight), cost_scale=self.cost_scale,
+            index=int(index), potential=self.potential,
+        )  # fmt: skip
+
+    def _check_options(self, options: Mapping[str, Any], index: Any, cost_weight: Any) -> None:
+        for name in options:
+            if name not in Start.__annotations__:
+                raise ConfigError(f"options must be among {', '.join(Start.__annotations__)}, not {name!r}.")
+        if not isinstance(index, int | np.integer) or not 0 <= index < len(self.problems):
+            raise ConfigError(
+                f"options: problem must be an index from 0 to {len(self.problems) - 1}, not {index!r}."
+            )
+        if not isinstance(cost_weight, int | float | np.number) or not 0 <= cost_weight <= MAX_COST_WEIGHT:
+            raise ConfigError(
+                f"options: cost_weight must lie in [0, {MAX_COST_WEIGHT:g}], not {cost_weight!r}."
+            )
+
+    def check_action(self, action: Any) -> int:
+        """An action as an index.
+
+        Raises:
+            InvalidAction: (Gymnasium's) if it is none.
+        """
+        if not self.action_space.contains(action):
+            raise gymnasium.error.InvalidAction(
+                f"action must be an integer from 0 to {len(self.engine.models) - 1}, not {action!r}."
+            )
+        return int(action)
 
     @cached_property
     def tree(self) -> Tree:
         """Shared by all episodes."""
-        return Tree(self.engine, self.look, self.observer)
+        return Tree(self.engine, self.look, self.observer, self.patience_s)
 
     def _draw(self, random: np.random.Generator) -> float:
         """The cost weight of one episode."""

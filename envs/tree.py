@@ -7,6 +7,8 @@ completions on disk; the tree saves looking them up and reading features off the
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +23,8 @@ from stepwise.types import Look, Problem, Trace
 from stepwise.verify import correct
 
 MAX_NODES = 500_000
+MAX_PAUSE = 60.0
+"""Seconds from one try to the next."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +32,7 @@ class Node:
     """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
 
     ``chain`` is what the engine grows, ``trace`` its value.
-    ``open`` [models] says who can: a model whose context the chain has filled cannot.
+    ``open`` [models] says who can: a model whose context leaves no room for a step cannot.
     """
 
     chain: Chain
@@ -50,7 +54,9 @@ class Tree:
         engine: grows the chains.
         look: what is in the trace when the agent decides.
         observer: what the agent sees and pays.
-        max_nodes: beyond it everything is forgotten; about 2 kB a node.
+        patience_s: how long to wait for a model that cannot be run for now, in seconds; with 0, and for
+            failures that will not pass, the chain has failed.
+        max_nodes: beyond it everything is forgotten.
     """
 
     def __init__(
@@ -58,12 +64,13 @@ class Tree:
         engine: Engine,
         look: Look,
         observer: Observer = DEFAULT_OBSERVER,
+        patience_s: float = 0.0,
         max_nodes: int = MAX_NODES,
     ) -> None:
         self.engine, self._look, self._observer, self._max = engine, look, observer, max_nodes
+        self._patience_s = patience_s
         self._expects = not set(ESTIMATES).isdisjoint(observer.features)
-        self._contexts = np.array([engine.backends[model].context for model in engine.models])
-        self._least, self._all = int(self._contexts.min()), np.ones(len(self._contexts), bool)
+        self._all = np.ones(len(engine.models), bool)
         self._roots: dict[Problem, Node] = {}
         self.size = 0
 
@@ -77,36 +84,56 @@ class Tree:
         return node.children.get(action)
 
     async def root(self, problem: Problem) -> Node:
-        """The empty chain, looked at. A failure is in its trace and is not remembered."""
+        """The empty chain, looked at. A failure is in its trace and is not remembered.
+
+        Raises:
+            BackendError: if a model cannot be run for longer than ``patience_s``.
+        """
         node = self.known_root(problem)
         if node is None:
-            node = await self._seen(self.engine.start(problem))
+            node = await self._seen(await self._grown(lambda: self.engine.start(problem)))
             if node.trace.stop != "error":
                 node = self._roots.setdefault(problem, node)  # another episode may have been quicker
         return node
 
     async def child(self, node: Node, action: int) -> Node:
-        """The chain after model number ``action`` wrote the next step; the same node if it has ended."""
+        """The chain after model number ``action`` wrote the next step; the same node if it has ended.
+
+        Raises:
+            BackendError: if a model cannot be run for longer than ``patience_s``.
+        """
         if node.trace.stop is not None:
             return node
         child = self.known_child(node, action)
         if child is None:
-            chain = node.chain.fork()
-            try:
-                await self.engine.advance(chain, self.engine.models[action])
-            except BackendError as error:
-                await self.engine.fail(chain, error)
-            child = await self._seen(chain)
+            child = await self._seen(await self._grown(node.chain.fork, self.engine.models[action]))
             if child.trace.stop != "error":
                 child = node.children.setdefault(action, child)
         return child
 
-    async def _seen(self, chain: Chain) -> Node:
-        if chain.trace.stop is None:
+    async def _grown(self, fork: Callable[[], Chain], model: str | None = None) -> Chain:
+        """A new chain that ``model`` has written a step of, looked at."""
+        waited, pause = 0.0, 1.0
+        while True:
+            chain = fork()
             try:
-                await self.engine.look(chain, self._look, expects=self._expects)
+                if model is not None:
+                    await self.engine.advance(chain, model)
+                if chain.trace.stop is None:
+                    await self.engine.look(chain, self._look, expects=self._expects)
             except BackendError as error:
-                await self.engine.fail(chain, error)
+                if not error.retryable or not self._patience_s:
+                    await self.engine.fail(chain, error)
+                    return chain
+                await self.engine.abandon(chain)
+                if waited >= self._patience_s:
+                    raise BackendError(f"{error} Waited {waited:g} s for it.", model=error.model) from error
+            else:
+                return chain
+            await asyncio.sleep(pause)
+            waited, pause = waited + pause, min(2 * pause, MAX_PAUSE)
+
+    async def _seen(self, chain: Chain) -> Node:
         if self.size >= self._max:
             self._roots.clear()
             self.size = 0
@@ -118,11 +145,7 @@ class Tree:
         return Node(chain, features, self._open(trace), cost, await correct(trace))
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
-        """Who has room for a token after the chain, counted in the tokens of its writers; all of them where
-        nobody has, or the chain has ended: then no choice matters."""
-        size = trace.prompt_tokens + sum(len(step.token_ids) for step in trace.steps)
-        if size < self._least or trace.stop is not None:
+        """Who can write the next step; all of them where the chain has ended: then no choice matters."""
+        if not trace.full or trace.stop is not None:
             return self._all
-        has_room = self._contexts > size
-        has_room[0] |= trace.draft is not None  # it has written already
-        return has_room if has_room.any() else self._all
+        return np.array([model not in trace.full for model in self.engine.models])

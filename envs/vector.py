@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -12,11 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.episode import Episode, Observation, Transition
+from envs.episode import Episode, Observation, Start, Transition
 from envs.observer import DEFAULT_OBSERVER, Observer
-from envs.task import Task
-from stepwise.engine.engine import Engine
-from stepwise.types import Look, Problem
+from envs.task import EngineOrFactory, Task, made
+from stepwise.errors import ConfigError
+from stepwise.types import Look, Problem, Trace
 
 Batch = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -30,6 +30,14 @@ class Arrival(NamedTuple):
     observation: Observation
 
 
+class Slot(NamedTuple):
+    """Where a slot is: enough to bring it there again."""
+
+    start: Start
+    actions: tuple[int, ...]
+    random: Mapping[str, Any]  # state of its generator
+
+
 class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     """``num_envs`` episodes of `RoutingEnv`, each in a slot of its own.
 
@@ -39,27 +47,36 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     on the others, so both forms are reproducible.
 
     An episode that ends is followed by the next one within the same step (Gymnasium's ``SAME_STEP``): its
-    last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, lists with None
-    for the episodes that go on. ``infos["action_mask"]`` is that of `RoutingEnv`, [num_envs, models].
+    last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``, arrays of objects
+    with None for the episodes that go on, which ``infos["_final_obs"]`` and ``infos["_final_info"]`` tell
+    apart. ``infos["cost"]`` [num_envs] is the cost of the transition and ``infos["action_mask"]``
+    [num_envs, models] that of `RoutingEnv`.
 
     Args:
         num_envs: episodes at a time.
-        engine, problems, look, cost_weight, cost_scale, observer: those of `Task`.
+        engine, problems, look, cost_weight, cost_scale, observer, patience_s, potential: those of `Task`; in
+            place of the engine, a function without arguments that makes one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineOrFactory,
         problems: Sequence[Problem],
         num_envs: int = 64,
         look: Look = "after_draft",
         cost_weight: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
         observer: Observer = DEFAULT_OBSERVER,
+        patience_s: float = 0.0,
+        potential: Callable[[Trace], float] | None = None,
     ) -> None:
-        self.task = Task(engine, problems, look, cost_weight, cost_scale, observer)
+        if num_envs < 1:
+            raise ConfigError(f"num_envs must be at least 1, not {num_envs}.")
+        self.task = Task(
+            made(engine), problems, look, cost_weight, cost_scale, observer, patience_s, potential
+        )  # fmt: skip
         self.num_envs = num_envs
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space
@@ -81,10 +98,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         return self._batch(self.act(actions))
 
     def act(self, actions: Any) -> list[Arrival]:
-        """`step` as a list: one arrival a slot, in the order of the slots."""
-        if not self.episodes:
-            raise gymnasium.error.ResetNeeded("call reset() before step().")
-        arrivals = self.exchange(dict(enumerate(np.asarray(actions).tolist())))
+        """`step` as a list: one arrival a slot, in the order of the slots.
+
+        Raises:
+            InvalidAction: (Gymnasium's) if there is not one action a slot, or one is none of a model's.
+        """
+        if len(actions) != self.num_envs:
+            raise gymnasium.error.InvalidAction(f"expected {self.num_envs} actions, not {len(actions)}.")
+        arrivals = self.exchange(dict(enumerate(actions)))
         while len(arrivals) < self.num_envs:
             arrivals += self.exchange({})
         return sorted(arrivals, key=lambda arrival: arrival.slot)
@@ -95,11 +116,35 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
         Raises:
             AlreadyPendingCallError: (Gymnasium's) if a slot has not arrived since the last action there.
+            InvalidAction: (Gymnasium's) if there is no such slot or action; no slot has acted then.
         """
+        if not self.episodes:
+            raise gymnasium.error.ResetNeeded("call reset() before step().")
         for slot in actions:
             if slot in self._running:
                 raise gymnasium.error.AlreadyPendingCallError(f"slot {slot} is under way.", "exchange")
-        return self.task.engine.run(self._exchange(actions))
+            if not 0 <= slot < self.num_envs:
+                raise gymnasium.error.InvalidAction(
+                    f"slot must lie between 0 and {self.num_envs - 1}, not {slot}."
+                )
+        checked = {slot: self.task.check_action(action) for slot, action in actions.items()}
+        return self.task.engine.run(self._exchange(checked))
+
+    def state(self) -> list[Slot]:
+        """Where all slots are. None may be under way."""
+        slots = zip(self.episodes, self._randoms, strict=True)
+        return [Slot(e.start, tuple(e.actions), random.bit_generator.state) for e, random in slots]
+
+    def restore(self, slots: Sequence[Slot]) -> Observation:
+        """Bring slots to where they were, by the actions that led there; what the store has is not generated
+        again. Returns what the agent saw there [num_envs, features + models + 1].
+
+        Raises:
+            ConfigError: if there is not one state a slot.
+        """
+        if len(slots) != self.num_envs:
+            raise ConfigError(f"num_envs: the state is of {len(slots)} slots, not of {self.num_envs}.")
+        return self.task.engine.run(self._restore(slots))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions make sense in each slot [num_envs, models]; see `RoutingEnv`."""
@@ -115,9 +160,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         ended = [result.terminated or result.truncated for result in results]
         final = list(zip(results, ended, strict=True))
         info = {
-            "final_obs": [result.observation if end else None for result, end in final],
-            "final_info": [result.info if end else None for result, end in final],
+            "final_obs": _objects([result.observation if end else None for result, end in final]),
+            "final_info": _objects([result.info if end else None for result, end in final]),
+            "_final_obs": np.array(ended),
+            "_final_info": np.array(ended),
+            "cost": np.array([result.info["cost"] for result in results]),
+            "_cost": np.ones(self.num_envs, bool),
             "action_mask": self.action_masks(),
+            "_action_mask": np.ones(self.num_envs, bool),
         }
         return (
             np.stack([arrival.observation for arrival in arrivals]),
@@ -134,6 +184,16 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         self._randoms = self.np_random.spawn(self.num_envs)
         self.episodes = [self.task.episode(random, options) for random in self._randoms]
         return np.stack(await asyncio.gather(*(episode.begin() for episode in self.episodes)))
+
+    async def _restore(self, slots: Sequence[Slot]) -> Observation:
+        await self._cancel()
+        self._randoms = [np.random.default_rng() for _ in slots]
+        self.episodes = []
+        for slot, random in zip(slots, self._randoms, strict=True):
+            self.episodes.append(self.task.episode(random, {**slot.start}))
+            random.bit_generator.state = slot.random
+        episodes = zip(self.episodes, slots, strict=True)
+        return np.stack(await asyncio.gather(*(episode.replay(slot.actions) for episode, slot in episodes)))
 
     async def _exchange(self, actions: Mapping[int, int]) -> list[Arrival]:
         known = [self._start(slot, action) for slot, action in actions.items()]
@@ -180,3 +240,11 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    """Values as they are, one a slot."""
+    array = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        array[place] = value
+    return array

@@ -6,6 +6,7 @@ each slot acts as soon as its step has arrived, and fills its own column of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs.vector import Arrival
+from envs.vector import Arrival, Slot
 from policies.sb3_env import SB3Routing, sb3_info
 
 
@@ -28,9 +29,20 @@ class RoutingPPO(PPO):
 
     Attributes:
         imitation: how much of the warm start's rule the policy had learnt, where there was one.
+        errors: episodes that failed.
+        slots: where the episodes were at the last checkpoint.
     """
 
     imitation: float | None = None
+    errors: int = 0
+    slots: Sequence[Slot] = ()
+
+    def go_on(self) -> None:
+        """Bring the episodes to where they were at the checkpoint that this was loaded from."""
+        batch: Any = self.env
+        slots = [Slot(*slot) for slot in self.slots]  # a checkpoint keeps them as plain lists
+        self._last_obs = batch.env.restore(slots)
+        self._last_episode_starts = np.array([not slot.actions for slot in slots])
 
     def collect_rollouts(
         self, env: Any, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int

@@ -22,6 +22,7 @@ def sb3_info(result: Transition) -> dict[str, Any]:
     info: dict[str, Any] = {"TimeLimit.truncated": result.truncated}
     if result.terminated or result.truncated:
         info["terminal_observation"] = result.observation
+    if result.terminated:  # a failed chain says neither what a chain costs nor whether it is right
         info |= {name: result.info[name] for name in ("correct", "total_cost")}
     return info
 

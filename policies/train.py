@@ -19,6 +19,7 @@ from policies.reference import Reference
 from policies.rollouts import RoutingPPO
 from policies.sb3_env import SB3Routing
 from policies.validation import Validation, greedy
+from stepwise.errors import BackendError
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyArtifact
 
@@ -29,12 +30,20 @@ SERVED = {
 """The part of the network that serving needs, under the names of the artifact."""
 
 
+MAX_FAILED, MIN_FAILED = 0.2, 10
+"""Training ends where as large a share, and as many, of a rollout's episodes fail."""
+
+
+SHOWN = ("best", "random_mix", "curve")
+
+
 class Watch(BaseCallback):
-    """Shows progress and logs finished episodes."""
+    """Shows progress, logs finished episodes, and gives up where too many fail."""
 
     def __init__(self, total: int) -> None:
         super().__init__()
         self._done: list[Mapping[str, Any]] = []
+        self._failed = 0
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
         self._task = self._progress.add_task("training", total=total)
@@ -44,9 +53,11 @@ class Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         self._done += [info for info in self.locals["infos"] if "correct" in info]
+        self._failed += sum(info["TimeLimit.truncated"] for info in self.locals["infos"])
         return True
 
     def _on_rollout_end(self) -> None:
+        self._count_failures()
         if self._done:
             accuracy = float(np.mean([info["correct"] for info in self._done]))
             cost = float(np.mean([info["total_cost"] for info in self._done]))
@@ -59,6 +70,15 @@ class Watch(BaseCallback):
             )
             self._done.clear()
 
+    def _count_failures(self) -> None:
+        failed, self._failed = self._failed, 0
+        ended = failed + len(self._done)
+        self.logger.record("episodes/errors", failed)
+        self.model.errors += failed  # type: ignore[attr-defined]
+        if failed >= MIN_FAILED and failed > MAX_FAILED * ended:
+            self._progress.stop()
+            raise BackendError(f"{failed} of {ended} episodes of a rollout failed: models cannot be run.")
+
     def _on_training_end(self) -> None:
         self._progress.stop()
 
@@ -67,7 +87,8 @@ class Checkpoints(BaseCallback):
     """Saves the run every few rollouts, so that one that is killed goes on to the identical result.
 
     A checkpoint lies between an update and the next rollout. There the run seeds all randomness anew from
-    its seed and its position and starts new episodes, whether it has just been resumed or not.
+    its seed and its position, whether it has just been resumed or not. Chains that are not finished there go
+    on: the checkpoint says where they are, so that long ones end as often as they should.
     """
 
     def __init__(self, folder: Path, every: int, seed: int) -> None:
@@ -78,10 +99,7 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._rollouts % self._every == 0:
             save(self.model, self._folder)
-            model: Any = self.model
-            model.set_random_seed((self._seed + self.num_timesteps) % 2**32)
-            model._last_obs = model.env.reset()
-            model._last_episode_starts[:] = True
+            self.model.set_random_seed((self._seed + self.num_timesteps) % 2**32)
         self._rollouts += 1
 
     def _on_step(self) -> bool:
@@ -90,6 +108,7 @@ class Checkpoints(BaseCallback):
 
 def save(model: Any, folder: Path) -> None:
     """Replace the checkpoint in one move, so that a kill leaves a whole one."""
+    model.slots = model.env.env.state()
     model.save(folder / "checkpoint.partial.zip")
     (folder / "checkpoint.partial.zip").replace(folder / "checkpoint.zip")
 
@@ -138,8 +157,10 @@ def train(
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
+        "exported_step": measured["best_at"] if measured else model.num_timesteps,
+        "cost_unit": env.task.engine.cost.unit, "errors": model.errors,
         "settled_cost_weight": settled, "imitation": model.imitation,
-        "validation": {name: measured[name] for name in ("best", "curve")} if measured else None,
+        "validation": {name: measured[name] for name in SHOWN} if measured else None,
     }  # fmt: skip
     return export(model, pair, env, card)
 
@@ -148,7 +169,9 @@ def _resumed_or_new(env: RoutingVectorEnv, policy: Mapping[str, Any], output: Pa
     """PPO as the checkpoint has it; without one from the start, or from a warm start."""
     batch, checkpoint = SB3Routing(env), output / "checkpoint.zip"
     if checkpoint.exists():
-        return RoutingPPO.load(checkpoint, env=batch, device="cpu")
+        model = RoutingPPO.load(checkpoint, env=batch, device="cpu")
+        model.go_on()
+        return model
     settings = dict(policy["ppo"])
     rate = float(settings.pop("learning_rate"))
     model = RoutingPPO(

@@ -158,6 +158,8 @@ class TrimRouter:
     folder: str
     cost_weight: float
     good: str = "9"
+    small: str = "small"
+    large: str = "large"
     name: str = "trim_agg"
     look: Look = "judged"
 
@@ -180,7 +182,7 @@ class TrimRouter:
         with torch.no_grad():
             chances = _load(self._file).get_distribution(seen).distribution.probs[0]
         score = float(chances[1])
-        return Decision("large" if score >= 0.5 else "small", score, f"P(large) {score:.2f}")
+        return Decision(self.large if score >= 0.5 else self.small, score, f"P(large) {score:.2f}")
 
 
 @cache

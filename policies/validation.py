@@ -95,9 +95,15 @@ class Validation(BaseCallback):
         self._unit = 0.0
         self._rollouts = 0
 
+    def _on_training_start(self) -> None:
+        """A run that ended early goes on if it is given more steps than it had."""
+        state, total = self.state, self.model._total_timesteps
+        if total > state.setdefault("total", total):
+            state |= {"total": total, "since": 0}
+
     @property
     def state(self) -> dict[str, Any]:
-        start = {"at": -1, "best": -np.inf, "since": 0, "curve": []}
+        start = {"at": -1, "best": -np.inf, "best_at": 0, "since": 0, "curve": []}
         state: dict[str, Any] = self.model.__dict__.setdefault("validation", start)
         return state
 
@@ -117,11 +123,16 @@ class Validation(BaseCallback):
         if state["at"] == self.num_timesteps:  # a resumed run begins where it has just measured
             return
         value = self.frontier()
+        state["random_mix"] = self._random_mix()
         better = value > state["best"]
         state |= {"at": self.num_timesteps, "since": 0 if better else state["since"] + 1}
         state["curve"].append((self.num_timesteps, value))
         if better:
-            state |= {"best": value, "weights": copy.deepcopy(self.model.policy.state_dict())}
+            state |= {
+                "best": value,
+                "best_at": self.num_timesteps,
+                "weights": copy.deepcopy(self.model.policy.state_dict()),
+            }
         self.logger.record("validation/frontier", value)
         self.logger.record("validation/best", state["best"])
 
@@ -135,6 +146,13 @@ class Validation(BaseCallback):
         if self._budget is not None:
             return float(frontier.at(max(self._budget, ends[0].cost)))
         return aiq(frontier, ends[0].cost, 1.0)
+
+    def _random_mix(self) -> float:
+        """The measure of sending questions to the two models at random."""
+        small, large = self._ends or self._measure_ends()
+        if self._budget is None:
+            return (small.accuracy + large.accuracy) / 2
+        return float(np.interp(self._budget, [small.cost, 1.0], [small.accuracy, large.accuracy]))
 
     def _measure_ends(self) -> tuple[Point, Point]:
         """Small-only and large-only, which no training changes; large-only's cost is the unit."""

@@ -1,6 +1,6 @@
 """Find the threshold that keeps a promise on cost, accuracy or both, on the calibration split.
 
-    python -m scripts.calibrate budget=0.4 artifact=outputs/train/policy
+    python -m scripts.calibrate budget=0.4 policy=outputs/train/policy
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
 Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
@@ -27,6 +27,7 @@ from scripts.program import console, program, save_config
 from scripts.settings import Routing
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
+from stepwise.data.splits import check_unseen, fingerprints
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
@@ -44,7 +45,9 @@ class Calibrate(Routing):
     max_accuracy_loss: float | None = None  # share of problems that only the large model gets right
     delta: float = 0.1  # probability that the promise fails
     method: str = "ltt"  # ltt, hoeffding-bentkus or crc
-    artifact: str = "outputs/train/policy"  # folder of the policy; its calibration is written there
+    artifact: str = (
+        "outputs/train/policy"  # or policy=FOLDER: folder of the policy; its calibration is written there
+    )
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None
@@ -62,6 +65,8 @@ def main(cfg: DictConfig) -> None:
     router = load_router(cfg.artifact, threshold=1.0)
     router.check(pair, cfg.models)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
+    learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
+    check_unseen(problems, learnt_from)
     solver, concurrency = solver_of(cfg, pair)
     about = solver.about
     reference = Contender(Always(about.models[-1]))
@@ -81,7 +86,8 @@ def main(cfg: DictConfig) -> None:
         unit=about.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
-    replace(router.artifact, record=record).save(cfg.artifact)
+    card = {**router.artifact.card, "seen": {**learnt_from, "calibration": fingerprints(problems)}}
+    replace(router.artifact, record=record, card=card).save(cfg.artifact)
     _report(record, calibrate(record, **targets(cfg)), output)
 
 

@@ -2,6 +2,7 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
+    python -m scripts.evaluate pair=mine.yaml dataset.name=problems.jsonl policy=outputs/train/policy
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
     python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'
@@ -28,6 +29,7 @@ from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, backend_of
 from stepwise import report
+from stepwise.data.splits import check_unseen
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.progress import compare
@@ -36,6 +38,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, summarise
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
+from stepwise.routers.roles import in_pool
 
 
 @dataclass
@@ -45,13 +48,16 @@ class Evaluate(Routing):
     study: Any = None  # settings of another study; its ``run`` is a function that takes over
     output: str = "outputs/evaluate"
     n: int = 1000
-    split: str = "test"
+    split: str | None = "test"  # null: a single file as a whole
     seed: int = 0  # of sampling and of the bootstrap
     samples: int = 1  # chains a problem, each with a seed of its own
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
     scope: Any = None
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
+    artifact: str | None = (
+        None  # or policy=FOLDER: folder of the policy that `ppo` is; null: the one that ships
+    )
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
@@ -75,6 +81,8 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
+    for contender in field:
+        check_unseen(problems, getattr(contender.router, "seen", {}))
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     solver, concurrency = solver_of(cfg, pair, **sampling)
     models, unit = solver.about.models, solver.about.unit
@@ -85,7 +93,7 @@ def main(cfg: DictConfig) -> None:
         setting=setting, concurrency=concurrency, samples=cfg.samples,
     )  # fmt: skip
     about = {
-        "dataset": cfg.dataset.name, "split": cfg.split, "pair": pair.name, "cost_unit": unit,
+        "dataset": cfg.dataset.name, "split": cfg.split or "", "pair": pair.name, "cost_unit": unit,
         "sampling": sampling, "backend": backend_of(cfg),
         "weights": {model.name: model.identity for model in pair.everyone},
         "problems": digest(*((p.id, p.question, p.answer) for p in problems)),
@@ -105,12 +113,16 @@ def main(cfg: DictConfig) -> None:
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
-    """Every configured router at every value of its knob; policies are checked against the pair."""
+    """Every configured router at every value of its knob, with the pair's models in its roles; policies are
+    checked against the pair."""
+    models = [model.name for model in pair.select(cfg.models)]
+    if cfg.artifact and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.artifact
     field = settings_of(cfg.routers.values())
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
             contender.router.check(pair, cfg.models, transfer=cfg.transfer)
-    return field
+    return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
 
 
 def settings_of(groups: Iterable[Any]) -> list[Contender]:

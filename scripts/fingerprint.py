@@ -125,9 +125,10 @@ def identity(model: Model, pair: Pair, anchors: AnchorSet, cfg: DictConfig) -> d
 
 def fresh(store: FingerprintStore, model: str, about: dict[str, str]) -> bool:
     """Whether the store has a whole fingerprint of the model as it is now."""
-    if model not in store.models:
+    taken = next((taken for taken in store.on(about["anchors"]) if taken.model == model), None)
+    if taken is None:
         return False
-    changed = store.get(model).stale(**about)
+    changed = taken.stale(**about)
     if changed:
         console.print(f"{model}: {', '.join(changed)} changed, its fingerprint is taken again")
     return not changed

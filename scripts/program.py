@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]],
         def run() -> None:
             # Lets errors through; else Hydra prints them in its own way and exits with 1.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            sys.argv[1:] = repeating(sys.argv[1:])
+            sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
             with _refusing(name):
                 _check_packages()
                 composed()
@@ -57,6 +59,28 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]],
         return run
 
     return decorate
+
+
+def with_files(arguments: Sequence[str], schema: type) -> list[str]:
+    """The arguments of a program, where files and folders stand for what Hydra looks for among its groups.
+
+    ``pair=FILE.yaml`` is a file that lies anywhere, as ``--pair`` of the command line is; one in
+    ``configs/pair`` stays Hydra's to find. ``policy=FOLDER`` is a policy's folder where a program has one;
+    ``--yes`` is a setting like others.
+    """
+    artifact = any(field.name == "artifact" for field in fields(schema))
+    return [override for argument in arguments for override in _with_file(argument, artifact)]
+
+
+def _with_file(argument: str, artifact: bool) -> list[str]:
+    key, _, path = argument.partition("=")
+    if argument == "--yes":
+        return ["yes=true"]
+    if key == "policy" and artifact:
+        return [f"artifact={json.dumps(path)}"]
+    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not (CONFIGS / "pair" / path).is_file():
+        return ["pair=nano", f"pair.name={json.dumps(path)}"]  # which loads a pair by its name or path
+    return [argument]
 
 
 def repeating(arguments: Sequence[str]) -> list[str]:

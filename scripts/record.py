@@ -27,6 +27,7 @@ from stepwise.engine.backend import Backend
 from stepwise.engine.chain import Chain as Growing
 from stepwise.engine.concurrency import run
 from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
 from stepwise.evaluation.run import Contender
 from stepwise.models.pair import Pair
 from stepwise.recording.folder import Recording
@@ -60,6 +61,8 @@ class Record(Routing):
 @program("record", Record)
 def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
+    if pair.judge is not None:
+        raise ConfigError(f"pair {pair.name!r} has a judge, and verdicts are not recorded.")
     field = contenders(cfg, pair)
     problems = chosen(cfg)
     models = pair.open(backend=backend_of(cfg), models=cfg.models)
@@ -107,14 +110,8 @@ def about(pair: Pair, cfg: DictConfig, backends: Mapping[str, Backend]) -> dict[
         for model in pair.everyone
     }
     rule = {name: value for name in RULE if (value := getattr(pair, name)) is not None}
-    return {
-        "dataset": cfg.dataset.name,
-        "pair": pair.name,
-        "models": models,
-        "prompt": pair.prompt,
-        **rule,
-        "shared": shared,
-    }
+    what = {"dataset": cfg.dataset.name, "pair": pair.name, "models": models, "prompt": pair.prompt}
+    return {**what, **rule, "shared": shared}
 
 
 def question(

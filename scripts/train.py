@@ -1,8 +1,11 @@
 """Train a routing policy with PPO and export it.
 
     python -m scripts.train                              # for the nano pair
-    python -m scripts.train pair=mine dataset.name=problems.jsonl output=outputs/mine
+    python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
+
+Before it begins, a preflight solves five problems with each model alone, refuses what cannot work, says what
+the training may take, and asks; ``--yes`` answers.
 
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
 continues from its last checkpoint to the identical result, and training ends early when the frontier
@@ -24,17 +27,18 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from envs import RoutingVectorEnv
 from envs.observer import Observer
 from envs.task import Task
-from policies.reference import Reference, measure_reference
+from policies.reference import Reference, measure_ends
 from policies.train import train
+from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
-from stepwise.data import has_splits
-from stepwise.errors import ConfigError
+from stepwise.data.splits import fingerprints
+from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
+from stepwise.routers import PolicyArtifact
 from stepwise.routers.features import ESTIMATES
-from stepwise.types import Problem
 
 
 @dataclass
@@ -61,9 +65,11 @@ class Train(Routing):
     scope: Any = None
     output: str = "outputs/train"
     seed: int = 0
+    yes: bool = False  # or --yes: train whatever the preflight says
     problems: int = 3000  # of the train split
     validation_problems: int = 300  # the frontier on them picks the weights and ends the training
     reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
+    patience_s: float = 600.0  # to wait for a model that cannot be run for now
     checkpoint_every: int = 5  # rollouts; the frontier is measured as often
 
 
@@ -74,11 +80,16 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)
     save_config(cfg, output)
-    problems, validation = problem_sets(cfg)
+    problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
+    validation = instantiate(cfg.dataset, split="validation", limit=cfg.validation_problems)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
     _check_estimates(estimates, observer.features)
+    if not (output / "reference.json").exists():  # else the run has begun
+        steps = cfg.policy.total_steps
+        consent(preflight(engine, problems, cfg.policy.look, observer, steps), console, yes=cfg.yes)
     reference = _reference(output, engine, problems[: cfg.reference_problems])
+    reference.check(cfg.policy.budget, engine.cost.unit)
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
         engine,
@@ -88,15 +99,45 @@ def main(cfg: DictConfig) -> None:
         cost_weight=_cost_weight(cfg.policy.cost_weight),
         cost_scale=reference.large_cost,
         observer=observer,
+        patience_s=cfg.patience_s,
     )
-    artifact = train(
+    artifact = _trained(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, observer=observer),
-        about={"dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation)},
+        validation=Task(engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s),
+        about={
+            "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
+            "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},
+        },
     )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
-    console.print(f"policy exported to {output / 'policy'}; next: python -m scripts.calibrate")
+    console.print(verdict(artifact, output / "policy"))
+
+
+def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: Any) -> PolicyArtifact:
+    """`train`; where the models can no longer be run, what has been learnt stays in the folder.
+
+    Raises:
+        BackendError: saying so.
+    """
+    try:
+        return train(env, *arguments, output=output, **settings)
+    except BackendError as error:
+        raise BackendError(
+            f"{error} The checkpoint in {output} is kept: the same command goes on from there."
+        ) from error
+
+
+def verdict(artifact: PolicyArtifact, folder: Path) -> str:
+    """What came of a training, in a sentence."""
+    card = artifact.card
+    if card["exported_step"] > 0:
+        return f"policy exported to {folder}; next: python -m scripts.calibrate policy={folder}"
+    start = "the warm start" if card["imitation"] is not None else "the untrained network"
+    return (
+        f"{card['steps']} steps found nothing better than {start} on the validation problems: what lies in "
+        f"{folder} is that, not a learned policy. Train longer, or on more problems."
+    )
 
 
 def _check_estimates(estimates: str, features: Sequence[str]) -> None:
@@ -107,25 +148,6 @@ def _check_estimates(estimates: str, features: Sequence[str]) -> None:
             "scope and policy.features: estimates are observed with scope=fingerprints and "
             "'policy.features=[signals,estimates]', both or neither."
         )
-
-
-def problem_sets(cfg: DictConfig) -> tuple[Sequence[Problem], Sequence[Problem]]:
-    """Problems to learn from and problems to validate on; a file without splits gives its last ones to
-    validation.
-
-    Raises:
-        ConfigError: if a file has too few problems for both.
-    """
-    if has_splits(cfg.dataset.name, cfg.dataset.get("path")):
-        return tuple(
-            instantiate(cfg.dataset, split=split, limit=limit)
-            for split, limit in (("train", cfg.problems), ("validation", cfg.validation_problems))
-        )
-    every = instantiate(cfg.dataset, limit=cfg.problems + cfg.validation_problems)
-    kept = min(cfg.validation_problems, len(every) // 5)
-    if not kept:
-        raise ConfigError(f"dataset {cfg.dataset.name!r} needs at least 5 problems, has {len(every)}.")
-    return every[:-kept], every[-kept:]
 
 
 def _same_run(output: Path, cfg: DictConfig, fingerprint: str) -> None:
@@ -149,11 +171,11 @@ def _cost_weight(value: Any) -> float | tuple[float, float]:
 
 
 def _reference(output: Path, engine: Any, problems: Any) -> Reference:
-    """Large-only on a few training problems, measured once per run folder."""
+    """Each model alone on a few training problems, measured once per run folder."""
     file = output / "reference.json"
     if file.exists():
         return Reference(**json.loads(file.read_text()))
-    reference = engine.run(measure_reference(engine, problems))
+    reference = engine.run(measure_ends(engine, problems))
     file.write_text(json.dumps(reference.__dict__) + "\n")
     return Reference(**reference.__dict__)
 

@@ -123,7 +123,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     if not len(store):
         raise ConfigError(f"fingerprints: {cfg.fingerprints} is empty; run `python -m scripts.fingerprint`.")
     features = Features(open_embedder(cfg.embedder))
-    known = gather(anchors, features.fit(anchors.questions), store, "correct", 0.5)
+    known = gather(anchors, features.fit(anchors.questions), store.on(anchors.digest), "correct", 0.5)
     random = np.random.default_rng(cfg.seed)
     held = random.random(len(anchors)) < cfg.test_share
     teacher: Teacher = instantiate(cfg.teacher)

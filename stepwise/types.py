@@ -179,6 +179,9 @@ class Estimate:
         interval: of ``tokens``, 90%.
         explanation: in words, where the estimator gives any.
         usage: tokens that the estimate took, by the model that was asked for it.
+        p_interval: of ``p_correct``, 90%; None where the estimator gives none.
+        outside: whether the question lies outside what the anchors cover; ``p_correct`` is then the model's
+            mean.
     """
 
     model: str
@@ -188,6 +191,8 @@ class Estimate:
     interval: tuple[float, float] = (0.0, 0.0)
     explanation: str = ""
     usage: Mapping[str, Usage] = field(default_factory=dict, hash=False)
+    p_interval: tuple[float, float] | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,7 @@ class Trace:
         extra: tokens by model that belong to no step: an estimate before the start, whatever was under way
             when the chain failed or was given up.
         extra_cost: price of ``extra`` in the engine's cost unit.
+        full: models without room for another step, where others of the pool have some.
     """
 
     problem: Problem
@@ -217,6 +223,7 @@ class Trace:
     estimates: tuple[Estimate, ...] = ()
     extra: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     extra_cost: float = 0.0
+    full: tuple[str, ...] = ()
     degraded: str = ""
 
     @property

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """
     from stepwise.scope import AnchorSet, FingerprintStore
 
-    store = FingerprintStore(options.store)
+    store = FingerprintStore(options.store, create=options.action is _import)
     anchors = AnchorSet.load(options.anchors) if options.anchors else None
     options.action(store, anchors, options, console)
 
@@ -80,7 +80,7 @@ def _list(
 def _show(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
-    fingerprint = store.get(options.model)
+    fingerprint = store.get(options.model, anchors.digest if anchors else None)
     accuracy, tokens = _accuracy(fingerprint.correct), _mean_tokens(fingerprint)
     console.print(
         f"{fingerprint.model}: {accuracy} right, {tokens} tokens, {len(fingerprint.anchor_ids)} anchors"
@@ -99,7 +99,8 @@ def _show(
 def _diff(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
-    first, second = store.get(options.model), store.get(options.other)
+    digest = anchors.digest if anchors else None
+    first, second = store.get(options.model, digest), store.get(options.other, digest)
     answered = set(second.anchor_ids)
     shared = [anchor for anchor in first.anchor_ids if anchor in answered]
     if not shared:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from stepwise import __version__
-from stepwise.cli import demo, doctor, fingerprint, models, report, serve, solve, store
+from stepwise.cli import demo, doctor, fingerprint, models, report, scope, serve, solve, store
+from stepwise.cli.terminal import plain
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, solve, serve, report, fingerprint, store, models, doctor)
+COMMANDS = (demo, solve, serve, report, fingerprint, scope, store, models, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options, console) or 0)
     except StepwiseError as error:
-        print(f"stepwise: {error}", file=sys.stderr)
+        print(f"stepwise: {plain(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stepwise: interrupted; the same command continues where it stopped.", file=sys.stderr)

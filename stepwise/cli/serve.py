@@ -13,12 +13,14 @@ from rich.console import Console
 
 from stepwise import load_dataset, load_pair
 from stepwise.calibration import OnlineThreshold
+from stepwise.cli import scoped
 from stepwise.cli.options import Commands, add_routing
 from stepwise.errors import ConfigError
 from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
+from stepwise.scope.routers import ScopePrior, Seeded
 from stepwise.types import Router
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from stepwise.gateway import Keys
     from stepwise.scope import Scope
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""What requests call a server that answers to this machine alone."""
 EXAMPLES = 8
 """Questions that the page offers."""
 RATE = 0.2
@@ -58,8 +62,15 @@ def add_parser(commands: Commands) -> None:
         "--conversation", choices=("refuse", "include"), default="refuse",
         help="what to do with system messages and earlier turns (default: %(default)s)",
     )  # fmt: skip
-    add("--anchors", help="SCOPE's anchors.json, for estimates on the page; needs --fingerprints")
-    add("--fingerprints", help="SCOPE's store of fingerprints on those anchors")
+    add(
+        "--alias", action="append", default=[], metavar="NAME=MODEL",
+        help="another name of a model: gpt-4o=stepwise, fast=stepwise:budget=0.25",
+    )  # fmt: skip
+    add(
+        "--cors", action="append", default=[], metavar="ORIGIN",
+        help="let pages of this origin ask, https://example.com or '*' for all",
+    )  # fmt: skip
+    scoped.add_options(command)
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
     command.set_defaults(run=run)
 
@@ -71,27 +82,38 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
     from stepwise.gateway import Keys, Limits, Spending, create_app
+    from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
+    from stepwise.gateway.state import held
 
     keys = Keys.load(options.keys, options.key_env)
-    _refuse_to_expose(options.host, keys, insecure=options.insecure)
+    local = _is_local(options.host)
+    _refuse_to_expose(options.host, keys, local=local, insecure=options.insecure)
     limits = Limits(
         concurrency=options.concurrency, queue=options.queue, body=options.max_body,
         tokens=options.max_tokens, seconds=options.timeout,
     )  # fmt: skip
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
-    router, online = _router(options, pair)
-    estimator = _estimator(options, [model.name for model in pair.select()])
-    spending = Spending(online, options.state)
+    scoped.check(options)
+    routed = options.router in scoped.SCOPED
+    models = [model.name for model in pair.models] if routed else pool(options.router, pair)
+    names = [model.name for model in pair.select(models)]
+    scope = _scope(options, names)
+    router, online = _router(options, pair, scope)
+    aliases = dict(map(_alias, options.alias))
+    Knob(names, {options.router: router}, online, aliases)  # refuses early
+    unit = pair.cost_model(options.cost).unit
     listening = bind(options.host, options.port)
 
-    def build() -> tuple[FastAPI, Engine]:
-        models = pool(options.router, pair)
-        engine = pair.engine(backend=backend, cost=options.cost, models=models, failover=True)
+    def build(spending: Spending) -> tuple[FastAPI, Engine]:
+        engine = pair.engine(backend=backend, cost=options.cost, models=names, failover=True)
+        if scope is not None and routed:
+            engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
-            estimator=estimator, examples=_examples(pair), conversation=options.conversation == "include",
-            log_prompts=options.log_prompts,
+            estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
+            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors,
+            hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
         return app, engine
 
@@ -99,27 +121,33 @@ def run(options: argparse.Namespace, console: Console) -> None:
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
     say = partial(console.print, address, soft_wrap=True, highlight=False)
-    serve(build, listening, drain=options.drain, ready=say)
+    with held(options.state):
+        spending = Spending(online, options.state, unit)
+        serve(partial(build, spending), listening, drain=options.drain, ready=say)
 
 
-def _router(options: argparse.Namespace, pair: Pair) -> tuple[Router, OnlineThreshold | None]:
+def _router(
+    options: argparse.Namespace, pair: Pair, scope: Scope | None
+) -> tuple[Router, OnlineThreshold | None]:
     """The default router and, where a budget alone is given, what keeps its spend on target."""
     loss, threshold = options.max_accuracy_loss, options.threshold
-    router = named_router(
-        options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
-    )
-    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    if scope is not None and options.router in scoped.SCOPED:
+        router = scoped.scoped_router(options, pair, scope)
+    else:
+        router = named_router(
+            options.router, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold
+        )
+    inner = router.router if isinstance(router, Seeded) else router
+    record = inner.artifact.record if isinstance(inner, PolicyRouter) else None
     if record is None or loss is not None or threshold is not None:
         return router, None
     return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
 
 
-def _estimator(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
+def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
     """SCOPE over the files that were given; asked once, so that what is missing is said now."""
-    if options.anchors is None and options.fingerprints is None:
+    if options.anchors is None:
         return None
-    if options.anchors is None or options.fingerprints is None:
-        raise ConfigError("anchors and fingerprints: pass both, or neither.")
     from stepwise.scope.routers import open_scope
 
     scope = open_scope(options.anchors, options.fingerprints)
@@ -134,11 +162,22 @@ def _examples(pair: Pair) -> list[str]:
     )
 
 
-def _refuse_to_expose(host: str, keys: Keys, *, insecure: bool) -> None:
+def _alias(text: str) -> tuple[str, str]:
+    name, _, model = text.partition("=")
+    if not name or not model:
+        raise ConfigError(f"alias must be NAME=MODEL, gpt-4o=stepwise for example, not {text!r}.")
+    return name, model
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        local = host == "localhost"
+        return host == "localhost"
+
+
+def _refuse_to_expose(host: str, keys: Keys, *, local: bool, insecure: bool) -> None:
     if not (local or keys.tenants or insecure):
         raise ConfigError(
             f"host {host} can be reached from other machines, and there are no keys: pass --keys or "

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stepwise import load_pair
 from stepwise.cli.options import Commands, add_routing
+from stepwise.cli.terminal import plain
 from stepwise.engine.engine import Engine, check_question
 from stepwise.models.overrides import with_options
 from stepwise.routers.named import named_router, pool
@@ -24,8 +25,8 @@ def add_parser(commands: Commands) -> None:
     command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, console: Console) -> None:
-    """Solve the question and print the chain.
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Solve the question and print the chain; 1 if it gave no answer.
 
     Raises:
         StepwiseError: if an option is unusable; the question and the router are checked before a model loads.
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     engine.run(engine.close())
     _print_chain(trace, engine, console)
     _print_cost(trace, engine, console)
+    return 0 if trace.stop == "answered" else 1
 
 
 def _print_chain(trace: Trace, engine: Engine, console: Console) -> None:
@@ -49,22 +51,22 @@ def _print_chain(trace: Trace, engine: Engine, console: Console) -> None:
     for step in trace.steps:
         colour = colours.get(step.model, "white")
         line = Text(f"{step.model:>7} ", style=f"bold {colour}")
-        line.append(step.text.rstrip(), style=colour)
-        line.append(f"   {step.decision.reason if step.decision else ''}", style="dim")
+        line.append(plain(step.text.rstrip()), style=colour)
+        line.append(f"   {plain(step.decision.reason) if step.decision else ''}", style="dim")
         console.print(line)
         if step.draft is not None:
-            console.print(Text(f"        instead of: {step.draft.text.strip()}", style="dim strike"))
+            console.print(Text(f"        instead of: {plain(step.draft.text.strip())}", style="dim strike"))
 
 
 def _print_cost(trace: Trace, engine: Engine, console: Console) -> None:
     large, unit = engine.models[-1], engine.cost.unit
     alone = engine.cost_alone(trace, large)
-    console.print(Text(f"\nanswer: {trace.answer or '(none)'}", style="bold"))
+    console.print(Text(f"\nanswer: {plain(trace.answer) or '(none)'}", style="bold"))
     share = f"{trace.cost / alone:.0%}" if alone else "-"
     console.print(
         f"cost: {trace.cost:.3g} {unit}; {large} alone, for a text of this length: "
         f"{alone:.3g} {unit} ({share})"
     )
     if trace.stop != "answered":
-        reason = trace.error or trace.stop
-        console.print(Text(f"the chain stopped before it gave an answer: {reason}", style="red"))
+        reason = trace.error or trace.stop or ""
+        console.print(Text(f"the chain stopped before it gave an answer: {plain(reason)}", style="red"))

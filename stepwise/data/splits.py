@@ -48,19 +48,69 @@ def outside_test(problems: Sequence[Problem], split: str, test: Sequence[Problem
     ]
 
 
-def check_apart(problems: Sequence[Problem], test: Sequence[Problem], split: str) -> None:
-    """Refuse a split that shares a question with the test split.
+def check_apart(problems: Sequence[Problem], split: str, others: Sequence[Problem], other_split: str) -> None:
+    """Refuse two splits that share a question.
 
     Raises:
         ConfigError: naming the first shared question.
     """
-    questions = {normalised(problem.question): problem.id for problem in test}
+    questions = {normalised(problem.question): problem.id for problem in others}
     for problem in problems:
         if (twin := questions.get(normalised(problem.question))) is not None:
             raise ConfigError(
-                f"dataset: problem {problem.id!r} of split {split!r} is also in the test split, as {twin!r}: "
-                f"{problem.question[:80]!r}. Results would be worthless; remove it from one of them."
+                f"dataset: problem {problem.id!r} of split {split!r} is also in the {other_split} split, as "
+                f"{twin!r}: {problem.question[:80]!r}. Results would be worthless; keep it in one."
             )
+
+
+def check_distinct(problems: Sequence[Problem], file: str) -> None:
+    """Refuse a file that asks a question twice: it would count twice in every mean.
+
+    Raises:
+        ConfigError: naming the first problems that are repeated.
+    """
+    first: dict[str, str] = {}
+    repeated = []
+    for problem in problems:
+        earlier = first.setdefault(normalised(problem.question), problem.id)
+        if earlier is not problem.id:
+            repeated.append(f"{problem.id!r} repeats {earlier!r}")
+    if repeated:
+        rest = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
+        raise ConfigError(
+            f"dataset {file!r} asks questions twice: {', '.join(repeated[:5])}{rest}; keep one of each."
+        )
+
+
+def fingerprint(question: str) -> str:
+    """A short hash of a question, by which a policy's card remembers what it has seen."""
+    text = normalised(question).encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def fingerprints(problems: Sequence[Problem]) -> list[str]:
+    """The `fingerprint` of every question."""
+    return [fingerprint(problem.question) for problem in problems]
+
+
+def check_unseen(problems: Sequence[Problem], seen: Mapping[str, Sequence[str]]) -> None:
+    """Refuse problems that a policy has seen before.
+
+    Args:
+        seen: by what they were used for ("train", ...), the `fingerprint` of every question.
+
+    Raises:
+        ConfigError: with how many there are, and the first of them.
+    """
+    used = {hashed: use for use, hashes in seen.items() for hashed in hashes}
+    known = [problem for problem in problems if fingerprint(problem.question) in used]
+    if known:
+        use = used[fingerprint(known[0].question)]
+        raise ConfigError(
+            f"dataset: the policy has seen {len(known)} of the {len(problems)} problems before, such as "
+            f"{known[0].id!r} (split {use!r}): {known[0].question[:80]!r}. Results on them would be "
+            "worthless; choose problems that it has not seen."
+        )
 
 
 def subset(
@@ -75,7 +125,7 @@ def subset(
         ConfigError: if a label is unknown or nothing matches.
     """
     if not problems:
-        raise ConfigError("dataset: this split is empty.")
+        raise ConfigError("dataset: this split is empty; the file has too few questions to be cut in four.")
     matching = [problem for problem in problems if _matches(problem, where or {})]
     if not matching:
         labels = sorted({f"{k}={v}" for problem in problems for k, v in problem.labels.items()})

@@ -262,8 +262,8 @@ class Engine:
         return step
 
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None:
-        """Put into the trace what a router wants to see before it decides; also the prior's estimates, where
-        it ``expects`` them.
+        """Put into the trace what a router wants to see before it decides: also who has no room to go on, and
+        the prior's estimates, where it ``expects`` them.
 
         Raises:
             ConfigError: if it wants a verdict and the engine has no judge.
@@ -291,6 +291,19 @@ class Engine:
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+        full = self._full(chain.trace)
+        if full != chain.trace.full:
+            chain.trace = replace(chain.trace, full=full)
+
+    def _full(self, trace: Trace) -> tuple[str, ...]:
+        """Models without room for a step as long as the longest so far, counted in the tokens of the writers;
+        none where nobody has room. The writer of a waiting draft has written already."""
+        drafts = (trace.draft,) if trace.draft else ()
+        longest = max((step.length for step in (*trace.steps, *drafts)), default=1)
+        needed = trace.prompt_tokens + sum(step.length for step in trace.steps) + longest
+        full = tuple(name for name in self.models if self.backends[name].context < needed)
+        full = tuple(name for name in full if not (trace.draft and trace.draft.model == name)) if full else ()
+        return full if len(full) < len(self.models) else ()
 
     async def abandon(self, chain: Chain) -> None:
         """The chain goes no further: stop what runs behind it, and charge what belongs to no step."""

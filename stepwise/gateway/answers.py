@@ -9,7 +9,7 @@ from typing import Any
 
 from stepwise.gateway.answer_choice import Done, Finished, Piece
 from stepwise.gateway.job import Job, Order
-from stepwise.types import Router, Trace, Usage
+from stepwise.types import Estimate, Router, Trace, Usage
 
 Body = dict[str, Any]
 
@@ -132,6 +132,7 @@ def summary(router: Router, end: Finished, unit: str) -> Body:
         "degraded": trace.degraded,
         "answer": trace.answer,
         "switches": switches(trace),
+        "estimates": [estimated(estimate) for estimate in trace.estimates],
         "usage": tokens(trace.usage),
         **_costs(trace.cost, end.alone, unit),
     }
@@ -172,6 +173,12 @@ def described(done: Done) -> Body:
         else None,
         "finished": done.time,
     }
+
+
+def estimated(estimate: Estimate) -> Body:
+    """What was expected of a model before the start; its cost in the unit of the model's price."""
+    fields = ("model", "p_correct", "tokens", "interval", "cost")
+    return {name: getattr(estimate, name) for name in fields}
 
 
 def tokens(usage: Mapping[str, Usage]) -> Body:

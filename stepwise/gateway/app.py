@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from stepwise import __version__
 from stepwise.engine.engine import Engine
 from stepwise.errors import StepwiseError
 from stepwise.gateway.admission import Limits
-from stepwise.gateway.failures import Refusal, invalid, refusal
+from stepwise.gateway.entrance import Authenticated, Bodies, Hosts, Paths
+from stepwise.gateway.failures import invalid, refusal
+from stepwise.gateway.fields import IGNORED
 from stepwise.gateway.gateway import Gateway
-from stepwise.gateway.http import Bodies, Gone, Observed
+from stepwise.gateway.http import Gone, Observed
 from stepwise.gateway.keys import Keys
+from stepwise.gateway.misdirected import misdirected
 from stepwise.gateway.openai import openai_routes
 from stepwise.gateway.operations import operations_routes
 from stepwise.gateway.page import FOLDER, QuestionEstimator, page_routes
+from stepwise.gateway.responses import responses_routes
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router
 
-CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
+EXPOSED = (IGNORED, "retry-after", "x-request-id")
+"""Headers that pages of other origins may read."""
 
 
 def create_app(
@@ -38,6 +45,9 @@ def create_app(
     examples: Sequence[str] = (),
     conversation: bool = False,
     log_prompts: bool = False,
+    aliases: Mapping[str, str] | None = None,
+    hosts: Collection[str] = (),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """A gateway over an engine. The engine stays the caller's, who also closes it.
 
@@ -52,18 +62,24 @@ def create_app(
         conversation: take system messages and earlier turns into the question; refused otherwise,
             because models and routers that were trained on bare questions do badly with them.
         log_prompts: let questions and answers into the log and the list of recent requests.
+        aliases: other names of models: what clients ask for, and what they get ("stepwise:budget=0.25").
+        hosts: names that requests must call the server by; any unless given.
+        origins: whose pages may ask (CORS), "*" for all; none but the server's own unless given.
 
     Raises:
         ConfigError: if the routers cannot serve this engine.
     """
     limits, keys, spending = limits or Limits(), keys or Keys(), spending or Spending()
     gateway = Gateway(
-        engine, routers, limits=limits, spending=spending, conversation=conversation, log_prompts=log_prompts
-    )
+        engine, routers, limits=limits, spending=spending, conversation=conversation,
+        log_prompts=log_prompts, aliases=aliases or {},
+    )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        saving = asyncio.create_task(spending.keep_saved())
         yield
+        saving.cancel()
         spending.save()
 
     app = FastAPI(
@@ -74,11 +90,21 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(openai_routes(gateway, keys))
+    app.include_router(openai_routes(gateway))
+    app.include_router(responses_routes(gateway))
     app.include_router(operations_routes(gateway))
-    app.include_router(page_routes(gateway, keys, estimator, examples))
+    app.include_router(page_routes(gateway, estimator, examples))
     app.mount("/static", StaticFiles(directory=FOLDER))
-    app.add_middleware(Bodies, limit=limits.body)
+    app.add_middleware(Bodies, limit=limits.body)  # the last one that is added is the first that is passed
+    app.add_middleware(Authenticated, keys=keys)
+    app.add_middleware(Paths)
+    if hosts:
+        app.add_middleware(Hosts, hosts=hosts)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )  # fmt: skip
     app.add_middleware(Observed, metrics=gateway.metrics)
     _answer_failures(app, gateway)
     return app
@@ -87,14 +113,13 @@ def create_app(
 def _answer_failures(app: FastAPI, gateway: Gateway) -> None:
     """Every failure leaves in one shape, and is counted."""
 
-    async def fail(_: Request, error: Exception) -> Response:
+    async def fail(request: Request, error: Exception) -> Response:
         if isinstance(error, Gone):
             return Response(status_code=499)
         if isinstance(error, RequestValidationError):
             refused = invalid(error.errors())
         elif isinstance(error, HTTPException):
-            code = CODES.get(error.status_code, "http_error")
-            refused = Refusal(error.status_code, f"{error.detail}.", code=code)
+            refused = misdirected(request.method, request.url.path, error)
         else:
             refused = refusal(error)
         gateway.metrics.errors.labels(refused.code).inc()

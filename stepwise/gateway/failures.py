@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +15,8 @@ from fastapi.responses import JSONResponse
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, InfeasibleTarget, StepwiseError
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+SHOWN = 60
+"""Characters of a value or a name out of a request that a sentence repeats."""
 
 
 class Refusal(StepwiseError):
@@ -79,10 +83,37 @@ def backend_failure(message: str, *, retryable: bool) -> Refusal:
 
 
 def invalid(errors: Sequence[Any]) -> Refusal:
-    """The first of pydantic's complaints as a sentence that names the field."""
+    """The first of pydantic's complaints as a sentence: the field, what was expected, what came."""
     first = errors[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    field = first.get("ctx", {}).get("field") or place or "body"
-    reasons = {"missing": "is required", "extra_forbidden": "is not a field that this server knows"}
-    reason = reasons.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
-    return Refusal(400, f"{field}: {reason}.", code="invalid_request", param=field)
+    context = first.get("ctx") or {}
+    if first["type"] == "json_invalid":
+        place = first["loc"][-1]
+        reason = f"is not valid JSON: {context.get('error', 'it is broken')} at character {place}"
+        return Refusal(400, f"body: {reason}.", code="invalid_request", param="body")
+    place = [str(part) for part in first["loc"] if part != "body"]
+    field = printable(".".join([*place, *([context["field"]] if "field" in context else [])])) or "body"
+    return Refusal(400, f"{field}: {_reason(first)}.", code="invalid_request", param=field)
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is required"
+    message = str(error["msg"]).removeprefix("Value error, ").replace(" after validation", "")
+    reason = re.sub(r"^\w+ should ", "must ", message)
+    return reason if reason == message or ", not " in reason else f"{reason}, not {shown(error['input'])}"
+
+
+def shown(value: Any) -> str:
+    """What came, short enough for a sentence."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str | bytes):
+        return repr(value if len(value) <= SHOWN else value[:SHOWN])
+    return json.dumps(value)[:SHOWN]
+
+
+def printable(name: str) -> str:
+    """A name out of a request as it may stand in an answer: bounded, without control characters or halves of
+    surrogate pairs."""
+    name = name[:SHOWN]
+    return name if name.isprintable() else ascii(name)

@@ -11,7 +11,6 @@ from typing import Any
 
 from stepwise.calibration import OnlineThreshold
 from stepwise.engine.engine import Engine
-from stepwise.errors import ConfigError
 from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits
 from stepwise.gateway.answer_choice import AnswerChoice, Finished
@@ -23,7 +22,7 @@ from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.spending import Spending
-from stepwise.types import Router
+from stepwise.types import Router, Usage
 
 RECENT = 50
 
@@ -38,6 +37,7 @@ class Gateway:
         spending: accounts, and the default router's moving threshold.
         conversation: take system messages and earlier turns into the question; else refuse them.
         log_prompts: let questions and answers into the log and the list of recent requests.
+        aliases: other names of models.
     """
 
     def __init__(
@@ -49,10 +49,11 @@ class Gateway:
         spending: Spending,
         conversation: bool,
         log_prompts: bool,
+        aliases: Mapping[str, str],
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
-        self.knob = Knob(engine.models, routers, online)
+        self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
         self.metrics.watch_admission(self.admission)
@@ -75,11 +76,20 @@ class Gateway:
         engines = self._engines(asked, len(questions))
         begun = [engine.start(question) for engine, question in zip(engines, questions, strict=True)]
         prompts = [chain.trace.prompt_tokens for chain in begun]
-        self.spending.check(tenant)
+        reserved = self.spending.reserve(tenant, [self._least(prompt) for prompt in prompts])
         order = Order(
-            tenant, asked.model, router, default, questions, prompts, engines, asked.stops, asked.stream
-        )
-        return Job(order, self.admission, self.settle)
+            tenant, asked.model, router, default, questions, prompts, engines, asked.stop, asked.stream,
+            asked.limit is not None, reserved,
+        )  # fmt: skip
+        try:
+            return Job(order, self.admission, self.settle)
+        except Refusal:
+            reserved.release()
+            raise
+
+    def _least(self, prompt: int) -> float:
+        """What a chain costs at the least: the cheapest model reads its prompt once."""
+        return self.engine.cost({self.engine.models[0]: Usage(prompt=prompt)})
 
     def _questions(self, asked: ChatRequest | CompletionRequest) -> list[str]:
         try:
@@ -113,12 +123,9 @@ class Gateway:
         self.metrics.chain(trace, end.alone, order.router.name, outcome)
         for before, done in pairwise(choice.steps):
             self.metrics.step_seconds.labels(done.step.model).observe(done.time - before.time)
-        try:
-            self.spending.charge(order.tenant, trace.cost)
-            if order.default and outcome == "finished":
-                self.spending.learn(trace.cost, end.alone)
-        except ConfigError as error:  # a full disk must not take the answer away
-            log("state", error=str(error))
+        order.reserved.settle(choice.index, trace.cost)
+        if order.default and outcome == "finished" and not _cut_short(order, end):
+            self.spending.learn(trace.cost, end.alone)
         entry = self._entry(order, choice, end, outcome)
         self._recent.append((order.tenant.name, entry))
         log("chain", tenant=order.tenant.name, **entry)
@@ -142,3 +149,8 @@ class Gateway:
     def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
         """The tenant's latest chains, the newest first."""
         return [entry for name, entry in reversed(self._recent) if name == tenant.name]
+
+
+def _cut_short(order: Order, end: Finished) -> bool:
+    """Whether the request ended the chain early: what a part of a chain costs says nothing of whole ones."""
+    return end.stop == "stop_string" or (order.limited and end.stop == "max_tokens")

@@ -1,75 +1,35 @@
-"""HTTP's own business: bodies within a limit, clients that go away, streams of events, a log line each."""
+"""HTTP's own business: clients that go away, streams of events, a log line each."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stepwise.gateway.failures import Refusal
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
 
 T = TypeVar("T")
-SLOWEST_BODY = 30.0
-"""Seconds that a body may take to arrive."""
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a stream says that it lives. Load balancers cut at 30 or 60."""
+REQUEST_IDS = (b"x-request-id", b"x-client-request-id")
 
 
 class Gone(Exception):
     """The client has closed the connection."""
 
 
-class Bodies:
-    """Reads a request's body before the app sees it, and refuses one that is too large or too slow."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(SLOWEST_BODY):
-                body = await self._read(Request(scope, receive))
-        except TimeoutError:
-            refused = Refusal(408, f"the body did not arrive within {SLOWEST_BODY:g} s.", code="timeout")
-            await refused.response()(scope, receive, send)
-        except Refusal as refused:
-            await refused.response()(scope, receive, send)
-        except ClientDisconnect:
-            return
-        else:
-            await self._app(scope, _replay(body, receive), send)
-
-    async def _read(self, request: Request) -> bytes:
-        declared = request.headers.get("content-length", "")
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if max(len(body), int(declared) if declared.isdecimal() else 0) > self._limit:
-                raise Refusal(413, f"the body is larger than {self._limit} bytes.", code="body_too_large")
-        return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replayed
-
-
 class Observed:
-    """Gives every request an id, and writes a line and a metric about it when it is over."""
+    """Gives every request an id, its own where it brings one, and writes a line and a metric about it when it
+    is over."""
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app, self._metrics = app, metrics
@@ -78,13 +38,16 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status, identity = time.perf_counter(), 499, uuid4().hex
+        begun, status = time.perf_counter(), 499
+        given = {name: value for name, value in scope["headers"] if name in REQUEST_IDS and _is_id(value)}
+        ids = {b"x-request-id": uuid4().hex.encode(), **given}
+        line = {"method": scope["method"], "path": scope["path"]}
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+                message["headers"] = [*message["headers"], *ids.items()]
             await send(message)
 
         try:
@@ -94,8 +57,12 @@ class Observed:
             endpoint = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(endpoint, str(status)).inc()
             self._metrics.seconds.labels(endpoint).observe(seconds)
-            line = {"method": scope["method"], "path": scope["path"], "status": status}
-            log("request", id=identity, **line, seconds=round(seconds, 4))
+            identity = ids[b"x-request-id"].decode()
+            log("request", id=identity, **line, status=status, seconds=round(seconds, 4))
+
+
+def _is_id(value: bytes) -> bool:
+    return re.fullmatch(rb"[\x21-\x7e]{1,128}", value) is not None
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
@@ -125,8 +92,11 @@ async def _left(request: Request) -> None:
 class EventStream(StreamingResponse):
     """Server-sent events. ``close`` runs when they are over, however that comes about."""
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    def __init__(
+        self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]], headers: Mapping[str, str]
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", **headers}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,3 +109,25 @@ class EventStream(StreamingResponse):
 def event(body: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
+
+
+ALIVE = b": keep-alive\n\n"
+"""A comment: it tells clients nothing, and everything between that the connection is in use."""
+
+
+async def paced(items: AsyncIterator[T], seconds: float) -> AsyncIterator[T | None]:
+    """The items, and None whenever there has been none for so many seconds."""
+    coming: asyncio.Future[T] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(items))
+            while not (await asyncio.wait({coming}, timeout=seconds))[0]:
+                yield None
+            try:
+                item = coming.result()
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if coming is not None:
+            coming.cancel()

@@ -16,6 +16,7 @@ from stepwise.gateway.admission import Admission, Ticket
 from stepwise.gateway.answer_choice import AnswerChoice, Finished, Piece, Stopped
 from stepwise.gateway.failures import backend_failure
 from stepwise.gateway.keys import Tenant
+from stepwise.gateway.spending import Reservation
 from stepwise.types import Problem, Router, Trace, Usage
 
 Outcome = Literal["finished", "failed", "cancelled"]
@@ -30,6 +31,8 @@ class Order:
         default: whether the router is the server's default.
         prompts: length of each question's prompt in tokens.
         stream: whether text is wanted as it is generated.
+        limited: whether the request itself bounds the length of its chains.
+        reserved: on the tenant's account.
     """
 
     tenant: Tenant
@@ -41,6 +44,8 @@ class Order:
     engines: Sequence[Engine]
     stops: Sequence[str]
     stream: bool
+    limited: bool
+    reserved: Reservation
     id: str = field(default_factory=lambda: uuid4().hex)
     created: float = field(default_factory=time.time)
 
@@ -77,18 +82,6 @@ class Job:
             yield piece
         await self.raise_failure()
 
-    async def first(self) -> Piece:
-        """The first piece.
-
-        Raises:
-            Exception: whatever kept the request from having one.
-        """
-        piece = await self._pieces.get()
-        if piece is None:
-            await self.raise_failure()
-            raise AssertionError("a job without a failure has pieces")
-        return piece
-
     async def close(self) -> None:
         """Stop what still runs, on the backends too."""
         self._task.cancel()
@@ -103,6 +96,7 @@ class Job:
 
     def _over(self, admission: Admission, ticket: Ticket) -> None:
         admission.release(ticket)
+        self.order.reserved.release()
         self._pieces.put_nowait(None)
 
     def _put(self, piece: Piece) -> None:
@@ -111,6 +105,7 @@ class Job:
     async def _run(self, ticket: Ticket, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await ticket.turn
+            self.order.reserved.check()
             async with asyncio.TaskGroup() as group:
                 for choice in self.choices:
                     group.create_task(self._grow(choice))

@@ -15,6 +15,7 @@ from typing import Any
 from stepwise.errors import ConfigError
 from stepwise.gateway.failures import Refusal
 
+NO_KEY = hashlib.sha256(b"").hexdigest()
 SHORTEST = 16
 """Characters of a key. A digest without salt only protects keys that cannot be guessed."""
 
@@ -91,6 +92,8 @@ class Keys:
                 tables = tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise ConfigError(f"keys: {path} cannot be read as TOML: {error}.") from error
+            if not tables:
+                raise ConfigError(f"keys: {path} names no tenant; add a table for each, or leave --keys out.")
         tenants = [_tenant(name, table) for name, table in tables.items()]
         return cls([*tenants, *(Tenant(name.lower(), _from_environment(name)) for name in variables)])
 
@@ -108,6 +111,8 @@ def _tenant(name: str, table: Any) -> Tenant:
     kept = str(table["sha256"]).lower() if "sha256" in table else _from_environment(str(table["key_env"]))
     if not re.fullmatch(r"[0-9a-f]{64}", kept):
         raise ConfigError(f"keys: sha256 of tenant {name!r} must be 64 hexadecimal digits.")
+    if kept == NO_KEY:
+        raise ConfigError(f"keys: sha256 of tenant {name!r} is that of an empty key.")
     limits = table.get("concurrency"), table.get("spend")
     if type(limits[0]) not in (int, type(None)) or type(limits[1]) not in (int, float, type(None)):
         raise ConfigError(f"keys: concurrency and spend of tenant {name!r} must be numbers.")
@@ -115,7 +120,7 @@ def _tenant(name: str, table: Any) -> Tenant:
 
 
 def _from_environment(variable: str) -> str:
-    key = os.environ.get(variable, "")
+    key = os.environ.get(variable, "").strip()
     if len(key) < SHORTEST:
         raise ConfigError(f"keys: ${variable} must hold a key of at least {SHORTEST} characters.")
     return digest(key)

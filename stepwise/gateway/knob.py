@@ -3,6 +3,7 @@
     stepwise                     the server's default
     stepwise:budget=0.25         at most a quarter of what large-only would cost
     stepwise:threshold=0.6       the router's threshold itself
+    stepwise:alpha=0.8           how much correctness counts, for routers that choose by SCOPE's estimates
     stepwise:small               one model (or another router) by name
 
 The same in the body's ``stepwise`` object.
@@ -17,10 +18,12 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
-from stepwise.errors import ConfigError
-from stepwise.gateway.failures import Refusal, invalid
+from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
+from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
 from stepwise.routers import Always, PolicyRouter, ThresholdRouter
+from stepwise.scope import Scope
+from stepwise.scope.routers import ScopeRouter, Seeded
 from stepwise.types import Router
 
 NAME = "stepwise"
@@ -33,13 +36,19 @@ class Knob:
         models: names of the pool, cheapest first.
         routers: by name; the first is the default.
         online: moves the default's threshold.
+        aliases: other names, and what each stands for.
 
     Raises:
-        ConfigError: if there is no router, one has a model's name, or ``online`` has nothing to move.
+        ConfigError: if there is no router, one has a model's name, ``online`` has nothing to move, or an
+            alias stands for nothing.
     """
 
     def __init__(
-        self, models: Sequence[str], routers: Mapping[str, Router], online: OnlineThreshold | None = None
+        self,
+        models: Sequence[str],
+        routers: Mapping[str, Router],
+        online: OnlineThreshold | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         if not routers:
             raise ConfigError("routers: the gateway needs at least one.")
@@ -53,11 +62,23 @@ class Knob:
         self.online = online
         if online is not None:
             tuned(self.routers[self.default], online.threshold)
+        self.aliases: Mapping[str, str] = {}
+        self.aliases = {name: self._meant(name, model) for name, model in (aliases or {}).items()}
+
+    def _meant(self, name: str, model: str) -> str:
+        """What an alias stands for, once that is known to work."""
+        if not name or name.partition(":")[0] == NAME:
+            raise ConfigError(f"alias {name!r}: it must be a name that is not {NAME}'s own.")
+        try:
+            self.router(model, None)
+        except StepwiseError as error:
+            raise ConfigError(f"alias {name!r}: {error}") from error
+        return model
 
     @property
     def names(self) -> list[str]:
         """What ``GET /v1/models`` lists."""
-        return [NAME, *(f"{NAME}:{name}" for name in self.routers)]
+        return [NAME, *(f"{NAME}:{name}" for name in self.routers), *self.aliases]
 
     def router(self, model: str, options: Options | None) -> tuple[Router, bool]:
         """The router of a request, and whether it is the server's default.
@@ -72,7 +93,7 @@ class Knob:
         if named != Options() and given != Options():
             raise Refusal(
                 400,
-                f"model {model!r} and the field stepwise both choose a router or its target; use only one.",
+                f"model {shown(model)} and the field stepwise both choose a router or its target; use one.",
                 code="invalid_value",
                 param="model",
             )
@@ -90,22 +111,31 @@ class Knob:
         if name not in self.routers:
             known = ", ".join(self.routers)
             raise Refusal(
-                404, f"there is no router {name!r} here, only {known}.", code="model_not_found", param="model"
+                404,
+                f"there is no router {shown(name)} here, only {known}.",
+                code="model_not_found",
+                param="model",
             )
+        if options.model_copy(update={"router": None}) == Options():
+            return self._default() if name == self.default else self.routers[name]
         router = self.routers[name]
+        if options.alpha is not None:
+            router = weighed(router, options.alpha)
         if options.threshold is not None:
             return tuned(router, options.threshold)
         if options.budget is None and options.max_accuracy_loss is None:
-            return self._default() if name == self.default else router
+            return router
+        if isinstance(router, ScopeRouter):
+            return within(router, options)
         return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
 
     def _parse(self, model: str) -> Options:
-        name, _, setting = model.partition(":")
+        name, _, setting = self.aliases.get(model, model).partition(":")
         if name != NAME:
             known = ", ".join(self.names)
             raise Refusal(
                 404,
-                f"there is no model {model!r} here; use one of {known}, or {NAME}:budget=0.4.",
+                f"there is no model {shown(model)} here; use one of {known}, or {NAME}:budget=0.4.",
                 code="model_not_found",
                 param="model",
             )
@@ -121,7 +151,9 @@ def _pairs(setting: str) -> list[tuple[str, str]]:
     pairs = [tuple(part.partition("=")[::2]) for part in setting.split(",")]
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
-        raise Refusal(400, f"model: {setting!r} sets a value twice.", code="invalid_value", param="model")
+        raise Refusal(
+            400, f"model: {shown(setting)} sets a value twice.", code="invalid_value", param="model"
+        )
     return [(name.strip(), value.strip()) for name, value in pairs]
 
 
@@ -132,7 +164,7 @@ def _number(name: str, value: str) -> float | str:
         return float(value)
     except ValueError:
         raise Refusal(
-            400, f"model: {name} must be a number, not {value!r}.", code="invalid_value", param="model"
+            400, f"model: {name} must be a number, not {shown(value)}.", code="invalid_value", param="model"
         ) from None
 
 
@@ -144,7 +176,53 @@ def tuned(router: Router, threshold: float) -> Router:
     """
     if isinstance(router, PolicyRouter | ThresholdRouter):
         return replace(router, threshold=threshold)
+    if isinstance(router, Seeded):
+        return replace(router, router=tuned(router.router, threshold))
     raise ConfigError(f"threshold: the router {router.name!r} has none.")
+
+
+def weighed(router: Router, alpha: float) -> Router:
+    """The router with another weight of correctness against cost.
+
+    Raises:
+        ConfigError: if it does not choose by estimates.
+    """
+    if isinstance(router, ScopeRouter):
+        return replace(router, alpha=alpha)
+    if isinstance(router, Seeded):
+        return replace(router, seed=replace(router.seed, alpha=alpha))
+    raise ConfigError(f"alpha: the router {router.name!r} has none.")
+
+
+def within(router: ScopeRouter, options: Options) -> Router:
+    """SCOPE at the alpha that was best on its anchors among those that keep to a budget.
+
+    Raises:
+        ConfigError: if another target is set, or an alpha beside it.
+        InfeasibleTarget: if no alpha keeps to it.
+    """
+    if options.budget is None or options.max_accuracy_loss is not None or options.alpha is not None:
+        raise ConfigError(f"the router {router.name!r} takes either an alpha or a budget.")
+    return replace(router, alpha=alpha_within(router.scope, router.models, options.budget))
+
+
+@lru_cache(maxsize=1024)
+def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
+    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's.
+
+    Raises:
+        ConfigError: if the budget lies outside (0, 1].
+        InfeasibleTarget: if even the cheapest alpha costs more.
+    """
+    if not 0 < budget <= 1:
+        raise ConfigError(f"budget must lie in (0, 1], not {budget:g}.")
+    large = scope.settings(models[-1:])[0].cost
+    try:
+        return scope.alpha_for(budget * large, models).alpha
+    except InfeasibleTarget as error:
+        least = error.best / large
+        message = f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} on the anchors."
+        raise InfeasibleTarget(message, best=least) from error
 
 
 def record_of(router: Router) -> CalibrationRecord:
@@ -153,7 +231,8 @@ def record_of(router: Router) -> CalibrationRecord:
     Raises:
         ConfigError: if it has none.
     """
-    record = router.artifact.record if isinstance(router, PolicyRouter) else None
+    inner = router.router if isinstance(router, Seeded) else router
+    record = inner.artifact.record if isinstance(inner, PolicyRouter) else None
     if record is None:
         raise ConfigError(
             f"budget: the router {router.name!r} is not calibrated; give a threshold, for example 1.0."

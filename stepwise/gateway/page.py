@@ -14,11 +14,11 @@ from pydantic import Field
 from stepwise.calibration import CalibrationRecord
 from stepwise.engine.engine import MAX_QUESTION
 from stepwise.errors import ConfigError
+from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
-from stepwise.gateway.keys import Keys
 from stepwise.gateway.knob import record_of
-from stepwise.gateway.schemas import Strict
+from stepwise.gateway.schemas import Strict, Text
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
@@ -37,12 +37,10 @@ class QuestionEstimator(Protocol):
 
 
 class Question(Strict):
-    question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION)]
+    question: Annotated[Text, Field(min_length=1, max_length=MAX_QUESTION)]
 
 
-def page_routes(
-    gateway: Gateway, keys: Keys, estimator: QuestionEstimator | None, examples: Sequence[str]
-) -> APIRouter:
+def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples: Sequence[str]) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/", include_in_schema=False)
@@ -50,9 +48,8 @@ def page_routes(
         return FileResponse(FOLDER / "index.html", headers=HEADERS)
 
     @routes.get("/stepwise/server")
-    def server(request: Request) -> Mapping[str, Any]:
+    def server() -> Mapping[str, Any]:
         """What this server is: models, routers, and how cost and accuracy follow the threshold."""
-        keys.find(request.headers.get("authorization"))
         knob, router = gateway.knob, gateway.knob.router("stepwise", None)[0]
         return {
             "models": gateway.engine.models,
@@ -68,12 +65,11 @@ def page_routes(
     @routes.get("/stepwise/recent")
     async def recent(request: Request) -> Mapping[str, Any]:
         """The caller's latest chains."""
-        return {"recent": gateway.recent(keys.find(request.headers.get("authorization")))}
+        return {"recent": gateway.recent(tenant_of(request))}
 
     @routes.post("/stepwise/estimate")
-    def estimate(request: Request, asked: Question) -> Mapping[str, Any]:
+    def estimate(asked: Question) -> Mapping[str, Any]:
         """What each model alone would make of a question, before anything is generated."""
-        keys.find(request.headers.get("authorization"))
         if estimator is None:
             raise Refusal(404, "this server has no estimator.", code="no_estimator")
         fields = ("model", "p_correct", "tokens", "cost")

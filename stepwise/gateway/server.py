@@ -48,7 +48,7 @@ Build = Callable[[], tuple[FastAPI, Engine]]
 
 
 def serve(build: Build, listening: socket.socket, *, drain: int, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, finish what is in flight, close the engine.
+    """Serve until SIGINT, SIGTERM or SIGHUP, finish what is in flight, close the engine.
 
     Args:
         build: runs in a thread, once the gateway listens.
@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        ends = (signal.SIGINT, signal.SIGTERM)
+        ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in ends:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:

@@ -8,6 +8,7 @@ of the recording, by id, or out of their data set, with their questions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
 from stepwise.engine.cost import Flops
@@ -129,7 +130,8 @@ class ReplayBackend:
             raise NotRecorded(
                 f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
             )
-        return known
+        usage = replace(known.usage, prompt=len(prefix), cached=len(prefix))  # without what is left unread
+        return replace(known, usage=usage)
 
     def _length(self, problem: str) -> int:
         return self._tree.questions[problem].prompt[self._model] - self._unread

@@ -8,7 +8,7 @@ from typing import Any
 
 from stepwise.evaluation.summary import Point, Summary
 from stepwise.report.page import environment
-from stepwise.report.plot import MODELS, apgr_interval, by_router, cost_percent, frontier_svg, metric
+from stepwise.report.plot import apgr_interval, by_router, cost_percent, frontier_svg, metric, references
 
 
 def write_comparison(runs: Mapping[str, Summary], path: str | Path) -> None:
@@ -29,7 +29,8 @@ def _tables(runs: Mapping[str, Summary]) -> list[dict[str, Any]]:
     """A table a router, with a line for every run that has it; the learned router comes first."""
     groups = {name: by_router(summary) for name, summary in runs.items()}
     routers = dict.fromkeys(router for of in groups.values() for router in of)
-    ordered = sorted(routers, key=lambda router: router in MODELS)
+    alone = {model for summary in runs.values() for model in references(summary)}
+    ordered = sorted(routers, key=alone.__contains__)
     return [
         {
             "router": router,

@@ -18,7 +18,6 @@ from stepwise.evaluation.summary import Point, Summary
 from stepwise.report import browser
 from stepwise.report.plot import (
     LEARNED,
-    MODELS,
     apgr_interval,
     by_router,
     cost_percent,
@@ -26,6 +25,7 @@ from stepwise.report.plot import (
     metric,
     nearest,
     positions_svg,
+    references,
     reliability_svg,
 )
 
@@ -95,10 +95,10 @@ def _tiles(summary: Summary, groups: Mapping[str, list[Point]]) -> list[dict[str
             "text": f"{model} alone, right",
             "alarm": False,
         }
-        for model in MODELS
+        for model in references(summary)
         if model in groups
     ]
-    routers = [router for router in groups if router not in MODELS]
+    routers = [router for router in groups if router not in references(summary)]
     best = LEARNED if LEARNED in routers else next(iter(routers), None)
     if best and (area := metric(summary, best, "apgr")) is not None:
         tiles.append({"value": f"{area:.3f}", "text": f"APGR of {best}", "alarm": False})

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEARNED = "ppo"  # the router that the figure is about
-MODELS = ("small", "large")  # the references: routers that never route
 COLUMNS = 2  # of a legend below the lines: the longest labels of three would not fit
 MIN_STEPS = 5  # at a position, for its share to be drawn
 INSIDE = 6  # the most routers whose legend fits between the lines
@@ -64,6 +63,11 @@ COLORS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b6d3f")
 MARKERS = ("s", "^", "D", "v", "P", "X", "<")  # a different number, so that pairs repeat late
 
 
+def references(summary: Summary) -> tuple[str, str]:
+    """The routers that never route: the cheapest and the most expensive model."""
+    return summary.models[0], summary.models[-1]
+
+
 def by_router(summary: Summary) -> dict[str, list[Point]]:
     """Operating points by router, cheapest first; learned router first, then by APGR, models last."""
     points: dict[str, list[Point]] = {}
@@ -71,7 +75,7 @@ def by_router(summary: Summary) -> dict[str, list[Point]]:
         points.setdefault(point.router, []).append(point)
 
     def rank(router: str) -> tuple[bool, bool, float]:
-        return router in MODELS, router != LEARNED, -(metric(summary, router, "apgr") or 0.0)
+        return router in references(summary), router != LEARNED, -(metric(summary, router, "apgr") or 0.0)
 
     return {router: points[router] for router in sorted(points, key=rank)}
 
@@ -105,7 +109,7 @@ def frontier_figure(summary: Summary) -> Figure:
         figure = Figure(figsize=(5.7, 4.1), layout="constrained")
         axes = figure.add_subplot()
         groups = by_router(summary)
-        routers = [router for router in groups if router not in MODELS]
+        routers = [router for router in groups if router not in references(summary)]
         for router, look in _looks(routers).items():
             _draw_router(axes, summary, router, groups[router], look)
         _draw_models(axes, summary, groups)
@@ -151,7 +155,9 @@ def positions_svg(summary: Summary, near: float) -> str:
     from matplotlib.figure import Figure
 
     large = summary.models[-1]
-    groups = {router: points for router, points in by_router(summary).items() if router not in MODELS}
+    groups = {
+        router: points for router, points in by_router(summary).items() if router not in references(summary)
+    }
     with rc_context(STYLE):
         figure = Figure(figsize=(5.7, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -284,7 +290,7 @@ def _draw_models(axes: Axes, summary: Summary, groups: Mapping[str, list[Point]]
     """A star for each model alone, and the line that mixing them question by question reaches."""
     stars = [
         (name, cost_percent(summary, groups[name][0].cost), 100 * groups[name][0].accuracy)
-        for name in MODELS
+        for name in references(summary)
         if name in groups
     ]
     if len(stars) == 2:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from stepwise.evaluation.summary import Point, Summary
-from stepwise.report.plot import MODELS, apgr_interval, by_router, cost_percent, metric
+from stepwise.report.plot import apgr_interval, by_router, cost_percent, metric, references
 
 _ESCAPES = str.maketrans(
     {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -56,7 +56,7 @@ def _row(summary: Summary, router: str, points: list[Point]) -> str:
     low, high = (100 * end for end in best.accuracy_ci)
     accuracy = f"{100 * best.accuracy:.1f} [{low:.1f}, {high:.1f}]"
     cells = [_tex(router), accuracy, f"{cost_percent(summary, best.cost):.1f}"]
-    if router in MODELS:
+    if router in references(summary):
         return " & ".join([*cells, "--", "--", "--", "--"]) + r" \\"
     area = metric(summary, router, "apgr")
     apgr = "--" if area is None else f"{area:.3f}"

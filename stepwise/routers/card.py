@@ -27,7 +27,7 @@ def describe(policy: Mapping[str, Any]) -> str:
 
 
 def _facts(card: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in card.items() if name not in ("validation", "policy")}
+    plain = {name: value for name, value in card.items() if name not in ("validation", "policy", "seen")}
     return "\n".join(f"- {name}: {value}" for name, value in {**plain, **card.get("policy", {})}.items())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -52,12 +52,22 @@ class PolicyRouter:
         except NoSignal as missing:
             return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
+        if trace.full:
+            return self._among_open(trace, gain, cost)
         best = int((gain - self.threshold * cost).argmax())
         score = float((gain / cost).max())
         large = score >= self.threshold
         sign = ">=" if large else "<"
         reason = f"gain per cost {score:.2f} {sign} {self.threshold:.2f}"
         return Decision(models[1 + best] if large else models[0], score, reason)
+
+    def _among_open(self, trace: Trace, gain: NDArray[np.float32], cost: NDArray[np.float32]) -> Decision:
+        """`decide` where models have no room for another step: the largest surplus among the others."""
+        models = self.artifact.models
+        surplus = np.append(0.0, gain - self.threshold * cost)
+        surplus[[model in trace.full for model in models]] = -np.inf
+        chosen = models[int(surplus.argmax())]
+        return Decision(chosen, float((gain / cost).max()), f"no room left for {', '.join(trace.full)}")
 
     def check(self, pair: Pair, models: Sequence[str] | None = None, *, transfer: bool = False) -> None:
         """Refuse a pool that the policy cannot route.
@@ -83,6 +93,12 @@ class PolicyRouter:
                 f"models must contain {', '.join(artifact.models)}, which the policy chooses from, the first "
                 f"as the cheapest, and are {', '.join(loaded)}."
             )
+
+    @property
+    def seen(self) -> Mapping[str, Sequence[str]]:
+        """Questions that it was trained, validated or calibrated on: fingerprints by split."""
+        seen: Mapping[str, Sequence[str]] = self.artifact.card.get("seen", {})
+        return seen
 
     def at(self, threshold: float) -> PolicyRouter:
         """The same policy at another threshold."""

@@ -14,7 +14,8 @@ from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.scope.features import Auxiliary
 from stepwise.scope.fingerprint import Fingerprint
 from stepwise.scope.fingerprint_store import FingerprintStore
-from stepwise.scope.scope import Choice, Scope, Setting
+from stepwise.scope.promise import Setting
+from stepwise.scope.scope import Choice, Scope
 from stepwise.types import Estimate, Problem
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
@@ -95,6 +95,21 @@ class Fingerprint:
             )
         return tuple(self.scores[name])
 
+    def priced(self, price: Price | None) -> Fingerprint:
+        """The same with a price that is known from elsewhere.
+
+        Raises:
+            ConfigError: if it has another one already.
+        """
+        if price is None or price == self.price:
+            return self
+        if self.price is not None:
+            raise ConfigError(
+                f"price of {self.model!r}: its fingerprint says {_shown(self.price)} and the pair "
+                f"{_shown(price)} dollars per million tokens (input / output); correct one of them."
+            )
+        return replace(self, price=price)
+
     def stale(self, **now: str) -> list[str]:
         """Which of anchors, revision, prompt and sampling differ from what they are now.
 
@@ -105,3 +120,7 @@ class Fingerprint:
             for name in ("anchors", "revision", "prompt", "sampling")
             if getattr(self, name) and now.get(name, "") not in ("", getattr(self, name))
         ]
+
+
+def _shown(price: Price) -> str:
+    return f"{price.input:g} / {price.output:g}"

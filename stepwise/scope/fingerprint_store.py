@@ -17,53 +17,94 @@ from stepwise.extras import missing_extra
 from stepwise.scope.fingerprint import Fingerprint
 from stepwise.store.connection import connect
 
+TABLE = """CREATE TABLE IF NOT EXISTS taken
+    (model TEXT, anchors TEXT, value TEXT, PRIMARY KEY (model, anchors))"""
+
 
 class FingerprintStore:
-    """One fingerprint per model; adding a model again replaces its fingerprint.
+    """One fingerprint per model and anchor set; adding it again replaces it.
 
     Args:
         path: of the file, or ":memory:".
+        create: whether a missing file is made; if not, a missing file is an error.
 
     Raises:
-        ConfigError: if the file cannot be opened, or is something else.
+        ConfigError: if the file is missing, cannot be opened, or is something else.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self._lock = threading.Lock()
+        if not create and not Path(path).is_file():
+            raise ConfigError(f"fingerprints: there is no file {str(path)!r}.")
         try:
-            table = "CREATE TABLE IF NOT EXISTS fingerprints (model TEXT PRIMARY KEY, value TEXT)"
-            self._db = connect(path, table)
+            self._db = connect(path, TABLE)
+            self._adopt()
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"fingerprints: {str(path)!r} cannot be opened as a store: {error}.") from error
 
-    def add(self, *fingerprints: Fingerprint) -> None:
-        rows = [(fingerprint.model, json.dumps(_plain(fingerprint))) for fingerprint in fingerprints]
-        with self._lock:
-            self._db.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?)", rows)
+    def _adopt(self) -> None:
+        """Move the rows of a store from before anchor sets were part of the key."""
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fingerprints'").fetchone():
+            self._db.executescript(
+                """BEGIN IMMEDIATE;
+                CREATE TABLE IF NOT EXISTS fingerprints (model TEXT PRIMARY KEY, value TEXT);
+                INSERT OR IGNORE INTO taken
+                    SELECT model, coalesce(json_extract(value, '$.anchors'), ''), value FROM fingerprints;
+                DROP TABLE fingerprints;
+                COMMIT;"""
+            )
 
-    def get(self, model: str) -> Fingerprint:
+    def add(self, *fingerprints: Fingerprint) -> None:
+        """Add all of them, or none if the file cannot be written."""
+        rows = [(taken.model, taken.anchors, json.dumps(_plain(taken))) for taken in fingerprints]
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?, ?)", rows)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def get(self, model: str, anchors: str | None = None) -> Fingerprint:
         """The fingerprint of a model.
 
+        Args:
+            anchors: `AnchorSet.digest` of the set; may be left out where the model has answered one set only.
+
         Raises:
-            ConfigError: if there is none.
+            ConfigError: if there is none, or several and ``anchors`` does not say which.
         """
-        with self._lock:
-            row = self._db.execute("SELECT value FROM fingerprints WHERE model = ?", (model,)).fetchone()
-        if row is None:
+        own = [taken for taken in self if taken.model == model]
+        matching = [taken for taken in own if anchors is None or taken.anchors == anchors]
+        if not own:
             raise ConfigError(
                 f"model {model!r} has no fingerprint; the store has {', '.join(self.models) or 'none'}."
             )
-        return _fingerprint(json.loads(row[0]))
+        if len(matching) != 1:
+            sets = ", ".join(taken.anchors or "unknown" for taken in own)
+            raise ConfigError(f"model {model!r} has fingerprints on the anchor sets {sets}; say which.")
+        return matching[0]
 
-    def remove(self, model: str) -> None:
+    def remove(self, model: str, anchors: str | None = None) -> None:
+        """Remove a model's fingerprint on a set of anchors, or all that it has."""
         with self._lock:
-            self._db.execute("DELETE FROM fingerprints WHERE model = ?", (model,))
+            self._db.execute(
+                "DELETE FROM taken WHERE model = ? AND anchors = coalesce(?, anchors)", (model, anchors)
+            )
+
+    def on(self, anchors: str) -> list[Fingerprint]:
+        """One fingerprint per model, by name: the one on these anchors, else one on unknown anchors, else
+        any other."""
+        by_fit = sorted(self, key=lambda taken: (taken.anchors == anchors, taken.anchors == ""))
+        best = {taken.model: taken for taken in by_fit}
+        return [best[model] for model in sorted(best)]
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names in alphabetical order."""
         with self._lock:
-            rows = self._db.execute("SELECT model FROM fingerprints ORDER BY model").fetchall()
+            rows = self._db.execute("SELECT DISTINCT model FROM taken ORDER BY model").fetchall()
         return tuple(row[0] for row in rows)
 
     @property
@@ -74,10 +115,15 @@ class FingerprintStore:
             return seen, self._db.total_changes
 
     def __iter__(self) -> Iterator[Fingerprint]:
-        return iter([self.get(model) for model in self.models])
+        """All of them as they were at one moment, whatever another process writes meanwhile."""
+        with self._lock:
+            rows = self._db.execute("SELECT value FROM taken ORDER BY model, anchors").fetchall()
+        return iter([_fingerprint(json.loads(row[0])) for row in rows])
 
     def __len__(self) -> int:
-        return len(self.models)
+        with self._lock:
+            count: int = self._db.execute("SELECT count(*) FROM taken").fetchone()[0]
+        return count
 
     def export(self, path: str | Path) -> None:
         """Write all fingerprints, one per line (``.jsonl``) or row (``.parquet``).
@@ -85,7 +131,7 @@ class FingerprintStore:
         Raises:
             ConfigError: if the ending is another one, or pyarrow is missing.
         """
-        lines = [_plain(self.get(model)) for model in self.models]
+        lines = [_plain(fingerprint) for fingerprint in self]
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if _kind(path) == ".jsonl":
             Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

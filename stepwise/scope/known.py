@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +47,7 @@ class Known:
         tokens: generated tokens, [m, n]; nan likewise.
         prices: per model, None where unknown.
         prompt_rate: prompt tokens per character of a question, [m].
+        quarantined: why a fingerprint is left out, by model.
     """
 
     models: tuple[str, ...]
@@ -55,10 +56,16 @@ class Known:
     tokens: Array
     prices: tuple[Price | None, ...]
     prompt_rate: Array
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.value)
+
+    @cached_property
+    def mean(self) -> Array:
+        """Of each model's value over the anchors that it has answered, [m]."""
+        return np.asarray(np.nanmean(self.value, axis=1))
 
     def compare(self, encoded: Encoded) -> Compared:
         similarity = np.asarray((encoded.vectors @ self._anchors_by_word).toarray(), dtype=np.float64)
@@ -89,46 +96,54 @@ class Known:
 def gather(
     anchors: AnchorSet, encoded: Encoded, fingerprints: Iterable[Fingerprint], objective: str, coverage: float
 ) -> Known:
-    """Line fingerprints up with the anchors.
+    """Line fingerprints up with the anchors; those that do not fit are left out and named.
 
     Args:
-        objective: "correct" or a name in every fingerprint's ``scores``.
+        fingerprints: one a model.
+        objective: "correct" or a name in the fingerprints' ``scores``.
         coverage: the least share of the anchors that a fingerprint must cover.
 
     Raises:
-        ConfigError: if a fingerprint covers too few anchors, or was taken on others.
+        ConfigError: if none is left.
     """
     listed = list(fingerprints)
-    value, tokens = (np.full((len(listed), len(anchors)), np.nan) for _ in range(2))
-    rate = np.full(len(listed), PROMPT_TOKENS_PER_CHARACTER)
-    for row, fingerprint in enumerate(listed):
-        _check(anchors, fingerprint, coverage)
-        at = [anchors.place[name] for name in fingerprint.anchor_ids]
-        value[row, at], tokens[row, at] = fingerprint.objective(objective), fingerprint.tokens
-        if fingerprint.prompt_tokens is not None:
-            rate[row] = sum(fingerprint.prompt_tokens) / sum(len(anchors.problems[i].question) for i in at)
-    names, prices = (
-        tuple(fingerprint.model for fingerprint in listed),
-        tuple(fingerprint.price for fingerprint in listed),
-    )
-    return Known(names, encoded, value, tokens, prices, rate)
+    reasons = {taken.model: _misfit(anchors, taken, objective, coverage) for taken in listed}
+    quarantined = {model: reason for model, reason in reasons.items() if reason}
+    usable = [taken for taken in listed if taken.model not in quarantined]
+    if not usable:
+        raise ConfigError(next(iter(quarantined.values()), "fingerprints: the store is empty."))
+    value, tokens = (np.full((len(usable), len(anchors)), np.nan) for _ in range(2))
+    rate = np.full(len(usable), PROMPT_TOKENS_PER_CHARACTER)
+    for row, taken in enumerate(usable):
+        at = [anchors.place[name] for name in taken.anchor_ids]
+        value[row, at], tokens[row, at] = taken.objective(objective), taken.tokens
+        if taken.prompt_tokens is not None:
+            rate[row] = sum(taken.prompt_tokens) / sum(len(anchors.problems[i].question) for i in at)
+    names, prices = tuple(taken.model for taken in usable), tuple(taken.price for taken in usable)
+    return Known(names, encoded, value, tokens, prices, rate, quarantined)
 
 
-def _check(anchors: AnchorSet, fingerprint: Fingerprint, coverage: float) -> None:
-    strange = [name for name in fingerprint.anchor_ids if name not in anchors.place]
-    if strange or (fingerprint.anchors and fingerprint.anchors != anchors.digest):
+def _misfit(anchors: AnchorSet, taken: Fingerprint, objective: str, coverage: float) -> str:
+    """Why a fingerprint cannot be used; "" if it can."""
+    strange = [name for name in taken.anchor_ids if name not in anchors.place]
+    if strange or (taken.anchors and taken.anchors != anchors.digest):
         what = (
             f"anchor {strange[0]!r} is not among them"
             if strange
-            else f"digest {fingerprint.anchors}, now {anchors.digest}"
+            else f"digest {taken.anchors}, now {anchors.digest}"
         )
-        raise ConfigError(
-            f"fingerprint of {fingerprint.model!r} was taken on other anchors ({what}); run "
+        return (
+            f"fingerprint of {taken.model!r} was taken on other anchors ({what}); run "
             "`python -m scripts.fingerprint` on these."
         )
-    share = len(fingerprint.anchor_ids) / len(anchors)
+    share = len(taken.anchor_ids) / len(anchors)
     if share < coverage:
-        raise ConfigError(
-            f"fingerprint of {fingerprint.model!r} covers {len(fingerprint.anchor_ids)} of {len(anchors)} "
+        return (
+            f"fingerprint of {taken.model!r} covers {len(taken.anchor_ids)} of {len(anchors)} "
             f"anchors, and needs {coverage:.0%}; run `python -m scripts.fingerprint` to complete it."
         )
+    try:
+        taken.objective(objective)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from stepwise.errors import ConfigError
+from stepwise.models.files import load_pair
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.estimators.base import Charge
@@ -16,9 +17,17 @@ from stepwise.scope.scope import Choice, Scope
 from stepwise.types import Decision, Estimate, Look, Router, Trace, expects
 
 
-def open_scope(anchors: str, fingerprints: str, **settings: Any) -> Scope:
-    """A `Scope` from files, as configurations name it."""
-    return Scope(anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints), **settings)
+def open_scope(anchors: str, fingerprints: str, pair: str | None = None, **settings: Any) -> Scope:
+    """A `Scope` from files, as configurations name it.
+
+    Args:
+        pair: whose models' list prices count, see `Scope`.
+    """
+    if pair is not None:
+        settings["prices"] = {model.name: model.price for model in load_pair(pair).models if model.price}
+    return Scope(
+        anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints, create=False), **settings
+    )
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,10 @@ class ScopeRouter:
         return bool(self.scope.asks)
 
     @cached_property
-    def _choose(self) -> Callable[[str, tuple[Estimate, ...]], Choice]:
+    def _choose(self) -> Callable[[str, tuple[Estimate, ...], object], Choice]:
+        """By question, estimates and version of the store: a choice does not outlive a change of it."""
         return lru_cache(maxsize=65536)(
-            lambda question, known: self.scope.choose(question, self.models, self.alpha, known)
+            lambda question, known, version: self.scope.choose(question, self.models, self.alpha, known)
         )
 
     def decide(self, trace: Trace) -> Decision:
@@ -62,9 +72,12 @@ class ScopeRouter:
                 f"router {self.name!r}: its estimates come from model {self.scope.asks[0]!r}; give "
                 "the engine prior=ScopePrior(scope, models), so that the chain pays for them."
             )
-        choice = self._choose(trace.problem.question, known)
+        choice = self._choose(trace.problem.question, known, self.scope.fingerprints.version)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-        return Decision(choice.model, choice.utility, f"expected right {chosen.p_correct:.0%}")
+        reason = f"expected right {chosen.p_correct:.0%}"
+        if choice.outside:
+            reason += ", outside what the anchors cover"
+        return Decision(choice.model, choice.utility, reason)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.errors import ConfigError, InfeasibleTarget
+from stepwise.engine.cost import Price
+from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
@@ -19,6 +20,9 @@ from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
+from stepwise.scope.novelty import OUTSIDE, Novelty, shrink, trust
+from stepwise.scope.promise import Setting, best_within
+from stepwise.scope.reliability import Reliability
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
@@ -26,20 +30,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Choice:
-    """The model to take, its utility, and what was expected of every candidate."""
+    """The model to take, its utility, what was expected of every candidate, and whether the question lies
+    outside what the anchors cover."""
 
     model: str
     utility: float
     estimates: list[Estimate] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A value of alpha with what it gave on the anchors, each routed as if it was not known."""
-
-    alpha: float
-    value: float
-    cost: float
+    outside: bool = False
 
 
 class Scope:
@@ -57,6 +54,10 @@ class Scope:
         auxiliary: labelled questions from elsewhere that teach the estimator what is hard or long.
         coverage: the least share of the anchors that a fingerprint must cover.
         w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
+        prices: of models, for fingerprints without a price; where both give one they have to agree.
+
+        outside: who answers a question that is outside what the anchors cover: the "best" single model by its
+            mean on the anchors, a model's name, or whoever the "estimates" favour.
 
     Attributes:
         asks: names of the models that the estimator puts questions to.
@@ -76,6 +77,8 @@ class Scope:
         auxiliary: Sequence[Auxiliary] = (),
         coverage: float = 0.5,
         w_base: float = W_BASE,
+        prices: Mapping[str, Price] | None = None,
+        outside: str = "best",
     ) -> None:
         if not 0.0 < coverage <= 1.0:
             raise ConfigError(f"coverage must lie in (0, 1], not {coverage}.")
@@ -86,26 +89,32 @@ class Scope:
         self.asks = self._estimator.asks
         self._record = Neighbours()
         self._coverage, self._w_base = coverage, w_base
+        self._prices = dict(prices or {})
         self._features = Features(open_embedder(embedder), auxiliary)
         self._encoded = self._features.fit(anchors.questions)
+        self._novelty = Novelty(anchors.questions)
+        self._outside = outside
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
+        self._reliability: Reliability | None = None
 
     def __repr__(self) -> str:
         """Identifies what the estimates depend on, as frozen values do."""
-        content = repr([self.fingerprints.get(model) for model in self.fingerprints.models])
+        content = repr(list(self.fingerprints))
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
         seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
-        settings = f"{self.objective}, {self._coverage}, {self._w_base}"
+        settings = f"{self.objective}, {self._coverage}, {self._w_base}, {self._prices}, {self._outside}"
         return f"Scope({self.anchors.digest}, {store}, {seen.hexdigest()}, {self._estimator!r}, {settings})"
 
     @property
     def known(self) -> Known:
         """The store's fingerprints on the anchors; estimators are fitted to it when it changes.
 
+        A fingerprint that does not fit is left out, and named in ``known.quarantined``.
+
         Raises:
-            ConfigError: if the store is empty, or a fingerprint does not fit the anchors.
+            ConfigError: if the store is empty, no fingerprint fits the anchors, or two prices differ.
         """
         with self._lock:
             version = self.fingerprints.version
@@ -114,9 +123,19 @@ class Scope:
                     raise ConfigError(
                         "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
                     )
-                known = gather(self.anchors, self._encoded, self.fingerprints, self.objective, self._coverage)
+                fingerprints = self.fingerprints.on(self.anchors.digest)
+                known = gather(
+                    self.anchors,
+                    self._encoded,
+                    [taken.priced(self._prices.get(taken.model)) for taken in fingerprints],
+                    self.objective,
+                    self._coverage,
+                )
                 self._estimator.fit(known)  # what a fit takes is no chain's
                 self._record.fit(known)
+                if not self.asks:  # a model would be asked about every anchor
+                    held = shrink(self._estimator.held_out(), known.mean, self._novelty.held_out)
+                    self._reliability = Reliability(held.value, known.value)
                 self._fitted = version, known
             return self._fitted[1]
 
@@ -136,7 +155,9 @@ class Scope:
         known = self.known
         rows = self._rows(known, models)
         compared = self._compare(known, [question])
-        return self._estimates(known, rows, compared, self._estimator.predict(compared, rows, charge))
+        novelty = self._novelty([question])
+        predicted = shrink(self._estimator.predict(compared, rows, charge), known.mean[rows], novelty)
+        return self._estimates(known, rows, compared, predicted, novelty)
 
     def choose(
         self,
@@ -157,16 +178,18 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, [question])
+        novelty = self._novelty([question])
         if estimates:
             estimates = _of([known.models[row] for row in rows], estimates)
             predicted = _beliefs(estimates)
         else:
-            predicted = self._estimator.predict(compared, rows)
-            estimates = self._estimates(known, rows, compared, predicted)
-        record = self._record.predict(compared, rows)
-        scores = self._utility(known, rows, compared, record, predicted, alpha)[:, 0]
+            predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
+            estimates = self._estimates(known, rows, compared, predicted, novelty)
+        record = shrink(self._record.predict(compared, rows), known.mean[rows], novelty)
+        scores = self._utility(known, rows, compared, record, predicted, novelty, alpha)[:, 0]
         best = int(np.argmax(scores))
-        return Choice(known.models[rows[best]], float(scores[best]), list(estimates))
+        model = known.models[rows[best]]
+        return Choice(model, float(scores[best]), list(estimates), bool(novelty[0] < OUTSIDE))
 
     def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
         """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
@@ -177,37 +200,31 @@ class Scope:
         """
         known = self.known
         rows = self._rows(known, models, priced=True)
+        novelty = self._novelty.held_out
         record, predicted = (
-            _rows_of(estimator.held_out(), rows) for estimator in (self._record, self._estimator)
+            shrink(_rows_of(estimator.held_out(), rows), known.mean[rows], novelty)
+            for estimator in (self._record, self._estimator)
         )
         value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
         columns = np.arange(len(self.anchors))
 
         def at(alpha: float) -> Setting:
-            best = self._utility(known, rows, known.among, record, predicted, alpha).argmax(axis=0)
-            return Setting(
-                alpha, float(np.nanmean(value[best, columns])), float(np.nanmean(spent[best, columns]))
-            )
+            best = self._utility(known, rows, known.among, record, predicted, novelty, alpha).argmax(axis=0)
+            costs = spent[best, columns]
+            costs = costs[~np.isnan(costs)]
+            return Setting(alpha, float(np.nanmean(value[best, columns])), float(costs.mean()), costs)
 
         return sweep(at, lambda setting: setting.cost)
 
-    def alpha_for(self, budget: float, models: Sequence[str] | None = None) -> Setting:
-        """The alpha with the best value on the anchors among those that cost at most ``budget`` a question.
+    def alpha_for(self, budget: float, models: Sequence[str] | None = None, delta: float = 0.1) -> Setting:
+        """The alpha with the best value on the anchors among those whose expected cost per question is at
+        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`.
 
         Raises:
-            ConfigError: as `choose`.
-            InfeasibleTarget: if even the cheapest alpha costs more.
+            ConfigError: as `choose`, and if budget or delta is out of its range.
+            InfeasibleTarget: if no alpha can be promised to keep the budget; ``best`` is the least that can.
         """
-        settings = self.settings(models)
-        within = [setting for setting in settings if setting.cost <= budget]
-        if not within:
-            least = min(setting.cost for setting in settings)
-            raise InfeasibleTarget(
-                f"budget: {budget:.3g} per question cannot be kept; the cheapest setting costs {least:.3g} "
-                "on the anchors.",
-                best=least,
-            )
-        return max(within, key=lambda setting: (setting.value, -setting.cost))
+        return best_within(self.settings(models), budget, delta)
 
     def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
         """What `estimate` says of many questions at once, as arrays [models, questions].
@@ -217,7 +234,13 @@ class Scope:
         """
         known = self.known
         rows = self._rows(known, models)
-        return self._estimator.predict(self._compare(known, questions), rows)
+        predicted = self._estimator.predict(self._compare(known, questions), rows)
+        return shrink(predicted, known.mean[rows], self._novelty(questions))
+
+    def novelty(self, questions: Sequence[str]) -> Array:
+        """P-values of "this question is of the anchors' kind", [q], see `Novelty`; below `OUTSIDE` the
+        question is outside what the anchors cover."""
+        return self._novelty(questions)
 
     def utilities(
         self, questions: Sequence[str], models: Sequence[str] | None = None
@@ -231,8 +254,12 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, questions)
-        record, predicted = self._record.predict(compared, rows), self._estimator.predict(compared, rows)
-        return lambda alpha: self._utility(known, rows, compared, record, predicted, alpha)
+        novelty = self._novelty(questions)
+        record, predicted = (
+            shrink(estimator.predict(compared, rows), known.mean[rows], novelty)
+            for estimator in (self._record, self._estimator)
+        )
+        return lambda alpha: self._utility(known, rows, compared, record, predicted, novelty, alpha)
 
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
@@ -245,6 +272,8 @@ class Scope:
             raise ConfigError(f"models must be distinct names, at least one, not {list(names)}.")
         unknown = [name for name in names if name not in known.models]
         if unknown:
+            if unknown[0] in known.quarantined:
+                raise ConfigError(known.quarantined[unknown[0]])
             raise ConfigError(
                 f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); run "
                 "`python -m scripts.fingerprint`."
@@ -262,18 +291,38 @@ class Scope:
         compared: Compared,
         record: Beliefs,
         predicted: Beliefs,
+        novelty: Array,
         alpha: float,
     ) -> Array:
+        """Utilities [models, questions]; outside, the model of the user's rule is ranked first."""
         record_cost, predicted_cost = (
             known.cost(beliefs.tokens, compared.questions, rows) for beliefs in (record, predicted)
         )
-        return utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
+        scores = utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
+        if self._outside != "estimates":
+            outside, first = novelty < OUTSIDE, self._rule(known, rows)
+            scores[first, outside] = np.nextafter(scores.max(axis=0), np.inf)[outside]
+        return scores
+
+    def _rule(self, known: Known, rows: NDArray[np.intp]) -> int:
+        """Which of ``rows`` answers questions outside what the anchors cover."""
+        if self._outside == "best":
+            return int(np.argmax(known.mean[rows]))
+        names = [known.models[row] for row in rows]
+        if self._outside not in names:
+            raise ConfigError(
+                f"outside must be 'best', 'estimates' or one of the models {', '.join(names)}, "
+                f"not {self._outside!r}."
+            )
+        return names.index(self._outside)
 
     def _estimates(
-        self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs
+        self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs, novelty: Array
     ) -> list[Estimate]:
         cost = known.cost(predicted.tokens, compared.questions, rows)[:, 0]
         explanations, usage = predicted.explanations, predicted.usage
+        believed = trust(novelty)[0]
+        likely = self._reliability.interval(predicted.value, rows) if self._reliability else None
         return [
             Estimate(
                 known.models[row],
@@ -283,6 +332,10 @@ class Scope:
                 (float(predicted.low[i, 0]), float(predicted.high[i, 0])),
                 explanations[i][0] if explanations else "",
                 usage[i][0] if usage else {},
+                (float(believed * likely[0][i, 0]), float(1 - believed * (1 - likely[1][i, 0])))
+                if likely
+                else None,
+                bool(novelty[0] < OUTSIDE),
             )
             for i, row in enumerate(rows)
         ]

@@ -169,3 +169,30 @@ def test_rendering_shows_who_wrote_what() -> None:
     env.step(1)
     assert env.render() == "[large] 0 + 3 = 3."
     assert np.isfinite(env.reset(seed=1)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"problm": 1}, "options must be among problem, cost_weight, not 'problm'"),
+        ({"problem": 3}, "problem must be an index from 0 to 2, not 3"),
+        ({"problem": -1}, "problem must be an index from 0 to 2, not -1"),
+        ({"problem": "1"}, "problem must be an index from 0 to 2, not '1'"),
+        ({"cost_weight": 11.0}, r"cost_weight must lie in \[0, 10\], not 11.0"),
+        ({"cost_weight": "dear"}, "cost_weight must lie in"),
+    ],
+)
+def test_bad_options_of_a_reset_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RoutingEnv(engine(), PROBLEMS).reset(seed=0, options=options)
+
+
+def test_nothing_is_done_after_the_end_or_by_no_action() -> None:
+    env = RoutingEnv(engine(max_steps=1), PROBLEMS, look="before")
+    env.reset(seed=0)
+    for action in (2, -1, 0.5, None):
+        with pytest.raises(gymnasium.error.InvalidAction, match="an integer from 0 to 1"):
+            env.step(action)
+    assert env.step(np.int64(1))[2]
+    with pytest.raises(gymnasium.error.ResetNeeded, match="the episode has ended"):
+        env.step(1)

@@ -16,6 +16,7 @@ from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
+from stepwise.errors import ConfigError
 from stepwise.routers.features import SIGNALS
 from stepwise.types import Problem
 from tests.worlds import engine, problem
@@ -129,3 +130,36 @@ def test_sb3_sees_the_last_observation_and_what_kind_of_end_it_was() -> None:
         assert info["terminal_observation"][POSITION] == pytest.approx(1 / 16)
         assert observations[slot][POSITION] == 0.0
         assert "correct" in info and "total_cost" in info
+
+
+@pytest.mark.parametrize(
+    "actions", [[0, 1], [0, 1, 0, 1], [0, 2, 0], [0, -1, 0], np.zeros(3), [0, None, 1], [np.nan] * 3]
+)
+def test_invalid_actions_are_errors_and_no_slot_moves(actions: Any) -> None:
+    env = RoutingVectorEnv(engine(), PROBLEMS, num_envs=3, look="before")
+    env.reset(seed=0)
+    with pytest.raises(gymnasium.error.InvalidAction):
+        env.step(actions)
+    assert all(not episode.trace.steps for episode in env.episodes)
+    env.step(np.zeros(3, int))
+    with pytest.raises(gymnasium.error.InvalidAction, match="slot must lie between 0 and 2, not 3"):
+        env.exchange({3: 0})
+    env.close()
+
+
+def test_chains_go_on_where_they_were() -> None:
+    whole, resumed = (
+        RoutingVectorEnv(engine(), PROBLEMS, num_envs=3, cost_weight=(0.1, 1.0), cost_scale=1e3)
+        for _ in range(2)
+    )
+    whole.reset(seed=3)
+    for _ in range(5):
+        before = whole.step(np.array([0, 1, 0]))[0]
+    state = whole.state()
+    assert any(slot.actions for slot in state)
+    assert np.array_equal(resumed.restore(state), before)
+    for _ in range(12):
+        (seen, reward), (seen_again, reward_again) = (e.step(np.ones(3, int))[:2] for e in (whole, resumed))
+        assert np.array_equal(seen, seen_again) and np.array_equal(reward, reward_again)
+    with pytest.raises(ConfigError, match="the state is of 2 slots, not of 3"):
+        resumed.restore(state[:2])

@@ -12,7 +12,7 @@ import torch
 from stable_baselines3 import PPO
 
 from envs import RoutingVectorEnv
-from envs.episode import cost_weight_feature
+from envs.episode import Episode, cost_weight_feature
 from envs.observer import Observer
 from envs.task import Task
 from policies.network import GainCost, cost_weight_of
@@ -152,6 +152,8 @@ def test_the_best_weights_on_validation_are_exported_and_training_stops_when_the
     best = last.validation["weights"]["mlp_extractor.trunk.0.weight"].numpy()
     assert np.array_equal(artifact.weights["w0"], best)
     measured = artifact.card["validation"]
+    assert artifact.card["exported_step"] == next(at for at, v in measured["curve"] if v == measured["best"])
+    assert 0.0 < measured["random_mix"] < measured["best"] and artifact.card["cost_unit"] == "FLOPs"
     assert measured["best"] == last.validation["best"] == max(value for _, value in measured["curve"]) > 0.5
 
 
@@ -204,3 +206,39 @@ def test_the_exported_network_is_the_trained_one(tmp_path: Path) -> None:
     assert gain == pytest.approx(body.gain(hidden).detach().numpy()[0], abs=1e-5)
     expected = torch.nn.functional.softplus(body.cost(hidden)).detach().numpy()[0]
     assert cost == pytest.approx(expected, abs=1e-5)
+
+
+def finished(output: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often each of a short and a long problem was finished, checkpoints every 8 steps of a slot."""
+    short, long = problem(1), problem(*[1] * 20)
+    counts = {short.id: 0, long.id: 0}
+    arrive = Episode._arrive
+
+    def count(self: Episode, *arguments: Any) -> Any:
+        result = arrive(self, *arguments)
+        if result.terminated:
+            counts[self.trace.problem.id] += 1
+        return result
+
+    monkeypatch.setattr(Episode, "_arrive", count)
+    env = RoutingVectorEnv(engine(), [short, long], 8, look="before", cost_scale=1e3)
+    settings = {**POLICY, "total_steps": 8 * 200, "ppo": {**POLICY["ppo"], "n_steps": 4, "batch_size": 32}}
+    pair: Any = World()
+    train(env, pair, settings, output=output, seed=0, every=2, reference=Reference(1e3, 1.0, 1))
+    return counts
+
+
+def test_chains_longer_than_the_interval_of_checkpoints_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, long = finished(tmp_path, monkeypatch).values()
+    assert (
+        long > 30 and abs(short - long) < 0.35 * short
+    )  # the long one is in flight in most slots at the end
+
+
+def test_a_run_that_ended_early_goes_on_if_it_is_given_more_steps(tmp_path: Path) -> None:
+    reference = Reference(1e3, 1.0, 1)
+    ended = run(tmp_path, 60_000, reference, patience=1).card["steps"]
+    assert ended < 60_000 and run(tmp_path, 60_000, reference, patience=1).card["steps"] == ended
+    assert run(tmp_path, 62_000, reference, patience=1).card["steps"] > ended

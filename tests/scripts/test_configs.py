@@ -6,7 +6,7 @@ import importlib
 import json
 import pkgutil
 import shutil
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 
 import scripts
 from scripts import evaluate, train
-from stepwise import Model, Pair, load_dataset, load_pair
+from stepwise import Model, Pair, load_dataset, load_pair, load_router
 from stepwise.backends.http.completions import Options as CompletionsOptions
+from stepwise.routers import PolicyRouter
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price
 from stepwise.types import Look, Router
 
@@ -144,6 +145,16 @@ def test_an_evaluation_has_every_router_at_every_setting() -> None:
     names = {contender.router.name for contender in field}
     needs_fitting = {"prm", "specreason", "trim_agg", "steer", "query", "scope", "seeded"}
     assert names == set(ROUTERS) - needs_fitting
+
+
+def test_an_evaluation_compares_the_policy_that_is_named(tmp_path: Path) -> None:
+    artifact = load_router("nano-ppo", threshold=1.0).artifact
+    replace(artifact, card={"mine": True}).save(tmp_path)
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=[f"artifact={tmp_path}"])
+    field = evaluate.contenders(cfg, load_pair("nano"))
+    policies = [c.router for c in field if isinstance(c.router, PolicyRouter)]
+    assert policies and all(policy.artifact.card == {"mine": True} for policy in policies)
 
 
 def test_the_experiment_adds_the_fitted_routers_and_the_other_seeds() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from scripts import evaluate
-from scripts.program import CONFIGS, repeating, save_config
+from scripts import evaluate, train
+from scripts.program import CONFIGS, repeating, save_config, with_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,3 +65,24 @@ def test_another_projects_package_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.start_servers"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "the package 'envs' was imported from" in done.stderr
+
+
+def test_a_pair_may_be_a_file_anywhere_and_a_policy_a_folder() -> None:
+    arguments = [
+        "-m",
+        "pair=mine.yaml",
+        "n=3",
+        "pair=qwen3.yaml",
+        "pair=qwen3",
+        "policy=../a policy",
+        "--yes",
+    ]
+    shown = ["-m", "pair=nano", 'pair.name="mine.yaml"', "n=3", "pair=qwen3.yaml", "pair=qwen3"]
+    overrides = with_files(arguments, evaluate.Evaluate)
+    assert overrides == [*shown, 'artifact="../a policy"', "yes=true"]
+    assert with_files(["policy=ppo"], train.Train) == ["policy=ppo"]
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose(
+            "evaluate", overrides=[o for o in overrides if not o.startswith(("pair=q", "-", "yes"))]
+        )
+    assert (cfg.pair.name, cfg.artifact) == ("mine.yaml", "../a policy")

@@ -227,10 +227,10 @@ def _start(arguments: dict[str, Any], threads: int) -> Any:
 
 def _give_way(process: int | None) -> None:
     """Let this process, which every token passes through, have a core as soon as it wants one."""
-    threads = Path(f"/proc/{process}/task")
+    threads, ours = Path(f"/proc/{process}/task"), os.getpriority(os.PRIO_PROCESS, 0)
     for thread in threads.iterdir() if threads.is_dir() else ():
         with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), max(NICENESS, ours))
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stepwise import load_dataset
+from stepwise import load_dataset, load_pair
 from stepwise.cli.main import main
+from stepwise.cli.terminal import plain
 
 QUESTION = load_dataset("nano", limit=1)[0].question
 
@@ -20,6 +21,22 @@ def test_solve_shows_the_chain_its_writers_and_its_cost(capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "answer:" in shown and "cost:" in shown and "large alone" in shown
     assert "small" in shown and "gain per cost" in shown
+
+
+def test_a_chain_without_an_answer_is_a_failure_of_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, _, large = load_pair("nano").models
+    models = [{"name": "tiny", "path": small.path}, {"name": "big", "path": large.path}]
+    file = tmp_path / "short.yaml"
+    file.write_text(json.dumps({"name": "short", "prompt": "{question}\n", "models": models, "max_steps": 1}))
+    assert main(["solve", QUESTION, "--pair", str(file), "--router", "big"]) == 1
+    assert "stopped before it gave an answer: max_steps" in capsys.readouterr().out
+
+
+def test_what_others_write_does_not_steer_the_terminal() -> None:
+    assert plain("\x1b[2J\x9b1m\u202ea\ud800\r\n\té ≤") == "\ufffd[2J\ufffd1m\ufffda\ufffd\ufffd\n\té ≤"
+    assert all(c.isprintable() or c in "\t\n\xad\xa0\ufffd" for c in plain("".join(map(chr, range(0x250)))))
 
 
 def test_doctor_finds_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,8 @@ def ask(url: str, question: str) -> httpx.Response:
     return httpx.post(f"{url}/v1/completions", json=body, timeout=60)
 
 
-def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(end: signal.Signals, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     with serve("--state", str(state), "--budget", "0.3") as (url, process):
         assert httpx.get(f"{url}/ready", timeout=60).json()["ready"]
@@ -52,7 +53,7 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
             asked = [pool.submit(ask, url, problem.question) for problem in PROBLEMS]
             while "stepwise_running_chains 24.0" not in httpx.get(f"{url}/metrics").text:
                 assert not all(one.done() for one in asked)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(end)
             answers = [one.result() for one in asked]
         _, log = process.communicate(timeout=30)
     assert [answer.status_code for answer in answers] == [200] * len(PROBLEMS)
@@ -64,6 +65,14 @@ def test_a_stop_finishes_what_is_in_flight_and_keeps_the_state(tmp_path: Path) -
     kept = json.loads(state.read_text())
     assert kept["online"]["count"] == len(PROBLEMS) and kept["online"]["target"] == 0.3
     assert kept["spent"]["anyone"] == pytest.approx(sum(line["cost"] for line in chains))
+
+
+def test_a_second_server_on_a_state_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = str(tmp_path / "state.json")
+    with serve("--state", state):
+        assert main(["serve", "--port", "0", "--state", state]) == 2
+    shown = capsys.readouterr().err
+    assert "belongs to a server that runs; pass another --state" in shown and shown.count("\n") == 1
 
 
 def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path) -> None:
@@ -103,6 +112,19 @@ def test_a_pair_of_ones_own_is_served_and_streamed_token_by_token(tmp_path: Path
         (["--concurrency", "0"], "concurrency must be more than 0"),
         (["--max-tokens", "0"], "tokens must be more than 0"),
         (["--timeout", "0"], "seconds must be more than 0"),
+        (["--router", "scope"], "router 'scope' needs --anchors and --fingerprints"),
+        (["--alpha", "0.5"], "alpha: the router 'nano-ppo' has none; use scope or seeded"),
+        (
+            ["--router", "seeded", "--anchors", "a", "--fingerprints", "f", "--alpha", "2"],
+            "alpha must lie in [0, 1], not 2",
+        ),
+        (
+            ["--router", "scope", "--anchors", "a", "--fingerprints", "f", "--budget", "0.4"],
+            "budget: the router 'scope' takes an alpha",
+        ),
+        (["--alias", "gpt-4o"], "alias must be NAME=MODEL, gpt-4o=stepwise for example, not 'gpt-4o'"),
+        (["--alias", "=stepwise"], "alias must be NAME=MODEL"),
+        (["--alias", "gpt-4o=gpt-5"], "alias 'gpt-4o': there is no model 'gpt-5' here"),
         (["--state", "/dev/null/state.json"], "state: /dev/null/state.json cannot be"),
     ],
 )

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwise import load_dataset
-from stepwise.data import has_splits
-from stepwise.data.splits import SHARES, SPLITS, digest, split_of
+from stepwise.data.splits import SHARES, SPLITS, check_unseen, digest, fingerprints, split_of
 from stepwise.errors import ConfigError
 from stepwise.types import normalised
 
@@ -164,7 +164,40 @@ def test_splits_of_ones_own_must_not_share_questions(tmp_path: Path) -> None:
     write(tmp_path / "calibration.jsonl", {"question": "what is 1 + 1 ?", "answer": "2"})
     with pytest.raises(ConfigError, match="'calibration-1' of split 'calibration' is also in the test split"):
         load_dataset("mine", path=path, split="calibration")
-    assert has_splits("mine", path) and has_splits("gsm8k") and not has_splits("mine", "mine.jsonl")
+    with pytest.raises(ConfigError, match="'train-1' of split 'train' is also in the validation split"):
+        (tmp_path / "calibration.jsonl").unlink()
+        write(tmp_path / "validation.jsonl", {"question": "what is 1 + 2", "answer": "3"})
+        load_dataset("mine", path=path, split="train")
+
+
+def test_a_single_file_is_cut_by_the_hash_of_its_questions(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(200)]
+    file = write(tmp_path / "mine.jsonl", *rows)
+    parts = {split: load_dataset(file, split=split) for split in SPLITS}
+    assert all(split_of(p.question) == split for split, part in parts.items() for p in part)
+    assert sorted(p.id for part in parts.values() for p in part) == sorted(p.id for p in load_dataset(file))
+    assert 70 < len(parts["train"]) < 130 and min(map(len, parts.values())) > 5
+    write(tmp_path / "mine.jsonl", *reversed(rows))
+    assert {p.question for p in load_dataset(file, split="test")} == {p.question for p in parts["test"]}
+    one = write(tmp_path / "one.jsonl", rows[0])
+    with pytest.raises(ConfigError, match="this split is empty; the file has too few questions"):
+        load_dataset(one, split=next(split for split in SPLITS if split != split_of(rows[0]["question"])))
+
+
+def test_repeated_lines_are_named(tmp_path: Path) -> None:
+    rows = [{"question": text, "answer": "2"} for text in ("1 + 1?", "2 + 2", "1+1")]
+    with pytest.raises(ConfigError, match="asks questions twice: 'mine-3' repeats 'mine-1'; keep"):
+        load_dataset(write(tmp_path / "mine.jsonl", *rows))
+
+
+def test_problems_that_a_policy_has_seen_are_refused(tmp_path: Path) -> None:
+    rows = [{"question": f"x > {i}", "answer": "2"} for i in range(4)]
+    problems = load_dataset(write(tmp_path / "mine.jsonl", *rows))
+    seen = {"train": fingerprints(problems[:2]), "validation": fingerprints(problems[2:3])}
+    check_unseen(problems[3:], seen)
+    with pytest.raises(ConfigError, match=r"seen 2 of the 2 problems .* 'mine-2' \(split 'train'\): 'x > 1'"):
+        check_unseen(problems[1:3], seen)
+    check_unseen([replace(problems[0], question="x < 0")], seen)
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math500", "math"])

@@ -71,6 +71,18 @@ def test_chains_that_leave_the_recording_are_wrong_at_the_large_models_cost(tmp_
     assert setting.accuracy_at_best == pytest.approx(setting.accuracy + lost.mean())
 
 
+def test_a_preamble_that_is_in_the_cache_costs_nothing(tmp_path: Path) -> None:
+    record(tmp_path, CONFIDENCE)
+    recording = Recording(tmp_path)
+    recording.about["shared"] = {"small": 2, "large": 1}
+    whole, cached = Bench(recording), Bench(recording, preamble=False)
+    assert cached.small.cost.tolist() == [cost - 2 * 2 * 1 for cost in whole.small.cost]
+    assert cached.large.cost.tolist() == [cost - 1 * 2 * 20 for cost in whole.large.cost]
+    both = (bench.replay(Contender(CONFIDENCE, 0.5)) for bench in (whole, cached))
+    before, after = (replayed.cost.sum() for replayed in both)
+    assert 0 < before - after <= len(PROBLEMS) * (2 * 2 * 1 + 1 * 2 * 20)
+
+
 def test_problems_may_come_from_their_data_set(tmp_path: Path) -> None:
     live = record(tmp_path, CONFIDENCE)
     recording = Recording(tmp_path)

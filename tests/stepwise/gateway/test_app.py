@@ -64,6 +64,8 @@ async def test_what_is_not_supported_is_refused_before_any_work(
         (b"\xff\xfe", "application/json"),
         (b"[" * 100_000, "application/json"),
         (b'{"model": "\\ud800", "messages": []}', "application/json"),
+        (b'{"model": "stepwise", "messages": [{"role": "user", "content": "\\udfff"}]}', "application/json"),
+        (b'{"model": "stepwise", "prompt": "1", "\\ud800": 1}', "application/json"),
         (json.dumps(chat("1")).encode(), "text/plain"),
     ],
 )
@@ -214,6 +216,33 @@ async def test_a_key_s_money_is_spent_and_its_requests_are_its_own() -> None:
             assert len(recent) == 1 and recent[0]["writers"] == ["small"] * 4
 
 
+async def test_a_burst_spends_no_more_than_what_runs_at_once() -> None:
+    async with client(app_of(keys=KEYS, limits=Limits(concurrency=2, queue=100))) as http:
+        body = chat("1 2 3", "stepwise:small")  # one costs more than 50
+        answers = await asyncio.gather(*(http.post(CHAT, json=body, headers=BOB) for _ in range(40)))
+    statuses = [answer.status_code for answer in answers]
+    assert 1 <= statuses.count(200) <= 2 and set(statuses) == {200, 429}
+
+
+async def test_a_chain_that_is_timed_out_is_charged() -> None:
+    world: Any = engine()
+    calls: list[int] = []
+
+    async def stall(_: str) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            await asyncio.Event().wait()
+
+    world.backends["small"]._before = stall
+    keys = Keys([Tenant("bob", digest("bob's key"), spend=30.0)])
+    async with client(app_of(world, keys=keys, limits=Limits(seconds=0.2))) as http:
+        body = chat("1 2 3 4", "stepwise:small")
+        assert (await http.post(CHAT, json=body, headers=BOB)).status_code == 504
+        recent = (await http.get("/stepwise/recent", headers=BOB)).json()["recent"]
+        assert recent[0]["outcome"] == "cancelled" and recent[0]["cost"] > 30
+        assert (await http.post(CHAT, json=body, headers=BOB)).json()["error"]["code"] == "spend_limit"
+
+
 @pytest.mark.parametrize("asked_for", [False, True])
 async def test_prompts_are_logged_only_when_asked_for(
     asked_for: bool, caplog: pytest.LogCaptureFixture
@@ -238,7 +267,10 @@ async def test_the_threshold_learns_from_the_default_s_chains_alone() -> None:
         for model in ("stepwise:small", "stepwise:threshold=1", "stepwise:large"):
             assert (await http.post(CHAT, json=chat("1 7", model))).status_code == 200
         assert online.count == 0
-        answer = await http.post(CHAT, json=chat("1 7"))
+        for cut in ({"max_tokens": 5}, {"stop": "="}):
+            assert (await http.post(CHAT, json=chat("1 7", **cut))).status_code == 200
+        assert online.count == 0, "what a part of a chain costs says nothing of whole ones"
+        answer = await http.post(CHAT, json=chat("1 7", max_tokens=500))
         assert online.count == 1
         metrics = (await http.get("/metrics")).text
         assert "stepwise_online_updates 1.0" in metrics and "stepwise_online_target 0.4" in metrics

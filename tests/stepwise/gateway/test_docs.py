@@ -30,7 +30,7 @@ def url() -> Iterator[str]:
     world.run(world.close())
 
 
-@pytest.mark.parametrize("section", ["The openai client", "LangChain", "As a library"])
+@pytest.mark.parametrize("section", ["The openai client", "LangChain", "The Responses API", "As a library"])
 def test_the_examples_run(section: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.S)
     assert blocks

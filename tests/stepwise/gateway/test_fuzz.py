@@ -13,26 +13,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepwise import load_router
-from stepwise.gateway import Limits, create_app
-from stepwise.gateway.schemas import NOTHING, ChatRequest, CompletionRequest
+from stepwise.engine.engine import Engine
+from stepwise.gateway import Limits, create_app, fields
+from stepwise.gateway.schemas import ChatRequest, CompletionRequest
 from stepwise.types import Router
 from tests.stepwise.gateway.serving import CONFIDENCE, client
 from tests.worlds import adder, engine
 
 USER = [{"role": "user", "content": "1 7"}]
-FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, *NOTHING, "", "x", "é"]
+FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, *fields.REQUEST_NEUTRAL]
+FIELDS += [*sorted(fields.REQUEST_BOOKKEEPING), "", "x", "é"]
 EXAMPLES = int(os.environ.get("STEPWISE_FUZZ", "1000"))
 """Fuzzed bodies: 5,000 before a release."""
 NOISE = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def app() -> Any:
+def robust_engine() -> Engine:
     """Adders that are asked anything: a question that is no sum is as good as another."""
     world = engine()
     for backend in world.backends.values():
         backend._script = _robust(backend._script)  # type: ignore[attr-defined]
+    return world
+
+
+def app() -> Any:
     routers: dict[str, Router] = {"nano-ppo": load_router("nano-ppo", budget=0.4), "confidence": CONFIDENCE}
-    return create_app(world, routers, limits=Limits(body=20_000))
+    return create_app(robust_engine(), routers, limits=Limits(body=20_000))
 
 
 def _robust(script: Any) -> Any:
@@ -81,7 +87,11 @@ bodies = st.one_of(
         lambda base, more: {**base, **more},
         st.fixed_dictionaries(
             {"model": models},
-            optional={"messages": st.one_of(messages, st.just(USER)), "prompt": st.text(max_size=9)},
+            optional={
+                    "messages": st.one_of(messages, st.just(USER)),
+                    "input": st.one_of(messages, st.just(USER), st.text(max_size=9)),
+                    "prompt": st.text(max_size=9),
+                },
         ),
         st.dictionaries(st.sampled_from(FIELDS[:-3]), anything, max_size=2),
     ),
@@ -99,7 +109,7 @@ def check(status: int, text: str) -> None:
 @pytest.mark.slow
 def test_fuzzed_bodies() -> None:
     loop, http = asyncio.new_event_loop(), client(app())
-    paths = ["/v1/chat/completions", "/v1/completions", "/stepwise/estimate"]
+    paths = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/stepwise/estimate"]
 
     @given(st.sampled_from(paths), bodies, st.one_of(st.none(), damage), st.booleans())
     @settings(NOISE, max_examples=EXAMPLES)

@@ -17,7 +17,7 @@ DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
 def test_a_file_and_the_environment_name_tenants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOB_KEY", "another key, as long")
-    monkeypatch.setenv("CAROL", "the third of the keys")
+    monkeypatch.setenv("CAROL", "the third of the keys\n")
     file = tmp_path / "keys.toml"
     file.write_text(
         f'[alice]\nsha256 = "{DIGEST}"\nconcurrency = 3\nspend = 1e9\n[bob]\nkey_env = "BOB_KEY"\n'
@@ -54,10 +54,17 @@ def test_without_keys_anyone_may_ask() -> None:
         (f'[alice]\nsha256 = "{DIGEST}"\nspend = "3"', "must be numbers"),
         (f'[alice]\nsha256 = "{DIGEST}"\nconcurrency = 0', "concurrency must be a number above 0"),
         (f'[alice]\nsha256 = "{DIGEST}"\n[bob]\nsha256 = "{DIGEST}"', "a digest of its own"),
+        ("", "names no tenant"),
+        ("# all of them are gone\n", "names no tenant"),
+        (f'[alice]\nsha256 = "{hashlib.sha256(b"").hexdigest()}"', "is that of an empty key"),
+        ('[alice]\nkey_env = "BLANK_KEY"', "BLANK_KEY must hold a key of at least 16 characters"),
         ('[alice]\nkey_env = "UNSET_KEY"', "UNSET_KEY must hold a key of at least 16 characters"),
     ],
 )
-def test_unusable_keys_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_unusable_keys_are_refused(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLANK_KEY", " " * 20)
     file = tmp_path / "keys.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):

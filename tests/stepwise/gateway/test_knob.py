@@ -113,3 +113,28 @@ def test_routers_that_cannot_be_served_are_refused() -> None:
     with pytest.raises(ConfigError, match="the router 'random' has none"):
         Knob(MODELS, {"random": Random(0.5)}, OnlineThreshold(record_of(POLICY), 0.4))
     assert Knob(MODELS, {"tiny": Always("tiny")}).router("stepwise", None)[0] == Always("tiny")
+
+
+def test_an_alias_is_another_name() -> None:
+    knob = Knob(MODELS, {"nano-ppo": POLICY}, aliases={"gpt-4o": "stepwise", "fast": "stepwise:budget=0.25"})
+    assert knob.router("gpt-4o", None) == knob.router("stepwise", None)
+    assert repr(knob.router("fast", None)) == repr(knob.router("stepwise:budget=0.25", None))
+    assert repr(knob.router("gpt-4o", Options(budget=0.25))) == repr(knob.router("fast", None))
+    assert knob.names[-2:] == ["gpt-4o", "fast"]
+
+
+@pytest.mark.parametrize(
+    "name, model, message",
+    [
+        ("gpt-4o", "nothing", "alias 'gpt-4o': there is no model 'nothing' here"),
+        ("gpt-4o", "stepwise:budget=0.001", "alias 'gpt-4o': .* the least that can"),
+        (
+            "stepwise:small",
+            "stepwise",
+            "alias 'stepwise:small': it must be a name that is not",
+        ),
+    ],
+)
+def test_an_alias_of_nothing_is_refused(name: str, model: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Knob(MODELS, {"nano-ppo": POLICY}, aliases={name: model})

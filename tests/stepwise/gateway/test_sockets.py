@@ -147,6 +147,32 @@ def test_refusals_are_the_openai_client_s_exceptions(url: str) -> None:
             client.chat.completions.create(**ASK, logprobs=True)
 
 
+def test_what_the_openai_client_may_send_besides(url: str, trace: Trace) -> None:
+    """Bookkeeping and neutral values, as applications set them for every server alike."""
+    with openai.OpenAI(base_url=f"{url}/", api_key="none") as client:
+        answer = client.chat.completions.with_raw_response.create(
+            **ASK,
+            store=True,
+            metadata={"run": "7"},
+            user="me",
+            safety_identifier="me",
+            prompt_cache_key="key",
+            service_tier="flex",
+            frequency_penalty=0.0,
+            presence_penalty=0,
+            logit_bias={},
+            response_format={"type": "text"},
+            tools=[],
+            extra_body={"top_k": -1, "min_p": 0, "repetition_penalty": 1, "ignore_eos": False},
+            extra_headers={"X-Client-Request-Id": "mine"},
+        )
+        assert answer.parse().choices[0].message.content == trace.text
+        assert answer.headers["x-client-request-id"] == "mine"
+        expected = "metadata, prompt_cache_key, safety_identifier, service_tier, store, user"
+        assert answer.headers["x-stepwise-ignored"] == expected
+        assert client.models.retrieve("stepwise:budget=0.25").id == "stepwise:budget=0.25"
+
+
 async def test_the_asynchronous_openai_client(url: str, trace: Trace) -> None:
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
         answers = await asyncio.gather(*(client.chat.completions.create(**ASK) for _ in range(8)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepwise.calibration import OnlineThreshold
 from stepwise.cli.serve import RATE
@@ -16,6 +19,7 @@ from stepwise.gateway import spending as module
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.spending import Spending
+from stepwise.gateway.state import held
 from tests.records import spread_record
 
 ALICE = Tenant("alice", "0", spend=10.0)
@@ -75,12 +79,119 @@ def test_a_new_day_is_a_new_account(monkeypatch: pytest.MonkeyPatch) -> None:
     spending.check(ALICE)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({"day": 1, "spent": 3, "online": None})])
+def kept(**changes: Any) -> str:
+    """A state file's text."""
+    good = {"schema": 1, "unit": "FLOPs", "day": "2030-01-31", "spent": {"alice": 3.0}, "online": None}
+    return json.dumps({**good, "alone": 0.0, "seen": 0, **changes})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        "\x00" * 100,
+        json.dumps({"day": 1, "spent": 3, "online": None}),
+        kept(day="tomorrow"),
+        kept(spent={"alice": -1.0}),
+        kept(spent={"alice": float("nan")}),
+        kept(spent={"alice": float("inf")}),
+        kept(spent={"alice": "3"}),
+        kept(seen=1.5),
+        kept(online={"target": 0.4, "position": float("nan"), "count": 3}),
+        kept(online={"target": 0.4, "position": 7.0, "count": 3}),
+        kept(schema=2),
+    ],
+)
 def test_a_damaged_state_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)
     with pytest.raises(ConfigError, match="delete it to start over"):
         Spending(online(), path)
+
+
+def test_costs_of_another_unit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(kept())
+    Spending(path=path, unit="FLOPs")
+    with pytest.raises(ConfigError, match=r"counts in FLOPs, this server in \$"):
+        Spending(path=path, unit="$")
+
+
+def test_a_state_belongs_to_one_server(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    with held(path), pytest.raises(ConfigError, match="belongs to a server that runs"), held(path):
+        pass
+    with held(path):
+        pass
+
+
+def test_a_clock_that_is_set_back_gives_no_second_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    spending = Spending()
+    for day, refused in (
+        ("2100-01-02", False),  # ALICE spends
+        ("2100-01-02", True),
+        ("2100-01-01", True),
+        ("2100-01-02", True),
+        ("2099-06-01", True),  # the day before was a mistake: the account goes on, and ends with the new day
+        ("2099-06-02", False),
+    ):
+        monkeypatch.setattr(module, "_today", lambda day=day: day)
+        if refused:
+            with pytest.raises(Refusal):
+                spending.check(ALICE)
+        else:
+            spending.check(ALICE)
+            spending.charge(ALICE, 12.0)
+
+
+async def test_what_is_spent_is_written_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAVE_EVERY", 0.001)
+    path = tmp_path / "state.json"
+    spending = Spending(path=path)
+    saving = asyncio.create_task(spending.keep_saved())
+    spending.charge(ALICE, 1.0)
+    spending.charge(ALICE, 2.0)
+    async with asyncio.timeout(10):
+        while json.loads(path.read_text())["spent"] != {"alice": 3.0}:
+            await asyncio.sleep(0)
+    saving.cancel()
+
+
+amounts = st.lists(st.floats(0, 10), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(amounts, amounts, st.booleans()), max_size=20))
+def test_nothing_stays_reserved(requests: list[tuple[list[float], list[float], bool]]) -> None:
+    """Whether chains ran, were refused or never had their turn."""
+    spending, open_ones, spent = Spending(), [], 0.0
+    tenant = Tenant("alice", "0", spend=1e6)
+    for least, costs, early in requests:
+        reservation = spending.reserve(tenant, least)
+        for chain, cost in enumerate(costs[: len(least)]):
+            reservation.settle(chain, cost)
+            spent += cost
+        if early:
+            reservation.release()
+        open_ones.append(reservation)
+    for reservation in open_ones:
+        reservation.release()
+        reservation.release()
+    assert spending._reserved["alice"] == pytest.approx(0.0, abs=1e-6)
+    assert spending._spent["alice"] == pytest.approx(spent)
+
+
+def test_a_burst_is_refused_when_what_it_will_cost_reaches_the_limit() -> None:
+    spending = Spending()
+    spending.charge(ALICE, 3.0)  # what ALICE's chains cost
+    reserved = [spending.reserve(ALICE, [0.1]) for _ in range(3)]
+    with pytest.raises(Refusal, match="or chains that run will"):
+        spending.reserve(ALICE, [0.1])
+    reserved[0].release()
+    with pytest.raises(Refusal):
+        spending.reserve(ALICE, [0.1, 0.1])
+    spending.reserve(ALICE, [0.1])
 
 
 def test_a_state_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from stepwise.report.page import amount, shown
 from stepwise.report.plot import by_router, frontier_figure
 
 TOKENS = {
-    "nano-small": {"prompt": 4000, "cached": 3000, "completion": 900, "discarded": 80},
-    "nano-large": {"prompt": 2000, "cached": 500, "completion": 300, "discarded": 0},
+    "small": {"prompt": 4000, "cached": 3000, "completion": 900, "discarded": 80},
+    "large": {"prompt": 2000, "cached": 500, "completion": 300, "discarded": 0},
 }
 INJECTION = "<script>alert('owned')</script>"
 
@@ -49,7 +49,7 @@ def summary() -> dict[str, Any]:
         "n": 10,
         "seed": 0,
         "cost_unit": "FLOPs",
-        "models": ["nano-small", "nano-large"],
+        "models": ["small", "large"],
         "large_cost": 2e9,
         "points": [
             point("large", None, 0.95, 2e9),
@@ -116,8 +116,8 @@ def row(problem: str, router: str, steps: list[dict[str, Any]], **changes: Any) 
 
 
 ROWS = [
-    row("p1", "ppo", [step("first step\n", "nano-small", 0.2), step("second", "nano-large", 0.9, "a draft")]),
-    row("p1", "small", [step("only step", "nano-small")], threshold=None, correct=False, answer=""),
+    row("p1", "ppo", [step("first step\n", "small", 0.2), step("second", "large", 0.9, "a draft")]),
+    row("p1", "small", [step("only step", "small")], threshold=None, correct=False, answer=""),
     row("p2", "ppo", [], correct=False, stop="error", error="the model is away"),
 ]
 
@@ -208,7 +208,7 @@ def test_every_row_is_in_the_page(summary: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_a_page_holds_what_it_can_and_says_so(summary: dict[str, Any], tmp_path: Path) -> None:
-    long = [step("x" * 20_000, "nano-small")]
+    long = [step("x" * 20_000, "small")]
     rows = [row(f"p{i}", router, long) for router in ("small", "ppo") for i in range(200)]
     data = chains(page(summary, rows, tmp_path))
     assert data["of"] == 400 and 100 < len(data["traces"]) < 160
@@ -231,8 +231,8 @@ def test_what_a_model_writes_stays_text(summary: dict[str, Any], tmp_path: Path)
     rows = [
         row(attack, attack, steps, question=attack, gold=attack, answer=attack, error=attack, stop=attack)
     ]
-    summary |= {"dataset": attack, "pair": attack, "command": attack, "models": [attack, "nano-large"]}
-    summary["points"].append(point(attack, 0.5, 0.5, 1e9) | {"tokens": {attack: TOKENS["nano-small"]}})
+    summary |= {"dataset": attack, "pair": attack, "command": attack, "models": [attack, "large"]}
+    summary["points"].append(point(attack, 0.5, 0.5, 1e9) | {"tokens": {attack: TOKENS["small"]}})
     html = page(summary, rows, tmp_path)
     parsed = Text(html)
     assert parsed.tags.count("script") == 2 and "img" not in parsed.tags
@@ -280,8 +280,8 @@ def test_costs_of_any_size(value: float | None, text: str) -> None:
 
 
 DETAILS: dict[str, Any] = {
-    "spent": {"nano-small": {"generated": 1e8, "discarded": 5e7}, "nano-large": {"prefill": 6.5e8}},
-    "positions": {"nano-small": [8, 9, 10], "nano-large": [2, 1, 0]},
+    "spent": {"small": {"generated": 1e8, "discarded": 5e7}, "large": {"prefill": 6.5e8}},
+    "positions": {"small": [8, 9, 10], "large": [2, 1, 0]},
     "breakdown": {
         "level": [
             {"value": level, "n": 5, "accuracy": 0.5, "accuracy_ci": [0.2, 0.8], "cost": 1e9,
@@ -306,8 +306,8 @@ def test_the_page_says_where_cost_goes_and_what_failed(detailed: dict[str, Any],
     text = Text(html).text
     for heading in ("Where the large model writes", "By level", "Where cost goes", "Confidence", "Failures"):
         assert heading in text
-    assert 'title="nano-small discarded: 2.5%"' in html and 'title="nano-large prefill: 32.5%"' in html
-    assert "written by nano-large (%)" in text and "3chains failed" in text.replace("\n", "")
+    assert 'title="small discarded: 2.5%"' in html and 'title="large prefill: 32.5%"' in html
+    assert "written by large (%)" in text and "3chains failed" in text.replace("\n", "")
     assert INJECTION in text and INJECTION not in html
 
 
@@ -317,7 +317,7 @@ def test_a_folder_holds_tables_and_figures(detailed: dict[str, Any], tmp_path: P
     with (tmp_path / "points.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == len(detailed["points"])
-    assert float(lines[0]["cost_of_large"]) == 0.2 and lines[0]["nano-large_prompt"] == "2000"
+    assert float(lines[0]["cost_of_large"]) == 0.2 and lines[0]["large_prompt"] == "2000"
     table = (tmp_path / "table.tex").read_text()
     assert r"ppo & 90.0 [86.0, 94.0] & 40.0 & 0.810 [0.700, 0.900] & 20.0 & 30.0 & 40.0 \\" in table
     assert table.count("&") % 6 == 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from envs import RoutingEnv
 from stepwise import load_pair, load_router
 from stepwise.calibration import calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
@@ -29,7 +30,7 @@ from stepwise.routers.judged import ProcessReward
 from stepwise.routers.threshold import Scorer
 from stepwise.types import Signals, Step, Trace, Verdict
 from tests.records import spread_record
-from tests.worlds import engine, problem
+from tests.worlds import engine, problem, writers
 
 
 def share(router: Random, problems: int) -> float:
@@ -191,6 +192,25 @@ def test_observations_stay_in_their_ranges_and_see_the_draft() -> None:
     assert unread[0] == pytest.approx(question)
     assert unread[1] == pytest.approx(question + lengths[0])
     assert unread[2] == pytest.approx(0)
+
+
+def test_a_policy_is_served_with_the_mask_that_it_was_trained_with() -> None:
+    """At a threshold where it always wants the large model, whose context has no room after two steps."""
+    world = engine()
+    question = problem(*range(9))
+    policy = load_router("nano-ppo", threshold=-5.0)
+    assert writers(world.solve_sync(question, policy)) == {"large"}
+    world.backends["large"].context = 18 + 64
+    trace = world.solve_sync(question, policy)
+    assert trace.stop == "answered" and writers(trace) == {"small", "large"}
+    env = RoutingEnv(world, [question])
+    _, info = env.reset(seed=0)
+    ended = False
+    while not ended:
+        _, _, ended, _, info = env.step(1 if info["action_mask"][1] else 0)
+    assert [step.model for step in info["trace"].steps] == [step.model for step in trace.steps]
+    full = [step.decision.reason for step in trace.steps if step.decision and step.model == "small"]
+    assert full[0] == "no room left for large"
 
 
 @pytest.mark.parametrize("scorer", [Confidence("min"), Confidence("mean"), FirstTokenEntropy()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,40 @@ def test_anchors_are_distinct() -> None:
             AnchorSet(twice)
     with pytest.raises(ConfigError, match="are empty"):
         AnchorSet([])
+
+
+def test_a_model_has_a_fingerprint_per_anchor_set() -> None:
+    store = FingerprintStore(":memory:")
+    first, second = (Fingerprint(**GOOD, anchors=digest) for digest in ("aa", "bb"))
+    store.add(first, second)
+    assert len(store) == 2 and store.models == ("m",)
+    assert store.get("m", "aa") == first and store.on("bb") == [second]
+    with pytest.raises(ConfigError, match="on the anchor sets aa, bb; say which"):
+        store.get("m")
+    store.remove("m", "aa")
+    assert list(store) == [second] and store.get("m") == second
+
+
+def test_iteration_is_of_one_moment(tmp_path: Path) -> None:
+    one, two = FingerprintStore(tmp_path / "f.db"), FingerprintStore(tmp_path / "f.db")
+    one.add(*(Fingerprint(**{**GOOD, "model": name}) for name in "abc"))
+    reader = iter(one)
+    next(reader)
+    two.remove("b")
+    assert [taken.model for taken in reader] == ["b", "c"]
+
+
+def test_a_mistyped_path_is_not_created(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file"):
+        FingerprintStore(tmp_path / "folder" / "f.db", create=False)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_store_keyed_by_model_alone_is_taken_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.db") as old:
+        old.execute("CREATE TABLE fingerprints (model TEXT PRIMARY KEY, value TEXT)")
+        row = {"model": "m", "anchor_ids": ["a"], "correct": [1], "tokens": [1], "anchors": "aa"}
+        old.execute("INSERT INTO fingerprints VALUES ('m', ?)", (json.dumps(row),))
+    old.close()
+    for _ in range(2):
+        assert FingerprintStore(tmp_path / "old.db").get("m", "aa").correct == (1.0,)

@@ -60,6 +60,16 @@ def test_the_router_takes_the_model_that_it_expects_to_be_worth_it(scope: Scope)
     assert worlds.writers(hard) == {"large"} and is_correct(hard)
 
 
+def test_a_change_of_the_store_reaches_a_router_at_once(scope: Scope) -> None:
+    router, trace = ScopeRouter(scope, POOL, 0.6), worlds.engine(hard=5).start("8 9 7").trace
+    assert router.decide(trace).model == "large"
+    large = scope.fingerprints.get("large")
+    scope.fingerprints.add(replace(large, correct=[0.0] * len(SUMS)))
+    assert router.decide(trace).model == "small"
+    scope.fingerprints.add(large)
+    assert router.decide(trace).model == "large"
+
+
 def test_a_seed_writes_the_first_step_and_leaves_the_rest(scope: Scope) -> None:
     engine = worlds.engine(hard=5)
     trace = engine.solve_sync(worlds.problem(8, 2, 3), Seeded(Always("small"), ScopeRouter(scope, POOL, 0.9)))

@@ -91,12 +91,16 @@ def test_the_frontier_has_no_gap_where_the_anchors_have_a_say() -> None:
 def test_a_budget_chooses_alpha_on_the_anchors() -> None:
     settings = scope().settings()
     budget = float(np.median([one.cost for one in settings]))
-    found = scope().alpha_for(budget)
-    assert found.cost <= budget
-    assert found.value == max(one.value for one in settings if one.cost <= budget)
+    chosen = scope().alpha_for(budget)
+    assert chosen.cost < budget
+    assert chosen.value > settings[0].value
+    assert scope().alpha_for(budget, delta=0.5).value >= chosen.value
     with pytest.raises(InfeasibleTarget) as caught:
         scope().alpha_for(1e-12)
-    assert caught.value.best == min(one.cost for one in settings)
+    assert scope().alpha_for(caught.value.best).cost < caught.value.best
+    for budget, delta, message in ((0.0, 0.1, "budget must be"), (1.0, 1.0, "delta must lie in")):
+        with pytest.raises(ConfigError, match=message):
+            scope().alpha_for(budget, delta=delta)
 
 
 def test_any_score_can_take_the_place_of_correctness() -> None:
@@ -173,13 +177,36 @@ def test_a_fingerprint_that_does_not_fit_is_refused(change: dict[str, Any], mess
     store = worlds.store(anchors(), ("strong",))
     store.add(replace(worlds.fingerprint("weak", anchors()), **change))
     with pytest.raises(ConfigError, match=message):
-        Scope(anchors=anchors(), fingerprints=store).choose("What is 1 plus 1?")
+        Scope(anchors=anchors(), fingerprints=store).choose("What is 1 plus 1?", ["weak", "strong"])
+
+
+def test_a_fingerprint_that_does_not_fit_stops_nobody_else() -> None:
+    store = worlds.store(anchors(), ("strong", "middling"))
+    few = ["0-0", "0-1"]
+    store.add(Fingerprint(model="weak", anchor_ids=few, correct=[1, 1], tokens=[1, 1]))
+    known = Scope(anchors=anchors(), fingerprints=store)
+    assert [estimate.model for estimate in known.estimate("What is 11 plus 12?")] == ["middling", "strong"]
+    assert list(known.known.quarantined) == ["weak"]
+    store.remove("middling")
+    store.remove("strong")
+    with pytest.raises(ConfigError, match="'weak' covers 2 of 250 anchors"):
+        known.estimate("What is 11 plus 12?")
 
 
 def test_a_model_without_a_price_has_estimates_without_a_cost() -> None:
     store = FingerprintStore(":memory:")
     store.add(replace(worlds.fingerprint("weak", anchors()), price=None))
     assert Scope(anchors=anchors(), fingerprints=store).estimate("What is 1 plus 1?")[0].cost is None
+
+
+def test_a_price_comes_from_one_place() -> None:
+    store = FingerprintStore(":memory:")
+    store.add(replace(worlds.fingerprint("weak", anchors()), price=None))
+    given = Scope(anchors=anchors(), fingerprints=store, prices={"weak": Price(1.0, 2.0)})
+    assert given.estimate("What is 11 plus 12?")[0].cost
+    store.add(worlds.fingerprint("weak", anchors()))
+    with pytest.raises(ConfigError, match="'weak': its fingerprint says 0.025 / 0.1 and the pair 1 / 2"):
+        given.estimate("What is 11 plus 12?")
 
 
 def test_bad_calls_name_what_is_wrong() -> None:

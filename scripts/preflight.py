@@ -1,0 +1,132 @@
+"""A look before hours of training: five problems a model, what they say of the run, and what it may take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from envs.observer import Observer
+from policies.reference import measure_ends
+from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
+from stepwise.routers import Always
+from stepwise.types import Look, Problem, Trace
+
+PROBLEMS = 5
+SATURATED = 0.5
+"""The share of chains that end with a feature at its bound from which on it says little."""
+OFTEN_FULL = ("position", "prompt_length", "unread", "draft_length")
+"""Features that are scaled by a length, which nano's chains have set."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a few problems say of a training.
+
+    Attributes:
+        doubts: whether there is anything to gain.
+        notes: what else is worth knowing.
+        calls: generations, at most.
+        tokens: generated, at most.
+        hours: at the pace of the few problems, at most.
+        cost: in the engine's unit, at most.
+    """
+
+    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+    calls: float
+    tokens: float
+    hours: float
+    cost: float
+
+    def __str__(self) -> str:
+        return (
+            f"at most {self.calls:,.0f} generations, {self.tokens:,.0f} tokens, {self.cost:.3g} of cost and "
+            f"{self.hours:.2g} hours at this pace; what the store has takes nothing"
+        )
+
+
+def preflight(
+    engine: Engine, problems: Sequence[Problem], look: Look, observer: Observer, steps: int
+) -> Preflight:
+    """Solve a few problems with each end of the pool alone.
+
+    Args:
+        steps: of the training.
+
+    Raises:
+        BackendError: if a model cannot be run.
+        ConfigError: if the policy would read log-probabilities that nobody gives, or small-only is dearer.
+    """
+    few, began = problems[:PROBLEMS], time.perf_counter()
+    ends = engine.run(measure_ends(engine, few))
+    ends.check(None, engine.cost.unit)
+    chains = [engine.solve_sync(problem, Always(engine.models[0], look)) for problem in few]
+    took = time.perf_counter() - began
+    _check_logprobs(chains, look, engine.models[0])
+    doubts = []
+    if ends.large_accuracy <= max(ends.small_accuracy, 0.0):
+        doubts.append(
+            f"large-only is right on {ends.large_accuracy:.0%} of {len(few)} problems and small-only on "
+            f"{ends.small_accuracy:.0%}: there may be nothing to gain."
+        )
+    notes = [
+        f"feature {name!r} is at its bound at the end of {share:.0%} of the chains: it says little here."
+        for name, share in saturated(engine, chains, observer).items()
+    ]
+    written = sum(len(trace.steps) for trace in chains)
+    tokens = sum(step.length for trace in chains for step in trace.steps)
+    each = sum(trace.cost for trace in chains) / written + ends.large_cost * len(few) / written
+    calls = 2 * steps  # a draft, and a step in its place
+    return Preflight(
+        tuple(doubts),
+        tuple(notes),
+        calls,
+        calls * tokens / written,
+        took / (3 * written) * calls / 3600,
+        each * steps,
+    )
+
+
+def saturated(engine: Engine, chains: Sequence[Trace], observer: Observer) -> dict[str, float]:
+    """By feature that a length scales, the share of chains at whose end it is at its bound."""
+    seen = np.array([observer.observe(trace, engine.models[0], engine.models[-1]) for trace in chains])
+    shares = (seen >= observer.high).mean(0)
+    return {
+        name: float(share)
+        for name, share in zip(observer.features, shares, strict=True)
+        if name in OFTEN_FULL and share > SATURATED
+    }
+
+
+def _check_logprobs(chains: Sequence[Trace], look: Look, model: str) -> None:
+    if look != "before" and any(step.signals.missing for trace in chains for step in trace.steps):
+        raise ConfigError(
+            f"policy.look: {look} reads log-probabilities, which model {model!r} does not give; set "
+            "logprobs: true among its backend's options if the server returns them, or train with "
+            "policy.look=before."
+        )
+
+
+def consent(ahead: Preflight, console: Console, *, yes: bool) -> None:
+    """Show what was seen, and go on only if whoever watches wants to.
+
+    Raises:
+        ConfigError: if not, or if there are doubts and nobody can be asked.
+    """
+    console.print(f"preflight: {ahead}")
+    for sentence in (*ahead.doubts, *ahead.notes):
+        console.print(f"  {sentence}")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        if ahead.doubts:
+            raise ConfigError(f"preflight: {ahead.doubts[0]} Pass --yes to train all the same.")
+        return
+    if input("train? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ConfigError("preflight: not confirmed; nothing was trained.")

@@ -1,0 +1,134 @@
+"""SCOPE behind the gateway: one model an answer, its estimates beside it, the knob of a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stepwise import load_router
+from stepwise.cli.scoped import ShowingScope
+from stepwise.errors import InfeasibleTarget
+from stepwise.gateway.knob import Knob
+from stepwise.gateway.schemas import Options
+from stepwise.scope import AnchorSet, Scope
+from stepwise.scope.routers import ScopePrior, Seeded
+from tests.stepwise.backends.chat_server import Upstream, chat, upstream
+from tests.stepwise.cli.test_serve import serve
+from tests.stepwise.gateway.serving import app_of, client
+from tests.stepwise.gateway.serving import chat as asking
+from tests.stepwise.scope.worlds import ABILITY, problems, store
+
+MODELS = tuple(ABILITY)
+ANCHORS = AnchorSet(problems(80))
+SCOPE = Scope(anchors=ANCHORS, fingerprints=store(ANCHORS))
+ROUTER = ShowingScope(SCOPE, MODELS, 0.5)
+HARD = "What is " + " plus ".join(["17"] * 13) + "?"
+POLICY = load_router("nano-ppo", budget=0.4)
+KNOB = Knob(MODELS, {"scope": ROUTER, "seeded": Seeded(POLICY, ROUTER)})
+
+
+@asynccontextmanager
+async def gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+    """Three providers, each with a key of its own."""
+    for name in MODELS:
+        monkeypatch.setenv(f"{name.upper()}_KEY", f"{name}'s key")
+    async with upstream(lambda body: {**chat("The answer is 3."), "model": body["model"]}) as served:
+        models = [served.model(name, served_name=name, api_key_env=f"{name.upper()}_KEY") for name in MODELS]
+        pair = served.pair(*models)
+        engine = pair.engine(cost="tokens", models=MODELS, failover=True)
+        engine = engine.with_prior(ScopePrior(SCOPE, MODELS))
+        async with client(app_of(engine, ROUTER)) as http:
+            yield http, served
+        await engine.close()
+
+
+async def test_an_answer_is_one_call_to_the_model_that_scope_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateway(monkeypatch) as (http, served):
+        for alpha, expected in ((0.0, "weak"), (1.0, "strong")):
+            served.bodies.clear()
+            served.headers.clear()
+            body = asking(HARD, stepwise={"alpha": alpha})
+            answer = (await http.post("/v1/chat/completions", json=body)).json()
+            (choice,) = answer["choices"]
+            assert [body["model"] for body in served.bodies] == [expected]
+            assert served.headers[0]["Authorization"] == f"Bearer {expected}'s key"
+            assert [step["model"] for step in choice["stepwise"]["steps"]] == [expected]
+            estimates = choice["stepwise"]["estimates"]
+            assert [estimate["model"] for estimate in estimates] == list(MODELS)
+            asked = {each.model: each.p_correct for each in SCOPE.estimate(HARD, MODELS)}
+            assert {each["model"]: each["p_correct"] for each in estimates} == asked
+
+
+def test_alpha_is_turned_by_a_request() -> None:
+    router, default = KNOB.router("stepwise:alpha=0.9", None)
+    assert router == ShowingScope(SCOPE, MODELS, 0.9) and not default
+    seeded, _ = KNOB.router("stepwise", Options(router="seeded", alpha=0.9, threshold=2.0))
+    assert seeded == Seeded(POLICY.at(2.0), ShowingScope(SCOPE, MODELS, 0.9))
+    promised, _ = KNOB.router("stepwise:router=seeded,budget=0.25", None)
+    assert repr(promised) == repr(Seeded(load_router("nano-ppo", budget=0.25), ROUTER))
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.6, 1.0])
+def test_a_budget_is_kept_on_the_anchors(budget: float) -> None:
+    router, _ = KNOB.router(f"stepwise:budget={budget}", None)
+    assert isinstance(router, ShowingScope)
+    large = SCOPE.settings(["strong"])[0].cost
+    spent = {setting.alpha: setting.cost for setting in SCOPE.settings(MODELS)}
+    assert spent[router.alpha] <= budget * large
+
+
+def test_a_budget_below_the_cheapest_setting_names_the_nearest() -> None:
+    with pytest.raises(InfeasibleTarget, match="the cheapest setting costs") as refused:
+        KNOB.router("stepwise:budget=0.001", None)
+    KNOB.router(f"stepwise:budget={refused.value.best * 1.001}", None)
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ("stepwise:weak,alpha=0.5", "model: weak must be a number"),
+        ("stepwise:router=weak,alpha=0.5", "alpha: the router 'weak' has none"),
+        ("stepwise:alpha=0.5,budget=0.5", "takes either an alpha or a budget"),
+        ("stepwise:max_accuracy_loss=0.1", "takes either an alpha or a budget"),
+        ("stepwise:threshold=1", "the router 'scope' has none"),
+    ],
+)
+def test_a_knob_turned_wrongly_is_refused(model: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        KNOB.router(model, None)
+
+
+def test_an_alpha_outside_its_range_is_refused() -> None:
+    with pytest.raises(Exception, match="alpha: must be less than or equal to 1"):
+        KNOB.router("stepwise:alpha=1.5", None)
+
+
+def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
+    from stepwise.scope import Fingerprint, FingerprintStore, Price
+    from stepwise.types import Problem
+
+    questions = [Problem(f"s{i}", f"How much is {i} + {i + 1}?", str(2 * i + 1)) for i in range(20)]
+    anchors = AnchorSet(questions)
+    anchors.save(tmp_path / "anchors.json")
+    fingerprints = FingerprintStore(str(tmp_path / "f.db"))
+    price = {"small": 1.0, "middle": 2.0, "large": 3.0}
+    for model, each in price.items():
+        right: list[Any] = [int(model == "middle" or i % 3 == 0) for i in range(20)]
+        fingerprints.add(
+            Fingerprint(
+                model=model, anchor_ids=[q.id for q in questions], correct=right, tokens=[40] * 20,
+                price=Price(input=each, output=each),
+            )
+        )  # fmt: skip
+    files = ("--anchors", str(tmp_path / "anchors.json"), "--fingerprints", str(tmp_path / "f.db"))
+    options = ("--router", "scope", "--alpha", "0.9", "--state", str(tmp_path / "state.json"))
+    with serve(*options, *files) as (url, _):
+        body = {"model": "stepwise", "prompt": "Tom has 3 pens and buys 4 more. How many pens has Tom?"}
+        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"][0]
+    assert {step["model"] for step in answer["stepwise"]["steps"]} == {"middle"}
+    assert [each["model"] for each in answer["stepwise"]["estimates"]] == list(price)
