@@ -26,7 +26,6 @@ from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import Unanswered, check_name, garbage
 from stepwise.backends.http.options import LOOK_S, RemoteOptions
 from stepwise.backends.http.reading import LlamaEvent, llama_logprobs, shaped
-from stepwise.backends.http.resilient import resilient
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
@@ -64,15 +63,18 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(
                 f"model {model.name!r}: backend llama-server needs a tokenizer (a folder or a hub id)."
             )
-        endpoint = self.endpoint()
-        if self.served_name:
-            self.served(model, endpoint)
-        opened = LlamaBackend(
-            endpoint, self.served_name, tokenizer=tokenizer, parameters=model.parameters or 0,
-            context=self.context or slot_context(endpoint) or checkpoint.context(tokenizer),
-            revision=model.identity,
+        return self.connect(
+            model,
+            lambda endpoint, _, limit: LlamaBackend(
+                endpoint, self.served_name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                context=self.context or slot_context(endpoint) or limit or checkpoint.context(tokenizer),
+                revision=model.identity,
+            ),
         )  # fmt: skip
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
+
+    def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
+        """A llama-server serves one model and need not be told its name: it is checked if one is given."""
+        return super().served(model, endpoint) if self.served_name else ("", None)
 
 
 class Defaults(msgspec.Struct):
