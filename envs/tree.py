@@ -8,6 +8,7 @@ completions on disk; the tree saves looking them up and reading features off the
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -56,7 +57,7 @@ class Tree:
         observer: what the agent sees and pays.
         patience_s: how long to wait for a model that cannot be run for now, in seconds; with 0, and for
             failures that will not pass, the chain has failed.
-        max_nodes: beyond it everything is forgotten.
+        max_nodes: beyond it the problems that were begun longest ago are forgotten.
     """
 
     def __init__(
@@ -71,11 +72,14 @@ class Tree:
         self._patience_s = patience_s
         self._expects = not set(ESTIMATES).isdisjoint(observer.features)
         self._all = np.ones(len(engine.models), bool)
-        self._roots: dict[Problem, Node] = {}
+        self._roots: OrderedDict[Problem, Node] = OrderedDict()  # the one begun longest ago first
+        self._sizes: Counter[Problem] = Counter()
         self.size = 0
 
     def known_root(self, problem: Problem) -> Node | None:
         """`root`, where an episode has been before."""
+        if problem in self._roots:
+            self._roots.move_to_end(problem)
         return self._roots.get(problem)
 
     @staticmethod
@@ -94,6 +98,7 @@ class Tree:
             node = await self._seen(await self._grown(lambda: self.engine.start(problem)))
             if node.trace.stop != "error":
                 node = self._roots.setdefault(problem, node)  # another episode may have been quicker
+                self._count(problem)
         return node
 
     async def child(self, node: Node, action: int) -> Node:
@@ -109,7 +114,17 @@ class Tree:
             child = await self._seen(await self._grown(node.chain.fork, self.engine.models[action]))
             if child.trace.stop != "error":
                 child = node.children.setdefault(action, child)
+                self._count(child.trace.problem)
         return child
+
+    def _count(self, problem: Problem) -> None:
+        """A problem has one more node; beyond the limit others are forgotten."""
+        if problem in self._roots:
+            self._sizes[problem] += 1
+            self.size += 1
+        while self.size > self._max and len(self._roots) > 1:
+            oldest, _ = self._roots.popitem(last=False)
+            self.size -= self._sizes.pop(oldest)
 
     async def _grown(self, fork: Callable[[], Chain], model: str | None = None) -> Chain:
         """A new chain that ``model`` has written a step of, looked at."""
@@ -134,10 +149,6 @@ class Tree:
             waited, pause = waited + pause, min(2 * pause, MAX_PAUSE)
 
     async def _seen(self, chain: Chain) -> Node:
-        if self.size >= self._max:
-            self._roots.clear()
-            self.size = 0
-        self.size += 1
         small, large = self.engine.models[0], self.engine.models[-1]
         trace = chain.trace
         features = self._observer.observe(trace, small, large)

@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> None:
     save_config(cfg, output)
     pair = instantiate(cfg.pair)
     router = load_router(cfg.artifact, threshold=1.0)
-    router.check(pair, cfg.models)
+    router.check(pair, cfg.models, unit=pair.cost_model(cfg.cost).unit)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
     learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
     check_unseen(problems, learnt_from)

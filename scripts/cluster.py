@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -13,16 +13,18 @@ from scripts.prior import with_prior
 from scripts.settings import backend_of
 from stepwise.cluster.pool import Pool
 from stepwise.cluster.settings import ClusterSettings
+from stepwise.cluster.worker import Recipe, Service
 from stepwise.engine.concurrency import run
 from stepwise.errors import ConfigError
 from stepwise.evaluation.grader import Grader
-from stepwise.evaluation.solver import Here, OnCluster, Solver
+from stepwise.evaluation.solver import Here, OnCluster, Solver, Traces
 from stepwise.models.pair import Pair
+from stepwise.models.reading import read
 from stepwise.store.opening import on_server, open_store
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Solving:
     """Builds an engine, and what goes with it, in any process.
 
     Attributes:
@@ -46,24 +48,61 @@ class Recipe:
         return Here(engine, grader, estimates)
 
 
-def solver_of(cfg: DictConfig, pair: Pair, **sampling: Any) -> tuple[Solver, int]:
-    """What makes the chains of a program, and how many of them are in flight.
+@dataclass(frozen=True)
+class Alone:
+    """Builds an engine over one model of a pair, in any process.
+
+    Attributes:
+        cfg: settings of `scripts.settings.Pool`, with sampling; resolved.
+    """
+
+    cfg: DictConfig
+    pair: Pair
+    model: str
+
+    def __call__(self) -> Traces:
+        cfg = self.cfg
+        engine = self.pair.engine(
+            backend=backend_of(cfg), models=[self.model], cost="tokens", store=open_store(cfg.store),
+            temperature=cfg.temperature, seed=cfg.seed,
+        )  # fmt: skip
+        return Traces(engine)
+
+
+def resolved(cfg: DictConfig) -> DictConfig:
+    """Settings as plain values, which can be pickled; a store's file by its whole path."""
+    values = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    if not on_server(cfg.store):
+        values.store = str(Path(cfg.store).absolute())
+    return cast(DictConfig, values)
+
+
+def service_of(cfg: DictConfig, recipe: Recipe) -> tuple[Service, int]:
+    """A recipe's service, in this process or on a cluster's workers, and how many calls to keep in flight.
 
     Raises:
         ConfigError: if a setting is unusable, or the cluster cannot run it.
     """
-    graders = instantiate(cfg.grader) if cfg.get("grader") else None
-    plain: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     if not cfg.cluster or cfg.cluster.address is None:
-        return Recipe(plain, pair, graders, sampling)(), cfg.concurrency
-    if not on_server(cfg.store):
-        plain.store = str(Path(cfg.store).absolute())
-    settings = ClusterSettings(**{str(name): value for name, value in plain.cluster.items()})
-    pool = Pool(Recipe(plain, pair, graders, sampling), settings, concurrency=cfg.concurrency)
+        return recipe(), cfg.concurrency
+    given: Any = OmegaConf.to_container(cfg.cluster, resolve=True)
+    settings = read(ClusterSettings, given, "cluster")
+    pool = Pool(recipe, settings, concurrency=cfg.concurrency)
     if pool.machines > 1 and not on_server(cfg.store):
         run(pool.close())
         raise ConfigError(
             f"store: workers on {pool.machines} machines cannot share the file {cfg.store}; "
             "use store=redis://HOST:PORT/0."
         )
-    return OnCluster(pool), pool.capacity
+    return pool, pool.capacity
+
+
+def solver_of(cfg: DictConfig, pair: Pair, **sampling: Any) -> tuple[Solver, int]:
+    """What makes the rows of a program, and how many of them are in flight.
+
+    Raises:
+        ConfigError: as `service_of`.
+    """
+    graders = instantiate(cfg.grader) if cfg.get("grader") else None
+    service, concurrency = service_of(cfg, Solving(resolved(cfg), pair, graders, sampling))
+    return OnCluster(service) if isinstance(service, Pool) else cast(Here, service), concurrency

@@ -118,10 +118,10 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     models = [model.name for model in pair.select(cfg.models)]
     if cfg.artifact and "ppo" in cfg.routers:
         cfg.routers.ppo.router.name = cfg.artifact
-    field = settings_of(cfg.routers.values())
+    field, unit = settings_of(cfg.routers.values()), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
-            contender.router.check(pair, cfg.models, transfer=cfg.transfer)
+            contender.router.check(pair, cfg.models, transfer=cfg.transfer, unit=unit)
     return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
 
 

@@ -21,17 +21,18 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.progress import Progress
 
+from scripts.cluster import Alone, resolved, service_of
 from scripts.program import console, program, save_config
-from scripts.settings import Pool, backend_of
+from scripts.settings import Pool
+from stepwise.cluster.worker import Service
+from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.cost import Price
-from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
 from stepwise.routers import Always
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
-from stepwise.store.opening import open_store
 from stepwise.types import Trace
 from stepwise.verify import is_correct
 
@@ -47,7 +48,8 @@ class TakeFingerprints(Pool):
     cost: str = "flops"  # or dollars: the models' list prices
     temperature: float = 0.0
     seed: int = 0
-    concurrency: int = 128
+    concurrency: int = 128  # chains in flight, on every worker of a cluster
+    cluster: Any = None
 
 
 @program("fingerprint", TakeFingerprints)
@@ -58,18 +60,15 @@ def main(cfg: DictConfig) -> None:
     prices = [price_of(model, cfg.cost) for model in chosen]
     anchors = anchor_set(cfg, output)
     save_config(cfg, output)
-    steps, fingerprints = open_store(cfg.store), FingerprintStore(cfg.fingerprints)
+    fingerprints = FingerprintStore(cfg.fingerprints)
     for model, price in zip(chosen, prices, strict=True):
         about = identity(model, pair, anchors, cfg)
         if fresh(fingerprints, model.name, about):
             console.print(f"{model.name}: its fingerprint is up to date")
             continue
-        engine = pair.engine(
-            backend=backend_of(cfg), models=[model.name], cost="tokens", store=steps,
-            temperature=cfg.temperature, seed=cfg.seed,
-        )  # fmt: skip
-        traces = answer(engine, model.name, anchors, cfg.concurrency)
-        engine.run(engine.close())
+        service, concurrency = service_of(cfg, Alone(resolved(cfg), pair, model.name))
+        traces = answer(service, model.name, anchors, concurrency)
+        run(service.close())
         fingerprint = summarise(model.name, traces, price, about)
         fingerprints.add(fingerprint)
         right = sum(fingerprint.correct) / len(traces)
@@ -135,7 +134,7 @@ def fresh(store: FingerprintStore, model: str, about: dict[str, str]) -> bool:
     return not changed
 
 
-def answer(engine: Engine, model: str, anchors: AnchorSet, concurrency: int) -> list[Trace]:
+def answer(service: Service, model: str, anchors: AnchorSet, concurrency: int) -> list[Trace]:
     """The model's chains on all anchors, in their order.
 
     Raises:
@@ -145,12 +144,12 @@ def answer(engine: Engine, model: str, anchors: AnchorSet, concurrency: int) -> 
 
     async def solve(progress: Progress) -> None:
         task = progress.add_task(model, total=len(anchors))
-        async for trace in engine.solve_many(anchors.problems, Always(model), concurrency=concurrency):
+        async for trace in as_they_finish(lambda p: service(p, Always(model)), anchors.problems, concurrency):
             done[trace.problem.id] = trace
             progress.advance(task)
 
     with Progress(console=console) as progress:
-        engine.run(solve(progress))
+        run(solve(progress))
     failed = [trace for trace in done.values() if trace.error is not None]
     if failed:
         raise BackendError(

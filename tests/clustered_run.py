@@ -13,7 +13,7 @@ from stepwise.cluster.pool import Pool
 from stepwise.cluster.settings import ClusterSettings
 from stepwise.engine.concurrency import run
 from stepwise.evaluation.run import evaluate
-from stepwise.evaluation.solver import Here, OnCluster
+from stepwise.evaluation.solver import Here, OnCluster, Traces
 from stepwise.store.opening import open_store
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS, pair
 
@@ -27,6 +27,14 @@ class Recipe:
 
     def __call__(self) -> Here:
         return Here(pair(self.port).engine(store=open_store(self.store)))
+
+
+@dataclass(frozen=True)
+class TracesRecipe(Recipe):
+    """The same, for whole chains."""
+
+    def __call__(self) -> Traces:  # type: ignore[override]
+        return Traces(pair(self.port).engine(store=open_store(self.store)))
 
 
 def main(port: int, store: str, address: str, folder: Path) -> None:

@@ -10,7 +10,8 @@ import multiprocessing
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -43,37 +44,32 @@ def measure(server: str, entries: int) -> dict[str, Any]:
 def _together(address: str, clients: int, entries: int) -> dict[str, float]:
     """Entries per second by kind of call: the sum over clients that start at the same moment."""
     spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(clients)
-    with spawn.Pool(clients, initializer=_meet, initargs=(barrier,)) as pool:
-        rates = pool.starmap(_client, [(address, entries)] * clients, chunksize=1)
+    start, done = spawn.Barrier(clients), spawn.SimpleQueue()
+    processes = [spawn.Process(target=_client, args=(address, entries, start, done)) for _ in range(clients)]
+    for process in processes:
+        process.start()
+    rates = [done.get() for _ in processes]
+    for process in processes:
+        process.join()
     return {what: sum(rate[what] for rate in rates) for what in rates[0]}
 
 
-_meeting: list[Any] = []  # in each client's process: where all of them wait for the last one
-
-
-def _meet(barrier: Any) -> None:
-    _meeting.append(barrier)
-
-
-def _client(address: str, entries: int) -> dict[str, float]:
+def _client(address: str, entries: int, start: Barrier, done: Any) -> None:
     store, draw = open_store(address), random.Random()
     keys = [draw.randbytes(16) for _ in range(entries)]
     single = [draw.randbytes(16) for _ in range(entries // 10)]
-    pages = [keys[i : i + BATCH] for i in range(0, entries, BATCH)]
-    return {
-        "writes": _rate(single, len(single), lambda key: store.put(key, COMPLETION)),
-        "batched_writes": _rate(
-            pages, entries, lambda page: store.put_many((key, COMPLETION) for key in page)
-        ),
-        "reads": _rate(draw.sample(single, len(single)), len(single), store.get),
-        "batched_reads": _rate(draw.sample(pages, len(pages)), entries, store.get_many),
+    pages = [keys[i : i + BATCH] for i in range(0, entries - BATCH + 1, BATCH)]
+    calls: dict[str, tuple[Sequence[Any], int, Callable[[Any], Any]]] = {
+        "writes": (single, 1, lambda key: store.put(key, COMPLETION)),
+        "batched_writes": (pages, BATCH, lambda page: store.put_many((key, COMPLETION) for key in page)),
+        "reads": (draw.sample(single, len(single)), 1, store.get),
+        "batched_reads": (draw.sample(pages, len(pages)), BATCH, store.get_many),
     }
-
-
-def _rate(items: Iterable[Any], count: int, call: Callable[[Any], Any]) -> float:
-    _meeting[0].wait()
-    began = time.perf_counter()
-    for item in items:
-        call(item)
-    return count / (time.perf_counter() - began)
+    rates = {}
+    for what, (items, size, call) in calls.items():
+        start.wait()
+        began = time.perf_counter()
+        for item in items:
+            call(item)
+        rates[what] = len(items) * size / (time.perf_counter() - began)
+    done.put(rates)

@@ -90,7 +90,7 @@ class Pool:
         """A stand-in for a large argument of many calls, which travels once to each machine."""
         return self._ray.put(value)
 
-    async def call(self, *arguments: Any) -> Any:
+    async def __call__(self, *arguments: Any) -> Any:
         """Call the service of some worker, as soon as one has room.
 
         Raises:

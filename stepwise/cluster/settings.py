@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stepwise.errors import ConfigError
 
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cluster and the workers to start on it.
 
     Attributes:
@@ -29,9 +28,9 @@ class ClusterSettings:
     def __post_init__(self) -> None:
         for name in ("workers", "cpus", "gpus"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"cluster.{name} must not be negative, got {getattr(self, name)}.")
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
         if not self.cpus and not self.gpus:
-            raise ConfigError("cluster.cpus and cluster.gpus are both 0: a worker needs some of one of them.")
+            raise ConfigError("cpus and gpus are both 0: a worker needs some of one of them.")
 
     def count(self, resources: dict[str, float]) -> int:
         """How many workers to start on a cluster with these resources.

@@ -109,6 +109,20 @@ class Here:
         await self.engine.close()
 
 
+@dataclass(frozen=True)
+class Traces:
+    """A service of a cluster's workers that gives whole chains, for programs that want more than a row."""
+
+    engine: Engine
+    about: str = "traces"
+
+    async def __call__(self, problem: Problem, router: Router) -> Trace:
+        return await self.engine.attempt(problem, router)
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
 class OnCluster:
     """Makes rows on the workers of a pool, whose service is a `Here`."""
 
@@ -121,7 +135,7 @@ class OnCluster:
         if contender.key not in self._shared:
             self._shared[contender.key] = self.pool.share(contender)
         try:
-            row: Row = await self.pool.call(self._shared[contender.key], chain)
+            row: Row = await self.pool(self._shared[contender.key], chain)
         except BackendError as error:
             return _failed(contender, chain, error)
         return row

@@ -69,18 +69,29 @@ class PolicyRouter:
         chosen = models[int(surplus.argmax())]
         return Decision(chosen, float((gain / cost).max()), f"no room left for {', '.join(trace.full)}")
 
-    def check(self, pair: Pair, models: Sequence[str] | None = None, *, transfer: bool = False) -> None:
+    def check(
+        self,
+        pair: Pair,
+        models: Sequence[str] | None = None,
+        *,
+        transfer: bool = False,
+        unit: str | None = None,
+    ) -> None:
         """Refuse a pool that the policy cannot route.
 
         Args:
             pair: with the models by name.
             models: of the pair that are loaded; the smallest and the largest by default.
             transfer: let it route another pair than the one that it was trained on.
+            unit: of the costs that it shall keep down, where they are counted.
 
         Raises:
-            ConfigError: if the pair is another one, or models are missing.
+            ConfigError: if the pair or the unit is another one, or models are missing.
         """
         artifact = self.artifact
+        trained = artifact.card.get("cost_unit", unit)
+        if unit is not None and trained != unit:
+            raise ConfigError(f"cost: the policy was trained to keep down {trained}, not {unit}.")
         if pair.identity != artifact.fingerprint and not transfer:
             raise ConfigError(
                 f"router: the policy was trained on pair {artifact.pair!r} ({artifact.fingerprint}), which "

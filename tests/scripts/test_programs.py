@@ -74,6 +74,15 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
             ["scripts.evaluate", "dataset.name=8", "output=/tmp"],
             "or the path of a JSON Lines file, not '8'.",
         ),
+        (
+            ["scripts.evaluate", "cluster.address=127.0.0.1:1", "output=/tmp"],
+            "no Ray cluster can be joined",
+        ),
+        (["scripts.evaluate", "cluster=ray", "cluster.workers=many", "output=/tmp"], "cluster: workers"),
+        (
+            ["scripts.evaluate", "store=redis://127.0.0.1:1/0", "output=/tmp"],
+            "redis://127.0.0.1:1/0 cannot be",
+        ),
         (["scripts.train", "seed=${nothing}"], "Interpolation key 'nothing' not found"),
     ],
 )

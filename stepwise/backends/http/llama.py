@@ -65,16 +65,16 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         return self.connect(
             model,
-            lambda endpoint, name, limit: LlamaBackend(
-                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
-                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
+            lambda endpoint, _, limit: LlamaBackend(
+                endpoint, self.served_name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                context=self.context or slot_context(endpoint) or limit or checkpoint.context(tokenizer),
+                revision=model.identity,
             ),
         )  # fmt: skip
 
     def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
-        """The name of one of several models, "" for the only one; and what a slot holds."""
-        name = RemoteOptions.served(self, model, endpoint)[0] if self.served_name else ""
-        return name, slot_context(endpoint)
+        """A llama-server serves one model and need not be told its name: it is checked if one is given."""
+        return super().served(model, endpoint) if self.served_name else ("", None)
 
 
 class Defaults(msgspec.Struct):

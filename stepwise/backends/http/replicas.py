@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from stepwise.backends.http.resilient import Breaker
 from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
 from stepwise.engine.prefix import Prefix
-from stepwise.errors import BackendError, ContextOverflow
+from stepwise.errors import BackendError, RequestRefused
 
 FAILURES = 2
 """Failures in a row after which a server is left alone for a while."""
@@ -33,6 +33,7 @@ class ReplicatedBackend:
         self.revision = first.revision
         self.tokenizer = first.tokenizer
         self.parameters = first.parameters
+        self.answer_tokens = getattr(first, "answer_tokens", 0)
         self.context = min(backend.context for backend in backends.values())
         self._backends = dict(backends)
         self._breakers = {url: Breaker(FAILURES, rest_s) for url in backends}
@@ -49,7 +50,7 @@ class ReplicatedBackend:
             try:
                 self._breakers[url].admit(url)
                 return await self._ask(url, chain, sampling, lost)
-            except ContextOverflow:
+            except RequestRefused:
                 raise
             except BackendError as error:
                 failures.append(error)
@@ -62,8 +63,8 @@ class ReplicatedBackend:
         breaker = self._breakers[url]
         try:
             completion = await self._backends[url].generate(chain, sampling, lost)
-        except ContextOverflow:
-            breaker.succeeded()  # the server is well, the chain is too long
+        except RequestRefused:
+            breaker.succeeded()  # the server is well, and the others would refuse it too
             raise
         except BackendError:
             breaker.failed()

@@ -28,8 +28,9 @@ from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import evaluate
 from stepwise.evaluation.solver import OnCluster
+from stepwise.store.opening import open_store
 from stepwise.store.sqlite import SqliteStore
-from tests.clustered_run import Recipe
+from tests.clustered_run import Recipe, TracesRecipe
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS, pair
 from tests.servers import RedisServer, redis_server
 from tests.stepwise.engine.test_faults import Served, free_port, until
@@ -199,6 +200,15 @@ async def test_a_node_that_is_lost_leaves_its_work_to_the_others(
     await pool.close()
 
 
+async def test_whole_chains_come_from_workers_too(cluster: Cluster, server: Served, database: str) -> None:
+    engine, router = pair(server.port).engine(store=open_store(database)), CONTENDERS[-1].router
+    here = [await engine.attempt(problem, router) for problem in PROBLEMS[:10]]
+    pool = Pool(TracesRecipe(server.port, database), ClusterSettings(workers=1), concurrency=CONCURRENCY)
+    there = await asyncio.gather(*(pool(problem, router) for problem in PROBLEMS[:10]))
+    assert there == here
+    await asyncio.gather(engine.close(), pool.close())
+
+
 def test_a_driver_that_is_killed_goes_on_when_the_command_is_repeated(
     cluster: Cluster, server: Served, database: str, tmp_path: Path
 ) -> None:
@@ -229,13 +239,13 @@ async def test_a_call_that_takes_workers_down_is_given_up_and_the_others_go_on(
     monkeypatch.setattr(pools, "ATTEMPTS", 2)
     pool = Pool(EchoRecipe(), ClusterSettings(workers=1), concurrency=2)
     deadly, harmless = await asyncio.gather(
-        pool.call("die"), *(pool.call(f"{i}") for i in range(1)), return_exceptions=True
+        pool("die"), *(pool(f"{i}") for i in range(1)), return_exceptions=True
     )
     assert isinstance(deadly, BackendError) and "2 workers went down in a row" in str(deadly)
     assert harmless == "0" or isinstance(harmless, BackendError)
     with pytest.raises(ConfigError, match="^refused.$"):
-        await pool.call("refuse")
-    assert await pool.call("alive") == "alive"
+        await pool("refuse")
+    assert await pool("alive") == "alive"
     await pool.close()
 
 
@@ -247,8 +257,8 @@ async def test_a_call_that_takes_workers_down_is_given_up_and_the_others_go_on(
             "cluster.workers: 3 of 1 CPUs and 0 GPUs each do not fit on .* which has 2",
         ),
         ({"gpus": 1}, "cluster.workers: 1 of 1 CPUs and 1 GPUs each do not fit .* and 0 GPUs"),
-        ({"workers": -1}, "cluster.workers must not be negative, got -1"),
-        ({"cpus": 0}, "cluster.cpus and cluster.gpus are both 0"),
+        ({"workers": -1}, "^workers must not be negative, got -1"),
+        ({"cpus": 0}, "^cpus and gpus are both 0"),
     ],
 )
 def test_workers_that_do_not_fit_are_refused(given: Any, message: str, cluster: Cluster) -> None:

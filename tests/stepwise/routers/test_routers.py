@@ -236,3 +236,11 @@ def test_a_verdict_without_a_probability_is_no_approval() -> None:
     draft = Step("x", (1,), "small", {}, Signals(length=1), verdict=Verdict("+", None))
     decision = ThresholdRouter(ProcessReward(), 1e9, "prm").decide(Trace(problem(1), draft=draft))
     assert decision.model == "large" and "without a probability" in decision.reason
+
+
+def test_a_policy_keeps_down_the_cost_that_it_was_trained_for() -> None:
+    router = load_router("nano-ppo", threshold=1.0)
+    trained = replace(router, artifact=replace(router.artifact, card={"cost_unit": "FLOPs"}))
+    trained.check(load_pair("nano"), unit="FLOPs")
+    with pytest.raises(ConfigError, match="cost: the policy was trained to keep down FLOPs, not dollars"):
+        trained.check(load_pair("nano"), unit="dollars")

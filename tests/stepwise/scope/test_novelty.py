@@ -10,7 +10,7 @@ import pytest
 
 from stepwise.errors import ConfigError
 from stepwise.scope import AnchorSet, Scope
-from stepwise.scope.novelty import OUTSIDE, Novelty, trust
+from stepwise.scope.novelty import INSIDE, OUTSIDE, Novelty, trust
 from stepwise.scope.reliability import Reliability
 from tests.stepwise.scope import worlds
 
@@ -41,7 +41,7 @@ def test_questions_of_the_anchors_kind_have_even_p_values() -> None:
 
 
 def test_trust_rises_from_nothing_to_all() -> None:
-    ranks = np.array([0.0, OUTSIDE, 0.035, 0.05, 1.0])
+    ranks = np.array([0.0, OUTSIDE, (OUTSIDE + INSIDE) / 2, INSIDE, 1.0])
     assert trust(ranks).tolist() == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
 
 
