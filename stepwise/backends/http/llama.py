@@ -72,6 +72,10 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ),
         )  # fmt: skip
 
+    def endpoint(self, url: str) -> Endpoint:
+        """A connection a call: the server closes one after a stream, and says that it keeps it."""
+        return super().endpoint(url).closing()
+
     def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
         """A llama-server serves one model and need not be told its name: it is checked if one is given."""
         return super().served(model, endpoint) if self.served_name else ("", None)
@@ -219,7 +223,7 @@ class LlamaGeneration:
             event = shaped(value, LlamaEvent, where)
             self._count(event, where)
             if event.stop:
-                return await self._last(event, self._events, where)
+                return self._last(event, where)
             if self._shown(event, where):
                 return self._take()
         raise Unanswered(f"{where} ended a stream too early.", retryable=True)
@@ -279,7 +283,7 @@ class LlamaGeneration:
             raise garbage(where, "counts more computed tokens than the prompt has")
         self.prompt = Usage(prompt=self._length, cached=self._length - computed)
 
-    async def _last(self, event: LlamaEvent, events: AsyncIterator[Any], where: str) -> Chunk:
+    def _last(self, event: LlamaEvent, where: str) -> Chunk:
         if event.stop_type not in FINISHES:
             raise garbage(where, "ended for a reason that is neither eos, limit nor word")
         if self._backend.model:
@@ -290,10 +294,6 @@ class LlamaGeneration:
         self._tail = tail
         if not self._read:
             raise BackendError(f"{where} wrote nothing.", retryable=not tail)
-        # A stream that is read to its end leaves the connection to the next call.
-        with suppress(BackendError):
-            async for _ in events:
-                pass
         return replace(self._take(), finish=finish)
 
     async def stop(self) -> None:
