@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stepwise.backends import checkpoint
 from stepwise.cli.options import Commands
@@ -38,7 +38,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _list(options: argparse.Namespace, console: Console) -> None:
-    table = Table("model", "of", "licence", "weights", "MB", "here")
+    table = Table(Column("model", no_wrap=True), "of", "licence", "weights", "MB", "here")
     for name, model in known().items():
         forms = {
             "gguf": file_of(name, options.folder).is_file(),

@@ -38,6 +38,8 @@ except ModuleNotFoundError as error:
 COLDEST = 1e-6
 """Temperature: float32 overflows far below it, and the likeliest token is drawn at it anyway."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
@@ -65,6 +67,12 @@ class TransformersBackend(Tokenized):
         cache_mib: int = 1024,
         threads: int | None = None,
     ) -> None:
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+        if max_batch < 1 or cache_mib < 0:
+            raise ConfigError(
+                f"max_batch must be at least 1 and cache_mib at least 0, not {max_batch}, {cache_mib}."
+            )
         disable_progress_bar()
         folder = checkpoint.resolve(path)
         super().__init__(folder)

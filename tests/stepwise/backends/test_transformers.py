@@ -181,6 +181,12 @@ async def test_what_cannot_run_says_why(backend: TransformersBackend) -> None:
 
 
 def test_wrong_and_damaged_checkpoints_are_named_before_anything_loads(tmp_path: Path) -> None:
+    for options, sentence in (
+        ({"dtype": "float99"}, "dtype must be one of"),
+        ({"max_batch": 0}, "max_batch must be"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            TransformersBackend("nowhere", **options)
     with pytest.raises(ConfigError, match="'no/such-model' is neither a folder nor a downloaded"):
         TransformersBackend("no/such-model")
     copy = tmp_path / "copy"
