@@ -79,6 +79,8 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
     pair = instantiate(cfg.pair)
+    if cfg.artifact and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.artifact
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     for contender in field:
@@ -116,8 +118,6 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     """Every configured router at every value of its knob, with the pair's models in its roles; policies are
     checked against the pair."""
     models = [model.name for model in pair.select(cfg.models)]
-    if cfg.artifact and "ppo" in cfg.routers:
-        cfg.routers.ppo.router.name = cfg.artifact
     field, unit = settings_of(cfg.routers.values()), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
