@@ -252,10 +252,7 @@ async def test_a_call_that_takes_workers_down_is_given_up_and_the_others_go_on(
 @pytest.mark.parametrize(
     "given, message",
     [
-        (
-            {"workers": 3},
-            "cluster.workers: 3 of 1 CPUs and 0 GPUs each do not fit on .* which has 2",
-        ),
+        ({"workers": 99}, "cluster.workers: 99 of 1 CPUs and 0 GPUs each do not fit on .* which has [1-9]"),
         ({"gpus": 1}, "cluster.workers: 1 of 1 CPUs and 1 GPUs each do not fit .* and 0 GPUs"),
         ({"workers": -1}, "^workers must not be negative, got -1"),
         ({"cpus": 0}, "^cpus and gpus are both 0"),

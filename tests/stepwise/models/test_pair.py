@@ -60,7 +60,7 @@ def test_unknown_names_are_refused_before_anything_loads() -> None:
     with pytest.raises(ConfigError, match="pair must be nano or the path of a YAML file .*, not 'mega'"):
         load_pair("mega")
     pair = load_pair("nano")
-    with pytest.raises(ConfigError, match="backend: name must be one of chat, transformers, vllm"):
+    with pytest.raises(ConfigError, match="backend: name must be one of chat, .*transformers, vllm"):
         pair.engine(backend="tgi")
     with pytest.raises(ConfigError, match="model 'small' has no price"):
         pair.engine(cost="dollars")
