@@ -16,6 +16,8 @@ class Chain:
         ledger: what it is charged.
         contexts: by model, the chain as that model reads it.
         lookahead: the generation that goes on behind the last step, if any.
+        tokens: of its steps, in the tokens of their writers.
+        longest: tokens of the longest of them.
         rest: steps of a whole answer that the chain has paid for and not taken yet.
     """
 
@@ -24,7 +26,15 @@ class Chain:
         self.ledger = Ledger()
         self.contexts: dict[str, Context] = {}
         self.lookahead: Lookahead | None = None
+        self.tokens = self.longest = 0
+        for step in trace.steps:
+            self.count(step)
         self.rest: tuple[Step, ...] = ()
+
+    def count(self, step: Step) -> None:
+        """A step has been appended."""
+        self.tokens += step.length
+        self.longest = max(self.longest, step.length)
 
     def fork(self) -> Chain:
         """Another chain that goes on from here; what runs behind this one stays with it."""

@@ -259,6 +259,7 @@ class Engine:
         step = self._writer.settled(chain, step, decision)
         chain.contexts = self._contexts.after(step, chain.contexts)
         chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
+        chain.count(step)
         return step
 
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None:
@@ -291,18 +292,18 @@ class Engine:
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
-        full = self._full(chain.trace)
+        full = self._full(chain)
         if full != chain.trace.full:
             chain.trace = replace(chain.trace, full=full)
 
-    def _full(self, trace: Trace) -> tuple[str, ...]:
+    def _full(self, chain: Chain) -> tuple[str, ...]:
         """Models without room for a step as long as the longest so far, counted in the tokens of the writers;
         none where nobody has room. The writer of a waiting draft has written already."""
-        drafts = (trace.draft,) if trace.draft else ()
-        longest = max((step.length for step in (*trace.steps, *drafts)), default=1)
-        needed = trace.prompt_tokens + sum(step.length for step in trace.steps) + longest
-        full = tuple(name for name in self.models if self.backends[name].context < needed)
-        full = tuple(name for name in full if not (trace.draft and trace.draft.model == name)) if full else ()
+        draft = chain.trace.draft
+        longest = max(chain.longest, draft.length if draft else 0, 1)
+        needed = chain.trace.prompt_tokens + chain.tokens + longest
+        writer = draft.model if draft else ""
+        full = tuple(name for name in self.models if self.backends[name].context < needed and name != writer)
         return full if len(full) < len(self.models) else ()
 
     async def abandon(self, chain: Chain) -> None:
