@@ -7,9 +7,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from stepwise.engine.backend import Sampling
+from stepwise.engine import signals
+from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import ConfigError
-from stepwise.types import Finish
+from stepwise.types import Finish, Usage
 
 
 class Tokenized:
@@ -38,9 +40,34 @@ class Tokenized:
         head, whole = (text.removesuffix("\ufffd") for text in both)
         return whole[len(head) :]
 
-    def cut(self, ids: Sequence[int], finish: Finish, sampling: Sampling) -> tuple[int, Finish]:
-        """How many of the tokens that were generated are the completion, and how it ended."""
-        return sampling.ends.cut(map(self.piece, ids), finish, sampling.max_tokens)
+    def completion(
+        self,
+        prefix: Sequence[int],
+        sampling: Sampling,
+        generated: tuple[int, ...],
+        finish: Finish,
+        usage: Usage,
+        logprobs: Sequence[float],
+        top: Sequence[Sequence[float]],
+    ) -> Completion:
+        """What was generated as far as it belongs to the completion; the rest is discarded.
+
+        Args:
+            prefix: what it continues.
+            sampling: says where it ends.
+            generated: ids of the tokens, that which ends the answer among them.
+            finish: how the generation ended.
+            usage: what it took.
+            logprobs: of the tokens.
+            top: log-probabilities of the likeliest tokens at each.
+        """
+        written = generated[:-1] if finish == "end" else generated
+        pieces = map(self.piece, written)
+        count, ended = sampling.ends.cut(pieces, finish, sampling.max_tokens)
+        ids, kept = written[:count], count + (ended == "end")
+        measured = signals.measure(logprobs[:kept], top[:kept])
+        text = self.text(prefix[-OVERLAP:], ids)
+        return Completion(text, ids, usage.discard(usage.completion - kept), measured, ended)
 
     def piece(self, token: int) -> str:
         if token not in self._pieces:

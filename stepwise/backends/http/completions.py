@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from stepwise.backends import checkpoint
-from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import check_name, garbage
-from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
 from stepwise.backends.http.reading import (
     CompletionAnswer,
@@ -28,30 +27,19 @@ from stepwise.backends.http.reading import (
     shaped,
     token_logprobs,
 )
+from stepwise.backends.http.tokens import TokenOptions, TokenServer
 from stepwise.backends.options import ModelSpec
-from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
 from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room, unaccounted
-from stepwise.engine.lookahead import OVERLAP
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 
-class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a model on a vLLM server.
-
-    Attributes:
-        tokenizer: folder or hub id of its tokenizer; by default the model's path.
-    """
-
-    tokenizer: str = ""
+class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model on a vLLM server."""
 
     def open(self, model: ModelSpec) -> Backend:
-        tokenizer = self.tokenizer or model.path
-        if not tokenizer:
-            raise ConfigError(
-                f"model {model.name!r}: backend vllm-server needs a tokenizer (a folder or a hub id)."
-            )
+        tokenizer = self.tokenizer_of(model, "vllm-server")
         return self.connect(
             model,
             lambda endpoint, name, limit: CompletionsBackend(
@@ -61,41 +49,13 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )  # fmt: skip
 
 
-class CompletionsBackend(Tokenized):
-    """Runs one model on a vLLM server.
+class CompletionsBackend(TokenServer):
+    """Runs one model on a vLLM server."""
 
-    Args:
-        endpoint: the server.
-        model: its name there.
-        tokenizer: folder of the model's tokenizer, or the id of a downloaded hub model.
-        context: tokens of a prefix and its completion together.
-        parameters: number of parameters of the model, for cost in FLOPs.
-        revision: identifies the weights; part of every store key.
-
-    Raises:
-        ConfigError: if the tokenizer is missing or ``context`` is too small.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        model: str,
-        *,
-        tokenizer: str,
-        context: int,
-        parameters: int = 0,
-        revision: str = "",
-    ) -> None:
-        super().__init__(checkpoint.locate(tokenizer))
-        if context < 2:
-            raise ConfigError(f"context must be at least 2 tokens, not {context}.")
-        self.model = model
-        self.context = context
-        self.parameters = parameters
-        self.tokenizer = checkpoint.tokenizer_id(tokenizer)
-        self.revision = revision or f"{endpoint.base_url} {model}"
-        self.endpoint = endpoint
-        self._pace = Pace()
+    @cached_property
+    def _pace(self) -> Pace:
+        """How fast the server writes, as far as it has been seen."""
+        return Pace()
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
@@ -122,19 +82,11 @@ class CompletionsBackend(Tokenized):
         if len(generated) != counts.completion:
             raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
         chosen, top = token_logprobs(choice, len(generated))
-        written = generated[:-1] if finish == "end" else generated
-        count, ended = self.cut(written, finish or "length", sampling)
-        ids, kept = written[:count], count + (ended == "end")
-        counts = counts.discard(len(generated) - kept)
-        measured = signals.measure(chosen[:kept], top[:kept])
-        return Completion(self.text(prefix[-OVERLAP:], ids), ids, counts, measured, ended)
+        return self.completion(prefix, sampling, generated, finish or "length", counts, chosen, top)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> CompletionsGeneration:
         body = self._body(prefix, sampling)
         return CompletionsGeneration(self, len(prefix), body)
-
-    async def close(self) -> None:
-        await self.endpoint.close()
 
     def _body(self, prefix: Sequence[int], sampling: Sampling) -> dict[str, Any]:
         return completion_body(self.model, prefix, sampling, room(prefix, self.context))

@@ -24,14 +24,13 @@ import msgspec
 from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import Unanswered, check_name, garbage
-from stepwise.backends.http.options import LOOK_S, RemoteOptions
+from stepwise.backends.http.options import LOOK_S
 from stepwise.backends.http.reading import LlamaEvent, llama_logprobs, shaped
+from stepwise.backends.http.tokens import TokenOptions, TokenServer
 from stepwise.backends.options import ModelSpec
-from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
 from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room, unaccounted
-from stepwise.engine.lookahead import OVERLAP
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 FINISHES: dict[str, Finish] = {"eos": "end", "limit": "length", "word": "stop"}
@@ -48,21 +47,11 @@ PLAIN = {
 """The model's own distribution: the server's defaults, which its command line can change, bend it."""
 
 
-class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a model on a llama-server, whose ``base_url`` is its root, without ``/v1``.
-
-    Attributes:
-        tokenizer: folder or hub id of its tokenizer; by default the model's path.
-    """
-
-    tokenizer: str = ""
+class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model on a llama-server, whose ``base_url`` is its root, without ``/v1``."""
 
     def open(self, model: ModelSpec) -> Backend:
-        tokenizer = self.tokenizer or model.path
-        if not tokenizer:
-            raise ConfigError(
-                f"model {model.name!r}: backend llama-server needs a tokenizer (a folder or a hub id)."
-            )
+        tokenizer = self.tokenizer_of(model, "llama-server")
         return self.connect(
             model,
             lambda endpoint, _, limit: LlamaBackend(
@@ -97,40 +86,9 @@ def slot_context(endpoint: Endpoint) -> int | None:
     return None
 
 
-class LlamaBackend(Tokenized):
-    """Runs one model on a llama-server.
-
-    Args:
-        endpoint: the server's root.
-        model: its name there, for a server with several; "" for the only one.
-        tokenizer: folder of the model's tokenizer, or the id of a downloaded hub model.
-        context: tokens of a prefix and its completion together, in one slot.
-        parameters: number of parameters of the model, for cost in FLOPs.
-        revision: identifies the weights; part of every store key.
-
-    Raises:
-        ConfigError: if the tokenizer is missing or ``context`` is too small.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        model: str = "",
-        *,
-        tokenizer: str,
-        context: int,
-        parameters: int = 0,
-        revision: str = "",
-    ) -> None:
-        super().__init__(checkpoint.locate(tokenizer))
-        if context < 2:
-            raise ConfigError(f"context must be at least 2 tokens, not {context}.")
-        self.model = model
-        self.context = context
-        self.parameters = parameters
-        self.tokenizer = checkpoint.tokenizer_id(tokenizer)
-        self.revision = revision or f"{endpoint.base_url} {model}"
-        self.endpoint = endpoint
+class LlamaBackend(TokenServer):
+    """Runs one model on a llama-server. Its name may be "" where the server has only one, and its context is
+    that of one slot."""
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
@@ -152,19 +110,11 @@ class LlamaBackend(Tokenized):
             raise
         finally:
             await generation.stop()
-        count, ended = self.cut(ids[:-1] if finish == "end" else ids, finish, sampling)
-        kept = count + (ended == "end")
-        usage = generation.spent().discard(len(ids) + generation.unread - kept)
-        measured = signals.measure(chosen[:kept], top[:kept])
-        written = tuple(ids[:count])
-        return Completion(self.text(prefix[-OVERLAP:], written), written, usage, measured, ended)
+        return self.completion(prefix, sampling, tuple(ids), finish, generation.spent(), chosen, top)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> LlamaGeneration:
         limit = min(sampling.max_tokens, room(prefix, self.context))
         return LlamaGeneration(self, len(prefix), self._body(prefix, sampling, limit))
-
-    async def close(self) -> None:
-        await self.endpoint.close()
 
     def _body(self, prefix: Sequence[int], sampling: Sampling, limit: int) -> dict[str, Any]:
         """The request that continues ``prefix``. Probabilities are the model's own, before temperature."""

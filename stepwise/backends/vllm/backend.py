@@ -27,9 +27,7 @@ from stepwise.backends.cores import cores
 from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm.record import TokenRecord, keep_records
 from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
-from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
-from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import BackendError, ConfigError
 from stepwise.extras import install
 from stepwise.types import Usage
@@ -178,18 +176,9 @@ class VllmBackend(Tokenized):
     def _completion(
         self, prefix: Sequence[int], sampling: Sampling, record: TokenRecord, output: Any
     ) -> Completion:
-        finish = finish_of(output.outputs[0])
         generated, chosen, top = record.take()
-        written = generated[:-1] if finish == "end" else generated
-        count, finish = self.cut(written, finish, sampling)
-        ids, kept = written[:count], count + (finish == "end")
-        return Completion(
-            text=self.text(prefix[-OVERLAP:], ids),
-            token_ids=ids,
-            usage=Usage(len(prefix), record.cached or 0, len(generated)).discard(len(generated) - kept),
-            signals=signals.measure(chosen[:kept], top[:kept]),
-            finish=finish,
-        )
+        usage = Usage(len(prefix), record.cached or 0, len(generated))
+        return self.completion(prefix, sampling, generated, finish_of(output.outputs[0]), usage, chosen, top)
 
 
 def _load() -> None:

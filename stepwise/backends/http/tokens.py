@@ -1,0 +1,72 @@
+"""What servers share that take token ids and give token ids."""
+
+from __future__ import annotations
+
+from stepwise.backends import checkpoint
+from stepwise.backends.http.endpoint import Endpoint
+from stepwise.backends.http.options import RemoteOptions
+from stepwise.backends.options import ModelSpec
+from stepwise.backends.tokenized import Tokenized
+from stepwise.errors import ConfigError
+
+
+class TokenOptions(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a model whose tokens are made here.
+
+    Attributes:
+        tokenizer: folder or hub id of its tokenizer; by default the model's path.
+    """
+
+    tokenizer: str = ""
+
+    def tokenizer_of(self, model: ModelSpec, backend: str) -> str:
+        """Where the model's tokenizer is.
+
+        Raises:
+            ConfigError: if neither the options nor the model say so.
+        """
+        tokenizer = self.tokenizer or model.path
+        if not tokenizer:
+            raise ConfigError(
+                f"model {model.name!r}: backend {backend} needs a tokenizer (a folder or a hub id)."
+            )
+        return tokenizer
+
+
+class TokenServer(Tokenized):
+    """One model on a server.
+
+    Args:
+        endpoint: the server.
+        model: its name there.
+        tokenizer: folder of the model's tokenizer, or the id of a downloaded hub model.
+        context: tokens of a prefix and its completion together.
+        parameters: number of parameters of the model, for cost in FLOPs.
+        revision: identifies the weights; part of every store key.
+
+    Raises:
+        ConfigError: if the tokenizer is missing or ``context`` is too small.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str = "",
+        *,
+        tokenizer: str,
+        context: int,
+        parameters: int = 0,
+        revision: str = "",
+    ) -> None:
+        super().__init__(checkpoint.locate(tokenizer))
+        if context < 2:
+            raise ConfigError(f"context must be at least 2 tokens, not {context}.")
+        self.model = model
+        self.context = context
+        self.parameters = parameters
+        self.tokenizer = checkpoint.tokenizer_id(tokenizer)
+        self.revision = revision or f"{endpoint.base_url} {model}"
+        self.endpoint = endpoint
+
+    async def close(self) -> None:
+        await self.endpoint.close()
