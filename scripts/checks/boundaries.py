@@ -133,7 +133,7 @@ def loops(steps: Sequence[str], most: int) -> bool:
     """Whether the rule would end the chain because it repeats itself."""
     rule = StepRule("\n\n", max_steps=most)
     made = [Step(text, (), "m", {}, Signals()) for text in steps[:most]]
-    return any(rule.stop_after(made[i], made[:i]) == "repeated" for i in range(len(made)))
+    return any(rule.stop_after(made[i], made[:i], written=0) == "repeated" for i in range(len(made)))
 
 
 if __name__ == "__main__":

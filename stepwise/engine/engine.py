@@ -117,7 +117,7 @@ class Engine:
         for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):
                 raise ConfigError(f"lookahead: model {name!r} cannot be read while it writes.")
-        strings = rule.boundaries((), rule.max_step_tokens).strings
+        strings = rule.boundaries(0, rule.max_step_tokens).strings
         sampling = Sampling(rule.max_step_tokens, temperature, top_p, seed, strings)
         self._writer = StepWriter(
             every, self._contexts, rule, cost, sampling, judge, dict(stops or {}), frozenset(lookahead)
@@ -217,7 +217,7 @@ class Engine:
         Raises:
             BackendError: if the model cannot be run.
         """
-        step = await self._writer.write(chain, model, tokens or self.rule.room(chain.trace.steps))
+        step = await self._writer.write(chain, model, tokens or self.rule.room(chain.tokens))
         chain.trace = replace(chain.trace, draft=step)
 
     async def advance(
@@ -252,8 +252,8 @@ class Engine:
         elif whole and self._writer.writes_whole(chain, model):
             step = await self._writer.write_whole(chain, model)
         else:
-            step = await self._writer.write(chain, model, self.rule.room(trace.steps), listen=listen)
-        stop = self.rule.stop_after(step, trace.steps)
+            step = await self._writer.write(chain, model, self.rule.room(chain.tokens), listen=listen)
+        stop = self.rule.stop_after(step, trace.steps, chain.tokens)
         if stop is not None:
             await chain.stop_lookahead()
         step = self._writer.settled(chain, step, decision)

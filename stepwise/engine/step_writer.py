@@ -60,7 +60,7 @@ class StepWriter:
             BackendError: if the model cannot be run.
         """
         chain.rest = ()
-        ends = self.rule.boundaries(chain.trace.steps, tokens, begun)
+        ends = self.rule.boundaries(chain.tokens, tokens, begun)
         ids = begun.token_ids if begun else ()
         written = await self._call(chain, model, tokens, ends, ids, listen)
         for _ in range(BLANKS):  # a server told of blank lines stops at those before the text, too
@@ -82,13 +82,13 @@ class StepWriter:
             step, chain.rest = chain.rest[0], chain.rest[1:]
             return step
         backend, context = self.backends[model], self.context(chain, model)
-        left = self.rule.left(chain.trace.steps)
+        left = self.rule.left(chain.tokens)
         tokens = min(left, getattr(backend, "answer_tokens", left))
         sampling = replace(self.sampling.call(tokens, self._seed(model, context.prefix)), stop=())
         meter = self._meter(chain, model, len(context.prefix), context.seen)
         with _naming(model):
             answer = await backend.generate(context.prefix, sampling, meter.lost)
-        first, *rest = cut(answer, self.rule.boundaries(chain.trace.steps, tokens), backend)
+        first, *rest = cut(answer, self.rule.boundaries(chain.tokens, tokens), backend)
         usage = answer.usage
         if rest and answer.finish == "length" and tokens < left:
             # The chain goes on after the last whole step.
@@ -147,7 +147,7 @@ class StepWriter:
         Raises:
             BackendError: if the model cannot be run.
         """
-        room = self.rule.room(chain.trace.steps) - draft.length
+        room = self.rule.room(chain.tokens) - draft.length
         if draft.finish != "length" or room <= 0:
             return draft
         if listen is not None:

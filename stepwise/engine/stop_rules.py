@@ -55,30 +55,31 @@ class StepRule:
         if self.max_repeats < 2:
             raise ConfigError(f"max_repeats must be at least 2, not {self.max_repeats}.")
 
-    def boundaries(self, steps: Sequence[Step], tokens: int, begun: Step | None = None) -> Boundaries:
-        """Where the step after ``steps`` ends, of which ``begun`` is there and ``tokens`` may follow. Their
-        number is a boundary if the step's limit sets it, and not a probe or the chain's limit."""
+    def boundaries(self, written: int, tokens: int, begun: Step | None = None) -> Boundaries:
+        """Where the step after ``written`` tokens ends, of which there is ``begun``. That ``tokens`` may
+        follow is a boundary if the step's limit sets it, and not a probe or the chain's limit."""
         whole = tokens + (begun.length if begun else 0) >= self.max_step_tokens
-        last = self.max_tokens is not None and self.left(steps) <= self.max_step_tokens
+        last = self.max_tokens is not None and self.left(written) <= self.max_step_tokens
         text = begun.text if begun else ""
         return Boundaries((self.separator,), self.sentences_after, whole and not last, text)
 
-    def room(self, steps: Sequence[Step]) -> int:
-        """How many tokens the step after ``steps`` may have."""
+    def room(self, written: int) -> int:
+        """How many tokens the step after ``written`` tokens may have."""
         if self.max_tokens is None:
             return self.max_step_tokens
-        return min(self.max_step_tokens, self.left(steps))
+        return min(self.max_step_tokens, self.left(written))
 
-    def left(self, steps: Sequence[Step]) -> int:
-        """How many tokens the chain after ``steps`` may have, in all its steps together."""
+    def left(self, written: int) -> int:
+        """How many tokens may follow ``written`` ones, in all further steps together."""
         longest = self.max_step_tokens * self.max_steps
-        return (longest if self.max_tokens is None else self.max_tokens) - sum(step.length for step in steps)
+        return (longest if self.max_tokens is None else self.max_tokens) - written
 
-    def stop_after(self, step: Step, before: Sequence[Step]) -> Stop | None:
-        """Why the chain ends with ``step``, which follows the steps ``before`` it, or None."""
+    def stop_after(self, step: Step, before: Sequence[Step], written: int) -> Stop | None:
+        """Why the chain ends with ``step``, which follows the steps ``before`` it with ``written`` tokens, or
+        None."""
         if step.finish == "end":
             return "answered"
-        if step.finish == "length" or (self.max_tokens is not None and self.room([*before, step]) <= 0):
+        if step.finish == "length" or (self.max_tokens is not None and self.left(written + step.length) <= 0):
             return "max_tokens"
         if len(before) + 1 >= self.max_steps:
             return "max_steps"
