@@ -55,9 +55,7 @@ class Evaluate(Routing):
     top_p: float = 1.0
     scope: Any = None
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
-    artifact: str | None = (
-        None  # or policy=FOLDER: folder of the policy that `ppo` is; null: the one that ships
-    )
+    artifact: str | None = None  # or policy=FOLDER: the policy that `ppo` is; null: the one that ships
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
@@ -79,8 +77,6 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
     pair = instantiate(cfg.pair)
-    if cfg.artifact and "ppo" in cfg.routers:
-        cfg.routers.ppo.router.name = cfg.artifact
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     for contender in field:
@@ -118,6 +114,8 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     """Every configured router at every value of its knob, with the pair's models in its roles; policies are
     checked against the pair."""
     models = [model.name for model in pair.select(cfg.models)]
+    if cfg.artifact and "ppo" in cfg.routers:
+        cfg.routers.ppo.router.name = cfg.artifact
     field, unit = settings_of(cfg.routers.values()), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
