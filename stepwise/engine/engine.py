@@ -20,7 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from stepwise.engine.backend import TEXT, Backend, Sampling, StreamingBackend, text_tokens, tokens_in
+from stepwise.engine.alone import usage_alone
+from stepwise.engine.backend import Backend, Sampling, StreamingBackend, tokens_in
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.contexts import Contexts
@@ -370,26 +371,11 @@ class Engine:
 
     def cost_alone(self, trace: Trace, model: str) -> float:
         """What the same text would have cost if ``model`` had written it all, in one go."""
-        backend = self.backends[model]
-        prompt = self._contexts.of(Trace(trace.problem), model, {}).prefix
-        if backend.tokenizer != TEXT:
-            written = len(self._contexts.of(trace, model, {}).prefix) - len(prompt)
-            return self.cost({model: Usage(prompt=len(prompt), completion=written)})
-        written = sum(
-            step.length if step.model == model else text_tokens(len(step.text)) for step in trace.steps
-        )
-        size = counted_prompt(trace, model) or text_tokens(len(prompt))
-        return self.cost({model: Usage(prompt=size, completion=written)})
+        return self.cost({model: usage_alone(trace, model, self.backends[model], self._contexts)})
 
     def prompt_ids(self, trace: Trace) -> tuple[int, ...]:
         """The question's prompt in the cheapest model's tokens."""
         return tuple(self._contexts.of(Trace(trace.problem), self.models[0], {}).prefix)
-
-
-def counted_prompt(trace: Trace, model: str) -> int:
-    """Tokens of the prompt as the model's server counted them; 0 unless it began the chain with one call."""
-    usage = trace.steps[0].usage.get(model) if trace.steps and trace.steps[0].model == model else None
-    return usage.prompt if usage and not usage.discarded and not usage.estimated else 0
 
 
 def _ended(trace: Trace, stop: Stop | None) -> Trace:

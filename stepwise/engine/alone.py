@@ -1,0 +1,24 @@
+"""What a chain would have taken if one model had written it all, in one go: what routing is compared with."""
+
+from __future__ import annotations
+
+from stepwise.engine.backend import TEXT, Backend, text_tokens
+from stepwise.engine.contexts import Contexts
+from stepwise.types import Trace, Usage
+
+
+def usage_alone(trace: Trace, model: str, backend: Backend, contexts: Contexts) -> Usage:
+    """The same text, by ``model``. Where its state is text, tokens are those that its server counted, or an
+    estimate."""
+    prompt = contexts.of(Trace(trace.problem), model, {}).prefix
+    if backend.tokenizer != TEXT:
+        written = len(contexts.of(trace, model, {}).prefix) - len(prompt)
+        return Usage(prompt=len(prompt), completion=written)
+    written = sum(step.length if step.model == model else text_tokens(len(step.text)) for step in trace.steps)
+    return Usage(prompt=counted_prompt(trace, model) or text_tokens(len(prompt)), completion=written)
+
+
+def counted_prompt(trace: Trace, model: str) -> int:
+    """Tokens of the prompt as the model's server counted them; 0 unless it began the chain with one call."""
+    usage = trace.steps[0].usage.get(model) if trace.steps and trace.steps[0].model == model else None
+    return usage.prompt if usage and not usage.discarded and not usage.estimated else 0
