@@ -47,8 +47,8 @@ def symbolic(prediction: str, gold: str) -> bool:
     if question in _too_slow:
         return False
     with _slots:
-        for _ in range(2):  # a worker may have been killed while it was idle
-            worker = _worker()
+        while True:
+            worker, new = _worker()
             verdict = _ask(worker, json.dumps(question))
             if verdict is not None:
                 _idle.append(worker)
@@ -56,8 +56,9 @@ def symbolic(prediction: str, gold: str) -> bool:
             _stop(worker)
             if worker.returncode == -signal.SIGALRM:
                 _remember(question)
-                break
-    return False
+                return False
+            if new:  # an idle one may have been killed before; this one has died of the question
+                return False
 
 
 def _remember(question: tuple[str, str]) -> None:
@@ -84,12 +85,13 @@ def _warmed() -> None:
             _idle.append(_started())
 
 
-def _worker() -> subprocess.Popen[str]:
-    """An idle worker that is still alive, or a new one."""
+def _worker() -> tuple[subprocess.Popen[str], bool]:
+    """An idle worker that is still alive, or a new one, and whether it is new."""
     if (worker := _alive()) is not None:
-        return worker
+        return worker, False
     with _starting:  # one at a time: by now another may have become idle
-        return _alive() or _started()
+        worker = _alive()
+        return (worker, False) if worker is not None else (_started(), True)
 
 
 def _alive() -> subprocess.Popen[str] | None:

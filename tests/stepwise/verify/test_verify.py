@@ -282,6 +282,14 @@ def test_any_thread_can_ask() -> None:
     assert len(symbolic._idle) <= symbolic.WORKERS
 
 
+def test_no_answer_is_wrong_because_idle_workers_were_killed() -> None:
+    """They may be dying and not yet be dead: these take the question, and are gone."""
+    dying = [sys.executable, "-c", "import sys; sys.stdin.readline()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    symbolic._idle.extend(subprocess.Popen(dying, **pipes) for _ in range(3))  # type: ignore[call-overload]
+    assert symbolic.symbolic(r"\frac{1}{7}+\sqrt{2}", r"\sqrt{2}+\frac{1}{7}")
+
+
 def test_workers_end_with_the_program() -> None:
     program = (
         "from stepwise.verify import equivalent, symbolic\n"
