@@ -70,9 +70,7 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
     """
     local = [model for model in pair.everyone if _expected_here(model)]
     if not local:
-        raise ConfigError(
-            f"pair {pair.name!r} has no model of vLLM's server with a base_url on localhost: nothing to serve."
-        )
+        raise ConfigError(f"pair {pair.name!r} has no model with a base_url on localhost: nothing to serve.")
     weights = [2 * model.size / GIB for model in local]
     needs = [weight * 1.05 + cache_gib for weight in weights]
     if sum(needs) > 0.95 * gpu_gib:
@@ -87,6 +85,7 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
 
 
 def _expected_here(model: Model) -> bool:
+    """Whether vLLM would serve it, on this machine."""
     here = _address(model).hostname in ("localhost", "127.0.0.1")
     return here and isinstance(model.options, CompletionsOptions | ChatOptions)
 
