@@ -1,14 +1,14 @@
 """Ollama over HTTP: its own ``/api/generate`` with ``raw``, text in both directions.
 
 The prompt goes to the model as it stands, without a template of the server's, and what a model has written
-is continued by sending it again. The state is text, as behind a chat endpoint: what stands for a token id here
-is a character. What a call took is the server's count of tokens (``prompt_eval_count``, ``eval_count``); how
-many of them were in its cache it does not tell, so none count as cached.
+is continued by sending it again. The state is text, as behind a chat endpoint: what stands for a token id
+here is a character. What a call took is the server's count of tokens (``prompt_eval_count``,
+``eval_count``); how many of them were in its cache it does not tell, so none count as cached.
 
 ``done_reason`` is "stop" for a stop string and for the end of the answer, and the stop string is cut away.
-The token that ended it had text, if probabilities of all tokens came: then it was a stop string. Otherwise the
-model is asked for one more token, greedily and without stop strings: if it writes nothing, the answer has
-ended. That call is charged, its token as discarded.
+The token that ended it had text, if probabilities of all tokens came: then it was a stop string. Otherwise
+the model is asked for one more token, greedily and without stop strings: if it writes nothing, the answer
+has ended. That call is charged, its token as discarded.
 
 Tokens without text of their own (the end of the answer, a stop string, half a character) come without
 probabilities: the signals of a step are those of its other tokens.
@@ -76,8 +76,8 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Answer(Struct):
-    """An answer of ``/api/generate``. It is not ``done``, and counts nothing, if Ollama broke it off because a
-    token came thirty times in a row."""
+    """An answer of ``/api/generate``. It is not ``done``, and counts nothing, if Ollama broke it off because
+    a token came thirty times in a row."""
 
     model: str
     response: str
