@@ -202,4 +202,5 @@ def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any
         features=env.task.observer.features,
         weights=weights,
         card=card,
+        scales=env.task.observer.scales,
     )

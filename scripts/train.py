@@ -38,7 +38,7 @@ from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
 from stepwise.routers import PolicyArtifact
-from stepwise.routers.features import ESTIMATES
+from stepwise.routers.features import ESTIMATES, expand
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Train(Routing):
 
 @program("train", Train)
 def main(cfg: DictConfig) -> None:
-    observer = Observer.of(cfg.policy.features)
+    features = expand(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)
@@ -84,12 +84,13 @@ def main(cfg: DictConfig) -> None:
     validation = instantiate(cfg.dataset, split="validation", limit=cfg.validation_problems)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
-    _check_estimates(estimates, observer.features)
+    _check_estimates(estimates, features)
     if not (output / "reference.json").exists():  # else the run has begun
-        steps = cfg.policy.total_steps
-        consent(preflight(engine, problems, cfg.policy.look, observer, steps), console, yes=cfg.yes)
-    reference = _reference(output, engine, problems[: cfg.reference_problems])
+        ahead = preflight(engine, problems, cfg.policy.look, cfg.policy.total_steps)
+        consent(ahead, console, yes=cfg.yes)
+    reference = _reference(output, engine, problems[: cfg.reference_problems], features)
     reference.check(cfg.policy.budget, engine.cost.unit)
+    observer = Observer.of(features, tuple(reference.scales.items()))
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     env = RoutingVectorEnv(
         engine,
@@ -170,12 +171,12 @@ def _cost_weight(value: Any) -> float | tuple[float, float]:
     return float(value) if isinstance(value, int | float) else (float(value[0]), float(value[1]))
 
 
-def _reference(output: Path, engine: Any, problems: Any) -> Reference:
+def _reference(output: Path, engine: Any, problems: Any, features: Sequence[str]) -> Reference:
     """Each model alone on a few training problems, measured once per run folder."""
     file = output / "reference.json"
     if file.exists():
         return Reference(**json.loads(file.read_text()))
-    reference = engine.run(measure_ends(engine, problems))
+    reference = engine.run(measure_ends(engine, problems, features))
     file.write_text(json.dumps(reference.__dict__) + "\n")
     return Reference(**reference.__dict__)
 

@@ -48,7 +48,7 @@ class PolicyRouter:
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
         try:
-            seen = observe(trace, models[0], models[-1], self.artifact.features)
+            seen = observe(trace, models[0], models[-1], self.artifact.features, self.artifact.scales)
         except NoSignal as missing:
             return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
