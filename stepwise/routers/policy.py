@@ -89,7 +89,8 @@ class PolicyRouter:
             ConfigError: if the pair or the unit is another one, or models are missing.
         """
         artifact = self.artifact
-        trained = artifact.card.get("cost_unit", unit)
+        calibrated = artifact.record.unit if artifact.record else unit
+        trained = artifact.card.get("cost_unit", calibrated)
         if unit is not None and trained != unit:
             raise ConfigError(f"cost: the policy was trained to keep down {trained}, not {unit}.")
         if pair.identity != artifact.fingerprint and not transfer:
