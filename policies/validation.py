@@ -73,7 +73,8 @@ class Lanes:
         if not self._waiting:
             loop.call_soon(self._answer)
         self._seen[lane] = seen
-        waiting = self._waiting[lane] = loop.create_future()
+        waiting: asyncio.Future[int] = loop.create_future()
+        self._waiting[lane] = waiting
         return await waiting
 
     def _answer(self) -> None:

@@ -3,6 +3,7 @@
     python -m scripts.train                              # for the nano pair
     python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
+    python -m scripts.train -m policy.width=32,64 'output=outputs/widths/${hydra:job.num}' --yes
 
 Before it begins, a preflight solves five problems with each model alone, refuses what cannot work, says what
 the training may take, and asks; ``--yes`` answers.
@@ -10,7 +11,8 @@ the training may take, and asks; ``--yes`` answers.
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
 continues from its last checkpoint to the identical result, and training ends early when the frontier
 on the validation problems no longer rises. The policy lands in ``<output>/policy``, ready for
-`stepwise.load_router` once `scripts.calibrate` has given it a calibration.
+`stepwise.load_router` once `scripts.calibrate` has given it a calibration. The program returns the best
+frontier on the validation problems, for sweepers that look for the best settings.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from envs import RoutingVectorEnv
 from envs.observer import Observer
 from envs.task import Task
 from policies.reference import Reference, measure_ends
+from policies.trackers import Tracked
 from policies.train import train
 from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
@@ -71,10 +74,12 @@ class Train(Routing):
     reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
     patience_s: float = 600.0  # to wait for a model that cannot be run for now
     checkpoint_every: int = 5  # rollouts; the frontier is measured as often
+    tracker: str | None = None  # wandb or mlflow, beside TensorBoard
+    callbacks: list[Any] = field(default_factory=list)  # SB3's: [{_target_: mine.Callback}]
 
 
 @program("train", Train)
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float:
     features = expand(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
@@ -92,6 +97,7 @@ def main(cfg: DictConfig) -> None:
     reference.check(cfg.policy.budget, engine.cost.unit)
     observer = Observer.of(features, tuple(reference.scales.items()))
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
+    tracked = [Tracked(cfg.tracker, output, {**policy, "seed": cfg.seed})] if cfg.tracker else []
     env = RoutingVectorEnv(
         engine,
         problems,
@@ -109,10 +115,12 @@ def main(cfg: DictConfig) -> None:
             "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
             "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},
         },
+        callbacks=[*tracked, *(instantiate(callback) for callback in cfg.callbacks)],
     )  # fmt: skip
     artifact.save(output / "policy")
     engine.run(engine.close())
     console.print(verdict(artifact, output / "policy"))
+    return float(artifact.card["validation"]["best"])
 
 
 def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: Any) -> PolicyArtifact:

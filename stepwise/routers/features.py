@@ -10,8 +10,8 @@ Values are clipped to their range. Where a length or a sum of logarithms is divi
 fits nano's chains and is only the default: a training fits it to its own chains (`fit`), and the artifact
 keeps it, so that a policy for longer steps is not blind to them. Draft features are 0 where no draft is
 waiting (``before``), and describe one token where a probe is. Estimates are SCOPE's, made before the chain
-begins, and need an engine with a ``prior``. Everything else comes from measured usage, signals and the
-question.
+begins, and need an engine with a ``prior``; the verdict needs a pair with a judge and ``look=judged``.
+Everything else comes from measured usage, signals and the question.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from stepwise.errors import ConfigError, NoSignal, StepwiseError
 from stepwise.routers import question
-from stepwise.types import Estimate, Signals, Step, Trace
+from stepwise.routers.judged import ProcessReward
+from stepwise.types import Estimate, Signals, Step, Trace, Verdict
 
 LN_20 = math.log(20)
 T = TypeVar("T")
@@ -109,6 +110,28 @@ def draft(trace: Trace, small: str, large: str) -> Signals | None:
     return trace.draft.signals
 
 
+def judge(trace: Trace, small: str, large: str) -> Verdict | None:
+    """What a judge said of the draft."""
+    if trace.draft is None:
+        return None
+    if trace.draft.verdict is None:
+        raise StepwiseError(
+            "the policy observes a judge's verdict, and the draft has none; give the pair a judge, and look "
+            "`judged`."
+        )
+    return trace.draft.verdict
+
+
+def approves(verdict: Verdict) -> float:
+    """How much a judge likes what it read, in [0, 1]: a grade from 0 to 9, or the probability of "+".
+
+    Raises:
+        NoSignal: if it is no grade, and came without a probability.
+    """
+    token = verdict.token.strip()
+    return int(token) / 9 if len(token) == 1 and token.isdecimal() else ProcessReward().reward(verdict)
+
+
 def progress(trace: Trace, small: str, large: str) -> Progress:
     steps, unread = trace.steps, trace.prompt_tokens
     accepted = []
@@ -175,6 +198,10 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
                 estimates, lambda seen: seen[0].tokens, scale=Scale(512)),
         Feature("large_tokens", "tokens that the most expensive model would write / 512",
                 estimates, lambda seen: seen[1].tokens, scale=Scale(512)),
+    ),
+    "judge": (
+        Feature("verdict", "the judge's grade of the draft / 9, or its probability of approval",
+                judge, approves),
     ),
     "question": tuple(
         Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
