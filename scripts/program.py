@@ -29,21 +29,22 @@ CONFIGS = ROOT / "configs"
 console = Console()
 
 
-def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function a Hydra program over ``configs/{name}.yaml``.
 
     The schema is a dataclass with the types and defaults of the settings; the configuration has the name of
-    its class in its defaults list. Bad input, on the command line or met later, ends the program with one
-    sentence and exit code 2, not with a traceback.
+    its class in its defaults list. Of what the function returns Hydra's sweepers look for the best. Bad
+    input, on the command line or met later, ends the program with one sentence and exit code 2, not with a
+    traceback.
     """
     ConfigStore.instance().store(schema.__name__, schema)
 
-    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(main)
-        def job(cfg: DictConfig) -> None:
+        def job(cfg: DictConfig) -> Any:
             collect_rarely()
             with _refusing(name):  # here too: an error that reaches Hydra gets a line of its own
-                main(cfg)
+                return main(cfg)
 
         composed = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=name)(job)
 

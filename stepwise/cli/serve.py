@@ -135,7 +135,10 @@ def _router(
     named = options.policy if options.router == "seeded" else options.router
     router = None
     if options.router != "scope":
-        router = named_router(named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold)
+        router = named_router(
+            named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold,
+            unit=pair.cost_model(options.cost).unit,
+        )  # fmt: skip
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:
         from stepwise.gateway.scoped import scoped_router
