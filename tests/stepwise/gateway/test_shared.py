@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -345,9 +345,9 @@ class Clients:
         async with self.news:
             self.news.notify_all()
 
-    async def answered(self, count: int) -> None:
+    async def until(self, reached: Callable[[], bool]) -> None:
         async with self.news:
-            await self.news.wait_for(lambda: len(self.costs) >= count)
+            await self.news.wait_for(reached)
 
 
 CLIENTS, CHAINS = 64, 400
@@ -359,27 +359,32 @@ async def test_four_replicas_keep_one_limit_under_load_and_losses(tmp_path: Path
     keys = tmp_path / "keys.toml"
     keys.write_text(f'[alice]\nsha256 = "{digest(KEY)}"\nspend = {CHAINS * cost}\n')
     for server in redis_server(tmp_path):
-        with processes(server, keys) as replicas:
-            clients = Clients([url(replica) for replica in replicas])
-            work = asyncio.create_task(clients.all())
-            await clients.answered(CHAINS // 4)
-            replicas[0].kill()
-            await clients.answered(CHAINS // 2)
-            server.kill()
-            async with clients.news:
-                await clients.news.wait_for(lambda: "state_unavailable" in clients.codes)
-            server.start()
-            await asyncio.wait_for(work, 120)
-            for replica in replicas[1:]:
-                replica.send_signal(signal.SIGTERM)
-            ends = [await asyncio.to_thread(replica.wait) for replica in replicas[1:]]
-            assert ends == [0, 0, 0]
+        clients = await under_load(server, keys)
         booked, limit = spent(server), CHAINS * cost
         assert sum(clients.costs) <= booked + 1e-6
         assert limit - CLIENTS * cost <= booked <= limit + CLIENTS * cost
         at_once = CLIENTS / 4 * cost  # what the replica that was killed ran
         assert booked - sum(clients.costs) <= 2 * at_once
         assert set(clients.codes) <= {"answered", "spend_limit", "state_unavailable"}
+
+
+async def under_load(server: RedisServer, keys: Path) -> Clients:
+    """The clients of four replicas, once the limit is spent."""
+    with processes(server, keys) as replicas:
+        clients = Clients([url(replica) for replica in replicas])
+        work = asyncio.create_task(clients.all())
+        await clients.until(lambda: len(clients.costs) >= CHAINS // 4)
+        replicas[0].kill()
+        await clients.until(lambda: len(clients.costs) >= CHAINS // 2)
+        server.kill()
+        await clients.until(lambda: "state_unavailable" in clients.codes)
+        server.start()
+        await asyncio.wait_for(work, 120)
+        for replica in replicas[1:]:
+            replica.send_signal(signal.SIGTERM)
+        ends = [await asyncio.to_thread(replica.wait) for replica in replicas[1:]]
+        assert ends == [0, 0, 0]
+        return clients
 
 
 async def one_chain() -> float:
