@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -21,10 +20,9 @@ from stepwise.gateway.knob import Knob
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
+from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
 from stepwise.types import Router, Usage
-
-RECENT = 50
 
 
 class Gateway:
@@ -60,7 +58,8 @@ class Gateway:
         self.metrics.watch_backends(engine.backends)
         if online is not None:
             self.metrics.watch_online(online)
-        self._recent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=RECENT)
+        if isinstance(spending, SharedSpending):
+            self.metrics.watch_state(spending)
         self._conversation, self._log_prompts = conversation, log_prompts
 
     def submit(self, asked: ChatRequest | CompletionRequest, tenant: Tenant) -> Job:
@@ -127,7 +126,7 @@ class Gateway:
         if order.default and outcome == "finished" and not _cut_short(order, end):
             self.spending.learn(trace.cost, end.alone)
         entry = self._entry(order, choice, end, outcome)
-        self._recent.append((order.tenant.name, entry))
+        self.spending.recent.add(order.tenant.name, entry)
         log("chain", tenant=order.tenant.name, **entry)
 
     def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
@@ -145,10 +144,6 @@ class Gateway:
             return {**entry, "question": order.questions[choice.index], "text": end.trace.text}
         del entry["answer"]
         return entry
-
-    def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """The tenant's latest chains, the newest first."""
-        return [entry for name, entry in reversed(self._recent) if name == tenant.name]
 
 
 def _cut_short(order: Order, end: Finished) -> bool:
