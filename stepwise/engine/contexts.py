@@ -38,6 +38,8 @@ class Context:
     def after(self, step: Step, name: str, ids: Sequence[int]) -> Context:
         """The context of model ``name`` with ``step`` appended, which is ``ids`` in its tokens."""
         seen = self.seen
+        if step.reading is not None and step.reading.model == name:
+            seen = len(self.prefix) + len(ids)
         for mine in (step, step.draft):
             if mine is not None and mine.model == name:
                 seen = len(self.prefix) + common_prefix(mine.token_ids[:-1], ids)

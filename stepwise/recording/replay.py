@@ -97,6 +97,7 @@ class ReplayBackend:
     """
 
     context = CONTEXT
+    reads = True
 
     def __init__(self, tree: Tree, model: str, revision: str, parameters: int, unread: int = 0) -> None:
         self.revision = revision
@@ -125,11 +126,12 @@ class ReplayBackend:
     ) -> Completion:
         problem = self._names[-prefix[0] - 1]
         chain = tuple(prefix[self._length(problem) :])
-        known = self._tree.completion(problem, self._model, chain, sampling.max_tokens)
+        if sampling.read:
+            known, does = self._tree.reading(problem, self._model, chain, sampling.read), "thinks of"
+        else:
+            known, does = self._tree.completion(problem, self._model, chain, sampling.max_tokens), "writes after"
         if known is None:
-            raise NotRecorded(
-                f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
-            )
+            raise NotRecorded(f"{problem}: what {self._model} {does} {len(chain)} tokens is not recorded.")
         usage = replace(known.usage, prompt=len(prefix), cached=len(prefix))  # without what is left unread
         return replace(known, usage=usage)
 

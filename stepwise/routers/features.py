@@ -7,7 +7,8 @@ bounds, the error that lists the known names, and these tables all follow.
 TABLES
 
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
-describe one token where a probe is. Estimates are SCOPE's, made before the chain begins, and need an engine
+describe one token where a probe is. ``verified`` is what the most
+expensive model thinks of the draft, all 0 where it has not read it. Estimates are SCOPE's, made before the chain begins, and need an engine
 with a ``prior``. Everything else comes from measured usage, signals and the question.
 """
 
@@ -73,6 +74,16 @@ def draft(trace: Trace, small: str, large: str) -> Signals | None:
     if not trace.draft.signals.known:
         raise NoSignal(f"the draft of model {trace.draft.model!r} came without log-probabilities")
     return trace.draft.signals
+
+
+def reading(trace: Trace, small: str, large: str) -> Signals | None:
+    """What the most expensive model thinks of the draft; nothing where it has not read it."""
+    read = trace.draft.reading if trace.draft else None
+    if read is None:
+        return None
+    if not read.signals.known:
+        raise NoSignal(f"model {read.model!r} read the draft, and gave no log-probabilities")
+    return read.signals
 
 
 def progress(trace: Trace, small: str, large: str) -> Progress:
@@ -142,14 +153,27 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
         Feature("large_tokens", "tokens that the most expensive model would write / 512",
                 estimates, lambda seen: seen[1].tokens / 512),
     ),
+    "verified": (
+        Feature("read", "1 where the most expensive model has read the draft",
+                reading, lambda seen: 1.0),
+        Feature("read_worst", "probability of the draft's least likely token, as it sees it",
+                reading, lambda seen: math.exp(seen.min_logprob)),
+        Feature("read_min", "its log-probability / 5",
+                reading, lambda seen: seen.min_logprob / 5, low=-1.0, high=0.0),
+        Feature("read_mean", "mean log-probability of the draft's tokens, as it sees them",
+                reading, lambda seen: seen.mean_logprob, low=-1.0, high=0.0),
+        Feature("read_whole", "probability of the draft as a whole, as it sees it",
+                reading, lambda seen: math.exp(seen.mean_logprob * seen.length)),
+    ),
     "question": tuple(
         Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
                 words, itemgetter(i), low=-1.0)
         for i in range(question.SIZE)
     ),
 }  # fmt: skip
-SIGNALS, ESTIMATES, QUESTION = (
-    tuple(feature.name for feature in GROUPS[group]) for group in ("signals", "estimates", "question")
+SIGNALS, ESTIMATES, VERIFIED, QUESTION = (
+    tuple(feature.name for feature in GROUPS[group])
+    for group in ("signals", "estimates", "verified", "question")
 )
 FEATURES = {feature.name: feature for group in GROUPS.values() for feature in group}
 
