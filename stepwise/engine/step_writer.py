@@ -202,8 +202,8 @@ class StepWriter:
         backend = self.backends[reader]
         if not reads(backend):
             raise ConfigError(
-                f"the router asks model {reader!r} to read drafts, and its backend does not tell how likely a "
-                "text is; the backends that do are transformers and vllm."
+                f"the router asks model {reader!r} to read drafts, and its backend does not tell how likely "
+                "a text is; transformers, vllm and vllm-server do."
             )
         context, ids = self.context(chain, reader), self.contexts.ids(draft, reader)
         if not ids:
@@ -216,9 +216,7 @@ class StepWriter:
         meter.completed(completion.usage)
         chain.contexts[reader] = context.having_sent(len(context.prefix))
         usage = chain.ledger.step
-        return replace(
-            draft, usage=usage, cost=self.cost(usage), reading=Reading(reader, completion.signals)
-        )
+        return replace(draft, usage=usage, cost=self.cost(usage), reading=Reading(reader, completion.signals))
 
     def settled(self, chain: Chain, step: Step, decision: Decision | None) -> Step:
         """A step that is final, with all that was charged since the one before; a draft of another model that

@@ -7,9 +7,9 @@ bounds, the error that lists the known names, and these tables all follow.
 TABLES
 
 Values are clipped to their range. Draft features are 0 where no draft is waiting (``before``), and
-describe one token where a probe is. ``verified`` is what the most
-expensive model thinks of the draft, all 0 where it has not read it. Estimates are SCOPE's, made before the chain begins, and need an engine
-with a ``prior``. Everything else comes from measured usage, signals and the question.
+describe one token where a probe is. ``verified`` is what the most expensive model thinks of the draft, all 0
+where it has not read it. Estimates are SCOPE's, made before the chain begins, and need an engine with a
+``prior``. Everything else comes from measured usage, signals and the question.
 """
 
 from __future__ import annotations
@@ -153,6 +153,11 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
         Feature("large_tokens", "tokens that the most expensive model would write / 512",
                 estimates, lambda seen: seen[1].tokens / 512),
     ),
+    "question": tuple(
+        Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
+                words, itemgetter(i), low=-1.0)
+        for i in range(question.SIZE)
+    ),
     "verified": (
         Feature("read", "1 where the most expensive model has read the draft",
                 reading, lambda seen: 1.0),
@@ -164,11 +169,6 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
                 reading, lambda seen: seen.mean_logprob, low=-1.0, high=0.0),
         Feature("read_whole", "probability of the draft as a whole, as it sees it",
                 reading, lambda seen: math.exp(seen.mean_logprob * seen.length)),
-    ),
-    "question": tuple(
-        Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
-                words, itemgetter(i), low=-1.0)
-        for i in range(question.SIZE)
     ),
 }  # fmt: skip
 SIGNALS, ESTIMATES, VERIFIED, QUESTION = (

@@ -1,4 +1,4 @@
-"""Accept, verify or rewrite: a rule that lets the large model read a draft before it writes one of its own."""
+"""Accept, verify or rewrite: a rule that lets the large model read a draft before it writes its own."""
 
 from __future__ import annotations
 

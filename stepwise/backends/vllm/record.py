@@ -81,7 +81,6 @@ class TokenRecord:
         values = np.concatenate(rows)
         return ids, values[:, 0].tolist(), values[:, 1:].tolist()
 
-
     def reading(self, tokens: int) -> tuple[list[float], list[list[float]]]:
         """Log-probabilities of the prompt's last tokens, and the likeliest ones in falling order."""
         values = np.asarray(self.prompt[-tokens:])

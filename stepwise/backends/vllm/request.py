@@ -73,8 +73,8 @@ def _parameters(sampling: Sampling, room: int) -> Any:
 
 
 def _reading(anew: bool) -> Any:
-    """The same for a prompt that is only read. vLLM must write a token, and leaves its cache aside unless it is
-    told not to."""
+    """The same for a prompt that is only read. vLLM must write a token, and leaves its cache aside unless it
+    is told not to."""
     vllm = import_module("vllm.sampling_params")
     return vllm.SamplingParams(
         max_tokens=1,
