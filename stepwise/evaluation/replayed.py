@@ -7,6 +7,7 @@ model's whole chain on top. How often that happens is the router's coverage.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -121,6 +122,17 @@ class Bench:
         )
         if self.small.lost.any() or self.large.lost.any():
             raise ConfigError(f"recording {recording.folder} was made by another engine: record it again.")
+
+    def restricted(self, places: Sequence[int]) -> Bench:
+        """The same over some of its problems."""
+        other = copy(self)
+        other.problems = [self.problems[i] for i in places]
+        chosen = np.array(places, int)
+        other.small, other.large = (
+            replace(r, correct=r.correct[chosen], cost=r.cost[chosen], lost=r.lost[chosen])
+            for r in (self.small, self.large)
+        )
+        return other
 
     def replay(self, contender: Contender) -> Replayed:
         """A contender's chains.
