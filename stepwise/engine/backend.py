@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from stepwise.engine.boundaries import Boundaries
@@ -33,6 +33,8 @@ class Sampling:
             part of the completion.
         boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
             as far as strings can. What is written behind is no part of the completion, and is discarded.
+        read: the model writes nothing: it reads the prefix, and the completion's signals are of the last so
+            many tokens of it. Only for backends with ``reads``.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -44,6 +46,7 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     boundaries: Boundaries | None = None
+    read: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -97,6 +100,17 @@ def text_tokens(characters: int) -> int:
 def tokens_in(backend: Backend, ids: int) -> int:
     """How many tokens so many ids of a backend are; an estimate where its state is text."""
     return text_tokens(ids) if backend.tokenizer == TEXT else ids
+
+
+def reads(backend: Backend) -> bool:
+    """Whether a backend can tell how likely its model thinks text that it is given (`Sampling.read`)."""
+    return bool(getattr(backend, "reads", False))
+
+
+def only_read(usage: Usage, measured: Signals) -> Completion:
+    """What comes of a call that only reads; a token that the server had to write all the same is thrown
+    away."""
+    return Completion("", (), usage.rejected(), measured, "length")
 
 
 def room(prefix: Sequence[int], context: int) -> int:

@@ -29,8 +29,8 @@ class Context:
         seen: how many of these tokens the model has processed earlier in this chain. The last token
             of a generation has been sampled but not processed.
         last: the step that the prefix ends with.
-        ahead: what it has processed beyond the prefix, which it has then seen whole: an overrun, as far as the
-            chain has gone on like it.
+        ahead: what it has processed beyond the prefix, which it has then seen whole: an overrun, as far as
+            the chain has gone on like it.
     """
 
     prefix: Prefix
@@ -44,6 +44,8 @@ class Context:
         if ahead:
             known = common_prefix(ahead, ids)
             seen, ahead = len(self.prefix) + known, ahead[known:] if known == len(ids) else ()
+        if step.reading is not None and step.reading.model == name:
+            seen = len(self.prefix) + len(ids)
         for mine in (step, step.draft):
             if mine is not None and mine.model == name:
                 seen = max(seen, len(self.prefix) + common_prefix(mine.token_ids[:-1], ids))

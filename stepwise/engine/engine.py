@@ -293,6 +293,9 @@ class Engine:
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+        if look == "verified" and draft is not None and draft.reading is None:
+            reader = self.models[-1]
+            chain.trace = replace(chain.trace, draft=await self._writer.verified(chain, draft, reader))
         full = self._full(chain)
         if full != chain.trace.full:
             chain.trace = replace(chain.trace, full=full)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, reads, unaccounted
 from stepwise.errors import BackendError
 from stepwise.store.batches import Batches
 from stepwise.store.steps import Entry, Store, key
@@ -37,6 +37,7 @@ class StoredBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
         self.generated = 0
         self._backend = backend
         self._store = store

@@ -22,13 +22,14 @@ from stepwise.backends.http.reading import (
     CompletionAnswer,
     CompletionChoice,
     counted,
+    prompt_logprobs,
     shaped,
     token_logprobs,
 )
 from stepwise.backends.http.tokens import AnswersWhole, TokenOptions
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, only_read, room
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
@@ -48,7 +49,10 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class CompletionsBackend(AnswersWhole):
-    """Runs one model on a vLLM server."""
+    """Runs one model on a vLLM server, which reads a whole prefix anew where it is asked how likely its end
+    is."""
+
+    reads = True
 
     async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
         where, body = self.endpoint.base_url, self._body(prefix, sampling)
@@ -66,6 +70,8 @@ class CompletionsBackend(AnswersWhole):
             raise
         if len(generated) != counts.completion:
             raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
+        if sampling.read:
+            return only_read(counts, prompt_logprobs(choice, prefix, sampling.read))
         chosen, top = token_logprobs(choice, len(generated))
         return self.completion(prefix, sampling, generated, finish or "length", counts, chosen, top)
 
@@ -97,6 +103,8 @@ def completion_body(model: str, prefix: Sequence[int], sampling: Sampling, most:
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     }
+    if sampling.read:
+        body |= {"max_tokens": 1, "stop": [], "prompt_logprobs": signals.TOP}
     return body | ({"seed": sampling.seed} if sampling.temperature > 0.0 else {})
 
 

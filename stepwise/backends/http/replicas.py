@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from stepwise.backends.http.resilient import Breaker
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, reads, unaccounted
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, RequestRefused
 
@@ -34,6 +34,7 @@ class ReplicatedBackend:
         self.tokenizer = first.tokenizer
         self.parameters = first.parameters
         self.answer_tokens = getattr(first, "answer_tokens", 0)
+        self.reads = reads(first)
         self.context = min(backend.context for backend in backends.values())
         self._backends = dict(backends)
         self._breakers = {url: Breaker(FAILURES, rest_s) for url in backends}

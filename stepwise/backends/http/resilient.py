@@ -28,6 +28,7 @@ from stepwise.engine.backend import (
     Lost,
     Sampling,
     StreamingBackend,
+    reads,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
@@ -140,6 +141,7 @@ class ResilientBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
