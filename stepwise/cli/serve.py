@@ -58,8 +58,9 @@ def add_parser(commands: Commands) -> None:
     state = Path("outputs/gateway/state.json")
     add("--state", type=Path, default=state, help="file that survives a restart (default: %(default)s)")
     add(
-        "--conversation", choices=("refuse", "include"), default="refuse",
-        help="what to do with system messages and earlier turns (default: %(default)s)",
+        "--conversation", choices=("pair", "include"), default="pair",
+        help="give system messages and earlier turns to the models as the pair says, or write them into the "
+        "question (default: %(default)s)",
     )  # fmt: skip
     add(
         "--alias", action="append", default=[], metavar="NAME=MODEL",

@@ -36,6 +36,8 @@ class Transitions(Protocol):
 
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None: ...
 
+    async def fitted(self, chain: Chain, decision: Decision, *, fixed: bool) -> Decision: ...
+
     async def advance(
         self,
         chain: Chain,
@@ -152,6 +154,8 @@ class Solution:
         self._heard = False
         await engine.look(chain, router.look, expects=expects(router))
         decision = router.decide(chain.trace)
+        if chain.trace.problem.form is not None:
+            decision = await engine.fitted(chain, decision, fixed=bool(named(router)))
         hear = Deltas(listen, decision.model) if listen else None
         try:
             return await engine.advance(chain, decision.model, decision, hear, whole=whole(router))

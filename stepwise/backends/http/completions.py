@@ -52,6 +52,8 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class CompletionsBackend(TokenServer):
     """Runs one model on a vLLM server."""
 
+    forms = True
+
     @cached_property
     def _pace(self) -> Pace:
         """How fast the server writes, as far as it has been seen."""
@@ -61,7 +63,10 @@ class CompletionsBackend(TokenServer):
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
-            completion = await self._complete(prefix, sampling, lost)
+            if (form := sampling.form) is not None:
+                completion = await self.write_turn("/chat/completions", prefix, sampling, form, lost)
+            else:
+                completion = await self._complete(prefix, sampling, lost)
             call.finished(completion.usage)
         return completion
 

@@ -28,11 +28,13 @@ from stepwise.engine.backend import (
     Lost,
     Sampling,
     StreamingBackend,
+    converse,
+    forms,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, ConfigError, RequestRefused
-from stepwise.types import Usage
+from stepwise.types import Turn, Usage
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -140,6 +142,7 @@ class ResilientBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.forms = forms(backend)
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
@@ -149,6 +152,9 @@ class ResilientBackend:
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self.backend.encode(text, first=first)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        return converse(self.backend, turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
