@@ -62,8 +62,9 @@ def add_parser(commands: Commands) -> None:
         help="file that survives a restart, or what several servers share (default: %(default)s)",
     )  # fmt: skip
     add(
-        "--conversation", choices=("refuse", "include"), default="refuse",
-        help="what to do with system messages and earlier turns (default: %(default)s)",
+        "--conversation", choices=("pair", "include"), default="pair",
+        help="give system messages and earlier turns to the models as the pair says, or write them into the "
+        "question (default: %(default)s)",
     )  # fmt: skip
     add(
         "--alias", action="append", default=[], metavar="NAME=MODEL",

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from stepwise.engine.boundaries import Boundaries
 from stepwise.errors import ConfigError, ContextOverflow
-from stepwise.types import Finish, Signals, Usage
+from stepwise.types import Finish, Form, Signals, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Sampling:
             as far as strings can. What is written behind is no part of the completion, and is discarded.
         read: the model writes nothing: it reads the prefix, and the completion's signals are of the last so
             many tokens of it. Only for backends with ``reads``.
+        form: of a turn that is written whole, for backends that have ``forms``; the completion's text is then
+            the message as JSON. (The prefix says it too, so it is no part of what identifies a call.)
 
     Raises:
         ConfigError: if a value is out of range.
@@ -47,6 +49,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     boundaries: Boundaries | None = None
     read: int = field(default=0, repr=False)
+    form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -164,6 +167,25 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Free the model. Calls in flight fail with `BackendError`."""
         ...
+
+
+def converse(backend: Backend, turns: Sequence[Turn]) -> tuple[int, ...]:
+    """A conversation as a backend's model reads it, up to where its answer begins. Backends that can do that
+    have a method ``converse(turns)``.
+
+    Raises:
+        ConfigError: if the backend cannot, or its model takes no such conversation.
+    """
+    render = getattr(backend, "converse", None)
+    if render is None:
+        raise ConfigError("it has no chat template")
+    ids: tuple[int, ...] = render(turns)
+    return ids
+
+
+def forms(backend: Backend) -> bool:
+    """Whether a backend can write a turn of a given form (``Sampling.form``)."""
+    return bool(getattr(backend, "forms", False))
 
 
 @dataclass(frozen=True, slots=True)

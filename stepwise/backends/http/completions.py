@@ -53,8 +53,11 @@ class CompletionsBackend(AnswersWhole):
     is."""
 
     reads = True
+    forms = True
 
     async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        if (form := sampling.form) is not None:
+            return await self.write_turn("/chat/completions", prefix, sampling, form, lost)
         where, body = self.endpoint.base_url, self._body(prefix, sampling)
         answer = shaped(await self.endpoint.post("/completions", body), CompletionAnswer, where)
         counts = counted(answer.usage, where, prompt=self.context, completion=body["max_tokens"])
