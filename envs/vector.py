@@ -54,8 +54,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
     Args:
         num_envs: episodes at a time.
-        engine, problems, look, cost_weight, cost_scale, observer, patience_s, potential: those of `Task`; in
-            place of the engine, a function without arguments that makes one.
+        engine: as of `Task`, like all that follows; or a function without arguments that makes one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)

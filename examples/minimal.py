@@ -39,7 +39,8 @@ class Writer:
         """Reads what it has not read of the chain: log-probabilities of the next token [vocabulary]."""
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.read, chain, strict=False)))
         shared = min(shared, len(chain) - 1)
-        self.cache.crop(shared)
+        if forgotten := len(self.read) - shared:
+            self.cache.crop(-forgotten)
         unread = torch.tensor([chain[shared:]])
         self.flops += 2 * self.size * unread.numel()
         self.read = list(chain)
@@ -70,7 +71,7 @@ def solve(question: str, small: Writer, large: Writer, threshold: float) -> tupl
     return TOKENIZER.decode(chain[start:], skip_special_tokens=True), writers
 
 
-def main(n: int = 100) -> None:
+def main(n: int = 40) -> None:
     problems = load_dataset("nano", split="test", limit=n)
     large_only = None
     for label, threshold in (("large model alone", -1.0), ("routed", THRESHOLD), ("small model alone", 1e9)):
