@@ -140,7 +140,7 @@ class Engine:
         """This engine, over the same models, with other sampling for one request.
 
         Args:
-            temperature, top_p, seed: as of the engine unless given.
+            temperature: as of the engine unless given, and so are ``top_p`` and ``seed``.
             max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
