@@ -13,7 +13,7 @@ from typing import Any
 
 import jupytext
 
-from stepwise.cli.main import _parser
+from stepwise.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = re.compile(r"<!-- tutorial (\w+\.py) -->")
@@ -22,7 +22,7 @@ TUTORIAL = re.compile(r"<!-- tutorial (\w+\.py) -->")
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put what the repository says in place of the marks."""
     if "<!-- commands -->" in markdown:
-        markdown = markdown.replace("<!-- commands -->", "\n".join(_commands(_parser())))
+        markdown = markdown.replace("<!-- commands -->", "\n".join(_commands(parser())))
     if "<!-- configurations -->" in markdown:
         markdown = markdown.replace("<!-- configurations -->", "\n".join(_configurations()))
     return TUTORIAL.sub(lambda mark: "\n\n".join(_tutorial(ROOT / "examples" / mark[1])), markdown)

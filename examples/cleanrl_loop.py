@@ -2,8 +2,8 @@
 
 python -m examples.cleanrl_loop
 
-An action accepts the small model's draft of a step (0) or lets the large model write it (1). A chain's return is 1 for a right
-answer, minus λ times what it cost. The models are the tiny ones that ship.
+An action accepts the small model's draft of a step (0) or lets the large model write it (1). A chain's return
+is 1 for a right answer, minus λ times what it cost. The models are the tiny ones that ship.
 """
 
 from __future__ import annotations

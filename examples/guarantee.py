@@ -1,9 +1,9 @@
 # %% [markdown]
 # # What a guarantee means
 #
-# "At most 40% of large-only cost" is a promise about new questions, made from a thousand recorded ones. It may fail, with
-# a chance of at most `delta`. Here the promise is made two thousand times, and the failures are counted.
-# `python examples/guarantee.py`
+# "At most 40% of large-only cost" is a promise about new questions, made from a thousand recorded ones. It
+# may fail, with a chance of at most `delta`. Here the promise is made two thousand times, and the failures
+# are counted. `python examples/guarantee.py`
 
 # %%
 from importlib.resources import files
@@ -15,8 +15,8 @@ from stepwise.calibration import CalibrationRecord, calibrate
 from stepwise.errors import InfeasibleTarget
 
 # %% [markdown]
-# A calibration record holds, for each threshold of a router, which of the calibration problems came out right and what
-# each of them cost. This one ships with the policy for the nano pair.
+# A calibration record holds, for each threshold of a router, which of the calibration problems came out
+# right and what each of them cost. This one ships with the policy for the nano pair.
 
 # %%
 record = CalibrationRecord.load(Path(str(files("stepwise") / "assets" / "nano-ppo" / "calibration.npz")))
@@ -36,8 +36,9 @@ except InfeasibleTarget as error:
     print(error)
 
 # %% [markdown]
-# Take the record for the whole truth. Draw 300 problems, calibrate on them, and look at what the threshold that came
-# out costs in truth. The naive choice takes the largest threshold whose cost on the sample is within the budget.
+# Take the record for the whole truth. Draw 300 problems, calibrate on them, and look at what the threshold
+# that came out costs in truth. The naive choice takes the largest threshold whose cost on the sample is
+# within the budget.
 
 # %%
 generator = np.random.default_rng(0)

@@ -1,8 +1,8 @@
 """The idea in a hundred lines, without stepwise's engine: python -m examples.minimal
 
 A small model drafts each step. If one of the draft's tokens was less likely than e^-THRESHOLD, the draft is
-thrown away and a large model writes the step. Both read each other's steps. What it costs is every token that a
-model computes, read or written, times its size.
+thrown away and a large model writes the step. Both read each other's steps. What it costs is every token
+that a model computes, read or written, times its size.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Writer:
         return logits.log_softmax(-1)
 
     def write_step(self, chain: list[int]) -> tuple[list[int], float]:
-        """A step after the chain: its tokens, up to a line end, and how likely its least likely one was (nats)."""
+        """The step after the chain, up to a line end, and how likely its least likely token was (nats)."""
         step: list[int] = []
         least = 0.0
         while not step or step[-1] not in (LINE_END, TOKENIZER.eos_token_id):

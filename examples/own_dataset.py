@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A dataset of your own
 #
-# Questions with known answers, in a JSON Lines file with whatever field names it has. It is cut once, by a hash of each
-# question, and every program cuts it in the same way. `python examples/own_dataset.py`
+# Questions with known answers, in a JSON Lines file with whatever field names it has. It is cut once, by a
+# hash of each question, and every program cuts it in the same way. `python examples/own_dataset.py`
 
 # %%
 import json
@@ -24,8 +24,8 @@ file.parent.mkdir(parents=True, exist_ok=True)
 file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 # %% [markdown]
-# `fields` says what the file calls `question` and `answer`; the other fields are labels, to filter and to break
-# results down by. A gold answer may be a solution that marks it (`####`, `\boxed{}`).
+# `fields` says what the file calls `question` and `answer`; the other fields are labels, to filter and to
+# break results down by. A gold answer may be a solution that marks it (`####`, `\boxed{}`).
 
 # %%
 fields = {"question": "problem", "answer": "solution"}
@@ -45,4 +45,5 @@ for prediction, gold in (("1/2", "0.5"), ("$1,000", "1000"), ("x = 3", "3"), ("1
     print(f"{prediction!r} and {gold!r}: {'the same' if equivalent(prediction, gold) else 'different'}")
 
 # %% [markdown]
-# In the scripts the same is `dataset.name=problems.jsonl '+dataset.fields={question: problem, answer: solution}'`.
+# In the scripts the same is `dataset.name=problems.jsonl '+dataset.fields={question: problem, answer:
+# solution}'`.

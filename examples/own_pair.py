@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A pair of your own, behind HTTP
 #
-# Two servers that speak OpenAI's protocol, a pair file that names them, and a rule that needs no training. Start the
-# servers first. Without models at hand, serve the two tiny ones that ship with stepwise:
+# Two servers that speak OpenAI's protocol, a pair file that names them, and a rule that needs no training.
+# Start the servers first. Without models at hand, serve the two tiny ones that ship with stepwise:
 #
-#     python -m vllm.entrypoints.openai.api_server --model stepwise/assets/nano/small --served-model-name small \
-#         --port 8001 --enforce-eager --dtype float32 --enable-prompt-tokens-details
-#     python -m vllm.entrypoints.openai.api_server --model stepwise/assets/nano/large --served-model-name large \
-#         --port 8002 --enforce-eager --dtype float32 --enable-prompt-tokens-details
+#     python -m vllm.entrypoints.openai.api_server --model stepwise/assets/nano/small \
+#         --served-model-name small --port 8001 --enforce-eager --dtype float32 --enable-prompt-tokens-details
+#     python -m vllm.entrypoints.openai.api_server --model stepwise/assets/nano/large \
+#         --served-model-name large --port 8002 --enforce-eager --dtype float32 --enable-prompt-tokens-details
 #
 # Then `python examples/own_pair.py`.
 
@@ -23,8 +23,8 @@ SMALL = os.environ.get("SMALL_URL", "http://127.0.0.1:8001/v1")
 LARGE = os.environ.get("LARGE_URL", "http://127.0.0.1:8002/v1")
 
 # %% [markdown]
-# A pair file is data. Models stand cheapest first; `separator` ends a step. `path` is where the tokenizer is, a
-# folder or a repository on the hub.
+# A pair file is data. Models stand cheapest first; `separator` ends a step. `path` is where the tokenizer
+# is, a folder or a repository on the hub.
 
 # %%
 pair_file = Path("outputs/examples/mine.yaml")
@@ -44,8 +44,8 @@ models:
 engine = stepwise.load_pair(pair_file).engine()
 
 # %% [markdown]
-# The rule: the small model drafts every step; if one of its tokens was less likely than e^-1, the large model writes
-# the step instead. One question first.
+# The rule: the small model drafts every step; if one of its tokens was less likely than e^-1, the large
+# model writes the step instead. One question first.
 
 # %%
 rule = ThresholdRouter(Confidence(), threshold=1.0, name="confidence")

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # A table for a paper
 #
-# Routers on GSM8K with Qwen2.5-Coder 0.5B and 1.5B, scored on what the two models wrote when they were recorded: the
-# real engine, no weights, no GPU, about a minute. Prints LaTeX. `python examples/paper_table.py`
+# Routers on GSM8K with Qwen2.5-Coder 0.5B and 1.5B, scored on what the two models wrote when they were
+# recorded: the real engine, no weights, no GPU, about a minute. Prints LaTeX. `python
+# examples/paper_table.py`
 
 # %%
 from stepwise.evaluation.replayed import Bench, Setting
@@ -11,7 +12,8 @@ from stepwise.recording.folder import Recording
 from stepwise.routers import Confidence, ThresholdRouter
 
 # %% [markdown]
-# A bench holds the recorded test problems and both models' own chains. A contender is a router at one setting.
+# A bench holds the recorded test problems and both models' own chains. A contender is a router at one
+# setting.
 
 # %%
 bench = Bench(Recording("recordings/gsm8k-qwen_coder"))
@@ -22,8 +24,8 @@ contenders = [
 rows = bench.table([bench.small, bench.large, *map(bench.replay, contenders)])
 
 # %% [markdown]
-# Intervals are 95%, bootstrapped over questions. Coverage is the share of a router's decisions that were recorded; chains that
-# leave the recording count as wrong.
+# Intervals are 95%, bootstrapped over questions. Coverage is the share of a router's decisions that were
+# recorded; chains that leave the recording count as wrong.
 
 
 # %%

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # On a Ray cluster
 #
-# The same command, with `cluster=ray`: work is cut by problem, results come back as they finish, into the same files. Without an
-# address a cluster of one machine is started, which is enough to see that the rows are the same.
-# `python examples/ray_cluster.py`, in a checkout with `pip install -e '.[cluster]'`.
+# The same command, with `cluster=ray`: work is cut by problem, results come back as they finish, into the
+# same files. Without an address a cluster of one machine is started, which is enough to see that the rows
+# are the same. `python examples/ray_cluster.py`, in a checkout with `pip install -e '.[cluster]'`.
 
 # %%
 import json
@@ -27,7 +27,8 @@ def evaluate(name: str, *settings: str) -> dict[tuple[str, str], tuple[bool, flo
 
 
 # %% [markdown]
-# A cluster that runs already is named by `cluster.address=ray://head:10001`. SLURM and Kubernetes: [Many machines](../cluster.md).
+# A cluster that runs already is named by `cluster.address=ray://head:10001`. SLURM and Kubernetes: [Many
+# machines](../cluster.md).
 
 # %%
 here = evaluate("here")

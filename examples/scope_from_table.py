@@ -1,8 +1,8 @@
 # %% [markdown]
 # # SCOPE from a table
 #
-# You have a table: which model got which question right, with how many tokens. Three commands later a new question has
-# the model to take. `python examples/scope_from_table.py`
+# You have a table: which model got which question right, with how many tokens. Three commands later a new
+# question has the model to take. `python examples/scope_from_table.py`
 
 # %%
 import asyncio
@@ -20,8 +20,8 @@ FOLDER.mkdir(parents=True, exist_ok=True)
 TABLE = FOLDER / "results.csv"
 
 # %% [markdown]
-# The table here comes from the three models that ship, on 200 questions. With a table of your own this step falls away.
-# Columns: `question`, `model`, `correct`, `tokens`, and if you like `cost` and `group`.
+# The table here comes from the three models that ship, on 200 questions. With a table of your own this step
+# falls away. Columns: `question`, `model`, `correct`, `tokens`, and if you like `cost` and `group`.
 
 # %%
 NAMES = ["small", "middle", "large"]
@@ -48,8 +48,8 @@ with TABLE.open("w", newline="") as file:
     writer.writerows(engine.run(table()))
 
 # %% [markdown]
-# One command reads the table, chooses the anchor questions and writes the models' fingerprints; one says what each model would
-# make of a question; one says which model to take.
+# One command reads the table, chooses the anchor questions and writes the models' fingerprints; one says
+# what each model would make of a question; one says which model to take.
 
 
 # %%
@@ -64,4 +64,5 @@ command("scope", "estimate", question, "--folder", str(FOLDER))
 command("scope", "choose", question, "--folder", str(FOLDER), "--alpha", "0.7")
 
 # %% [markdown]
-# `stepwise scope report` shows the models and what routing among them gives on the anchors; `stepwise serve --router scope` serves it.
+# `stepwise scope report` shows the models and what routing among them gives on the anchors; `stepwise serve
+# --router scope` serves it.

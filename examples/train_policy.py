@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Train, calibrate, evaluate, serve
 #
-# From a pair and a file of questions to a policy behind an OpenAI endpoint, in four commands. The pair here is nano and the
-# file holds 400 of its questions, so that all of it takes minutes; with models of your own, say `pair=mine.yaml`
-# ([a pair of your own](own_pair.md)). `python examples/train_policy.py`, in a checkout.
+# From a pair and a file of questions to a policy behind an OpenAI endpoint, in four commands. The pair here
+# is nano and the file holds 400 of its questions, so that all of it takes minutes; with models of your own,
+# say `pair=mine.yaml` ([a pair of your own](own_pair.md)). `python examples/train_policy.py`, in a
+# checkout.
 
 # %%
 import json
@@ -30,8 +31,9 @@ def program(name: str, *settings: str) -> None:
 
 
 # %% [markdown]
-# The file is cut by a hash of the questions: half trains, a tenth validates, a fifth each calibrates and tests. Training starts with a
-# preflight that says what it will take. 6,000 steps are few (the policy that ships had 400,000), and show the form.
+# The file is cut by a hash of the questions: half trains, a tenth validates, a fifth each calibrates and
+# tests. Training starts with a preflight that says what it will take. 6,000 steps are few (the policy that
+# ships had 400,000), and show the form.
 
 # %%
 DATA = f"dataset.name={FILE}"
@@ -39,8 +41,9 @@ RUN = str(FOLDER / "run")
 program("scripts.train", DATA, f"output={RUN}", "policy.total_steps=6000", "policy.num_envs=32", "--yes")
 
 # %% [markdown]
-# A threshold for a budget, promised from the calibration questions: at most 70% of the large model's cost, with probability
-# 0.9 on new questions. A small calibration set promises less than a large one; what cannot be promised is said.
+# A threshold for a budget, promised from the calibration questions: at most 70% of the large model's cost,
+# with probability 0.9 on new questions. A small calibration set promises less than a large one; what cannot
+# be promised is said.
 
 # %%
 program("scripts.calibrate", DATA, f"output={RUN}/calibrated", f"policy={RUN}/policy", "budget=0.7")

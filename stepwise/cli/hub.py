@@ -11,7 +11,7 @@ from stepwise.cli.options import Commands
 
 def add_parser(commands: Commands) -> None:
     """Register both commands."""
-    summary = "check a policy, a recording or fingerprints, write its card, and copy it to a folder or the hub"
+    summary = "check a policy, a recording or fingerprints, write a card, and copy all to a folder or the hub"
     command = commands.add_parser("push", help=summary, description=summary)
     command.add_argument("folder", help="what to share")
     command.add_argument("place", help="a folder, or hf://OWNER/NAME")

@@ -15,6 +15,9 @@ from stepwise.routers.artifact import PolicyArtifact
 from stepwise.routers.card import describe
 
 Describe = Callable[[Path], str]
+POLICY = ("policy.json", "policy.npz")
+RECORDING = ("recording.json",)
+FINGERPRINTS = ("anchors.json", "fingerprints.db")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Kind:
         repository: the hub's type of repository for it.
         marks: files that a folder of this kind has.
         files: patterns of the files that belong to it; others stay where they are.
-        card: reads the folder, and says in Markdown what a stranger has to know. Raises ConfigError if the folder is
-            damaged.
+        card: reads the folder, and says in Markdown what a stranger has to know. Raises ConfigError if the
+            folder is damaged.
     """
 
     name: str
@@ -67,8 +70,9 @@ def _recording(folder: Path) -> str:
         for name, model in about["models"].items()
     )
     return (
-        f"# {about['dataset']} as {about['pair']} wrote it\n\nA recording for StepBench: {len(tree):,} steps and "
-        f"{len(tree.chains):,} chains on {questions} questions. It holds no questions and no gold answers.\n\n"
+        f"# {about['dataset']} as {about['pair']} wrote it\n\nA recording for StepBench: {len(tree):,} steps "
+        f"and {len(tree.chains):,} chains on {questions} questions. It holds no questions and no gold "
+        "answers.\n\n"
         f"{models}\n\n```sh\npython -m scripts.stepbench recording=FOLDER\n```\n"
     )
 
@@ -90,13 +94,13 @@ def _fingerprints(folder: Path) -> str:
     )
     return (
         f"# Fingerprints of {len(fingerprints)} models on {len(anchors)} anchor questions\n\nAnchor set "
-        f"`{anchors.digest}`. The anchor questions are in `anchors.json`: share them only where their data set allows it."
-        f"\n\n| model | right |\n|---|---|\n{rows}\n\n```sh\nstepwise scope report --folder FOLDER\n```\n"
+        f"`{anchors.digest}`. The anchor questions are in `anchors.json`: share them only where their data set "
+        f"allows it.\n\n| model | right |\n|---|---|\n{rows}\n\n```sh\nstepwise scope report --folder FOLDER\n```\n"
     )
 
 
 KINDS = (
-    Kind("policy", "model", ("policy.json", "policy.npz"), ("policy.json", "policy.npz", "calibration.npz"), _policy),
-    Kind("recording", "dataset", ("recording.json",), ("recording.json", "*.parquet", "journal.jsonl"), _recording),
-    Kind("fingerprints", "dataset", ("anchors.json", "fingerprints.db"), ("anchors.json", "fingerprints.db"), _fingerprints),
+    Kind("policy", "model", POLICY, (*POLICY, "calibration.npz"), _policy),
+    Kind("recording", "dataset", RECORDING, (*RECORDING, "*.parquet", "journal.jsonl"), _recording),
+    Kind("fingerprints", "dataset", FINGERPRINTS, FINGERPRINTS, _fingerprints),
 )

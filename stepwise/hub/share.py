@@ -1,7 +1,7 @@
 """Push a folder to where others find it, and pull one from there.
 
-A place is a folder, or ``hf://OWNER/NAME``, a repository of the Hugging Face hub, which `huggingface_hub` talks to: its
-token, cache, proxy and endpoint settings hold.
+A place is a folder, or ``hf://OWNER/NAME``, a repository of the Hugging Face hub, which `huggingface_hub`
+talks to: its token, cache, proxy and endpoint settings hold.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def pull(place: str, folder: str | Path, *, revision: str | None = None) -> Kind
     """Bring a shared folder here, whole or not at all. Returns what it is.
 
     Raises:
-        ConfigError: if the place holds nothing that is known, what came is damaged, or the folder is not empty.
+        ConfigError: if the place holds nothing that is known or something damaged, or the folder is not empty.
         BackendError: if the hub refuses or cannot be reached.
     """
     target = Path(folder)
@@ -104,15 +104,17 @@ def _tagged(card: str, kind: Kind) -> str:
 
 def _upload(staged: Path, repository: str, kind: Kind, private: bool) -> str:
     hub = _client()
-    _reach(repository, lambda: hub.create_repo(repository, repo_type=kind.repository, private=private, exist_ok=True))
-    return str(
-        _reach(
-            repository,
-            lambda: hub.upload_folder(
-                repo_id=repository, repo_type=kind.repository, folder_path=staged, commit_message=f"A {kind.name}"
-            ),
-        )
-    )
+
+    def upload() -> str:
+        hub.create_repo(repository, repo_type=kind.repository, private=private, exist_ok=True)
+        return str(
+            hub.upload_folder(
+                repo_id=repository, repo_type=kind.repository, folder_path=staged,
+                commit_message=f"A {kind.name}",
+            )
+        )  # fmt: skip
+
+    return _reach(repository, upload)
 
 
 def _download(repository: str, revision: str | None) -> Path:
@@ -150,4 +152,5 @@ def _reach(repository: str, call: Callable[[], T]) -> T:
 
 def _failed(repository: str, error: Exception) -> BackendError:
     said = " ".join(str(error).split())[:300]
-    return BackendError(f"hub: {repository} could not be reached or was refused ({type(error).__name__}: {said}).")
+    name = type(error).__name__
+    return BackendError(f"hub: {repository} could not be reached or was refused ({name}: {said}).")
