@@ -22,7 +22,7 @@ from stepwise.errors import InfeasibleTarget
 record = CalibrationRecord.load(Path(str(files("stepwise") / "assets" / "nano-ppo" / "calibration.npz")))
 print(f"{record.n} problems, {len(record.thresholds)} thresholds")
 promise = calibrate(record, budget=0.4, delta=0.1)
-print(print(f"threshold {promise.threshold}: {promise.accuracy:.1%} right at {promise.cost:.1%} of the cost"))
+print(f"threshold {promise.threshold}: {promise.accuracy:.1%} right at {promise.cost:.1%} of the cost")
 
 # %% [markdown]
 # A target that cannot be promised is an error that says what can be.
