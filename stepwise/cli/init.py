@@ -145,7 +145,7 @@ def parameters(name: str) -> int | None:
 
 
 def _tried(file: Path, question: str, models: Sequence[dict[str, Any]], console: Console) -> int:
-    """One question by the rule that needs no training, or where that cannot see anything by the small model."""
+    """One question by the rule that needs no training, or or by the small model where that sees nothing."""
     pair = load_pair(file)
     sure = models[0]["backend"]["name"] == "vllm-server" or "logprobs" in models[0]["backend"]
     rule = ("confidence", 1.0) if sure else ("small", None)
