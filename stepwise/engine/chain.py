@@ -45,7 +45,7 @@ class Chain:
         return other
 
     async def stop_lookahead(self) -> None:
-        """End what runs behind the last step; the chain is charged for it, and remembers what its server keeps."""
+        """End what runs behind the last step; it is charged, and what the model has read is known."""
         lookahead, self.lookahead = self.lookahead, None
         if lookahead is None:
             return
