@@ -2,8 +2,8 @@
 
 Every question is answered in turn by one call (``call``), by the engine with one call a step (``steps``), and
 by the engine reading one generation on past its steps (``lookahead``), each with the same log-probabilities;
-and by one call that asks for none and is not streamed (``bare``). Compared are seconds a token. The server has
-the prompt in its cache for all alike.
+and by one call that asks for none and is not streamed (``bare``). Compared are seconds a token. The server
+has the prompt in its cache for all alike.
 """
 
 from __future__ import annotations
