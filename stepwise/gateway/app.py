@@ -16,8 +16,10 @@ from stepwise import __version__
 from stepwise.engine.engine import Engine
 from stepwise.errors import StepwiseError
 from stepwise.gateway.admission import Limits
+from stepwise.gateway.decisions import Decisions
 from stepwise.gateway.entrance import Authenticated, Bodies, Hosts, Paths
 from stepwise.gateway.failures import invalid, refusal
+from stepwise.gateway.feedback import feedback_routes
 from stepwise.gateway.fields import IGNORED
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.http import Gone, Observed
@@ -48,6 +50,7 @@ def create_app(
     aliases: Mapping[str, str] | None = None,
     hosts: Collection[str] = (),
     origins: Sequence[str] = (),
+    decisions: Decisions | None = None,
 ) -> FastAPI:
     """A gateway over an engine. The engine stays the caller's, who also closes it.
 
@@ -65,6 +68,7 @@ def create_app(
         aliases: other names of models: what clients ask for, and what they get ("stepwise:budget=0.25").
         hosts: names that requests must call the server by; any unless given.
         origins: whose pages may ask (CORS), "*" for all; none but the server's own unless given.
+        decisions: logs what routers decide, on chains that they route or only watch; also takes feedback.
 
     Raises:
         ConfigError: if the routers cannot serve this engine.
@@ -72,7 +76,7 @@ def create_app(
     limits, keys, spending = limits or Limits(), keys or Keys(), spending or Spending()
     gateway = Gateway(
         engine, routers, limits=limits, spending=spending, conversation=conversation,
-        log_prompts=log_prompts, aliases=aliases or {},
+        log_prompts=log_prompts, aliases=aliases or {}, decisions=decisions,
     )  # fmt: skip
 
     @asynccontextmanager
@@ -81,6 +85,8 @@ def create_app(
         yield
         saving.cancel()
         spending.save()
+        if decisions is not None:
+            await decisions.close()
 
     app = FastAPI(
         title="stepwise",
@@ -93,6 +99,8 @@ def create_app(
     app.include_router(openai_routes(gateway))
     app.include_router(responses_routes(gateway))
     app.include_router(operations_routes(gateway))
+    if decisions is not None:
+        app.include_router(feedback_routes(decisions))
     app.include_router(page_routes(gateway, estimator, examples))
     app.mount("/static", StaticFiles(directory=FOLDER))
     app.add_middleware(Bodies, limit=limits.body)  # the last one that is added is the first that is passed

@@ -14,6 +14,7 @@ from stepwise.engine.engine import Engine
 from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits
 from stepwise.gateway.answer_choice import AnswerChoice, Finished
+from stepwise.gateway.decisions import Decisions, Watched
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.job import Job, Order, Outcome
 from stepwise.gateway.keys import Tenant
@@ -38,6 +39,7 @@ class Gateway:
         conversation: take system messages and earlier turns into the question; else refuse them.
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models.
+        decisions: puts routers under observation, and logs what they decide.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Gateway:
         conversation: bool,
         log_prompts: bool,
         aliases: Mapping[str, str],
+        decisions: Decisions | None = None,
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
+        self._decisions = decisions
         self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
@@ -72,6 +76,8 @@ class Gateway:
             InfeasibleTarget: if the target cannot be promised.
         """
         router, default = self.knob.router(asked.model, asked.stepwise)
+        if self._decisions is not None:
+            router = self._decisions.observed(router, self.engine.models)
         questions = self._questions(asked)
         engines = self._engines(asked, len(questions))
         begun = [engine.start(question) for engine, question in zip(engines, questions, strict=True)]
@@ -124,11 +130,21 @@ class Gateway:
         for before, done in pairwise(choice.steps):
             self.metrics.step_seconds.labels(done.step.model).observe(done.time - before.time)
         order.reserved.settle(choice.index, trace.cost)
-        if order.default and outcome == "finished" and not _cut_short(order, end):
-            self.spending.learn(trace.cost, end.alone)
+        if outcome == "finished":
+            self._learn(order, choice.index, end)
         entry = self._entry(order, choice, end, outcome)
         self._recent.append((order.tenant.name, entry))
         log("chain", tenant=order.tenant.name, **entry)
+
+    def _learn(self, order: Order, chain: int, end: Finished) -> None:
+        """What a whole chain says of its router: to the moving threshold, and to the log of decisions."""
+        routed = order.default and not isinstance(order.router, Watched)
+        if routed and not _cut_short(order, end):
+            self.spending.learn(end.trace.cost, end.alone)
+        if self._decisions is not None:
+            question = order.questions[chain] if self._log_prompts else ""
+            engine = order.engines[chain]
+            self._decisions.note(order.router, engine, order.tenant, end, order.created, question)
 
     def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
         entry = {
