@@ -142,8 +142,9 @@ def main(cfg: DictConfig) -> None:
     drawn = rng.multinomial(cfg.chains, probability / probability.sum(), cfg.resamples)
     chains = [leaf.chain for leaf in leaves]
     lines = [
-        check(name, weigh(chains, target), probability, drawn)
+        check(f"{name}{suffix}", weigh(chains, target, exploring=exploring), probability, drawn)
         for name, target in track(targets.items(), description="resampling", console=console)
+        for suffix, exploring in (("", False), (", as many drawn", True))
     ]
     _show(lines, cfg, len(leaves))
     low, high = shadow["interval"]

@@ -32,7 +32,7 @@ def show_log(chains: Sequence[LoggedChain], router: Router | None, console: Cons
     if router is None or (kept and kept[0].shadow):
         _show_shadow(shadowed(kept, router), kept, console)
     else:
-        _show_estimates(weigh(kept, router), kept, router, console)
+        _show_estimates(kept, router, console)
 
 
 def _show_shadow(beside: Shadowed, chains: Sequence[LoggedChain], console: Console) -> None:
@@ -55,38 +55,44 @@ def _show_shadow(beside: Shadowed, chains: Sequence[LoggedChain], console: Conso
         _say(f"Its accuracy lies between {low:.1%} and {high:.1%}: the others' answers are unknown.", console)
 
 
-def _show_estimates(
-    weighed: Weighed, chains: Sequence[LoggedChain], router: Router, console: Console
-) -> None:
-    large, logged = float(weighed.alone.mean()), float(np.mean([chain.cost for chain in chains]))
-    judged = weighed.rows(~np.isnan(weighed.correct))
+def _show_estimates(chains: Sequence[LoggedChain], router: Router, console: Console) -> None:
     table = Table(
         title=f"{router.name} from the log of {chains[0].router} (cost of large-only = 100%; 95% intervals)"
     )
-    for name in ("", "effective chains", "estimator", "estimate"):
+    for name in ("router", "", "effective chains", "estimator", "estimate"):
         table.add_column(name)
-    silent = [
-        *_add(table, "cost", weighed, lambda: estimators.cost(weighed), large),
-        *_add(table, "accuracy", judged, lambda: estimators.accuracy(judged), 1.0),
-    ]
+    silent = []
+    for name, exploring in ((router.name, False), (f"{router.name}, as many drawn", True)):
+        weighed = weigh(chains, router, exploring=exploring)
+        judged = weighed.rows(~np.isnan(weighed.correct))
+        large = float(weighed.alone.mean())
+        silent += [
+            *_add(table, (name, "cost"), weighed, estimators.cost, large),
+            *_add(table, (name, "accuracy"), judged, estimators.accuracy, 1.0),
+        ]
     console.print(table)
     for sentence in silent:
         _say(sentence, console)
+    logged = float(np.mean([chain.cost for chain in chains])) / large
     correct = f"{judged.correct.mean():.1%}" if len(judged) else "unknown"
-    _say(f"As logged: cost {logged / large:.1%}, accuracy {correct}, {len(judged)} answers judged.", console)
+    _say(f"As logged: cost {logged:.1%}, accuracy {correct}, {len(judged)} answers judged.", console)
 
 
 def _add(
-    table: Table, name: str, weighed: Weighed, estimate: Callable[[], Mapping[str, Value]], unit: float
+    table: Table,
+    name: tuple[str, str],
+    weighed: Weighed,
+    estimate: Callable[[Weighed], Mapping[str, Value]],
+    unit: float,
 ) -> list[str]:
     """The rows of a quantity; why there are none, where nothing can be said."""
     known = estimators.evidence(weighed) if len(weighed) else Evidence(0, 0.0, 0.0)
     effective = f"{known.effective:.0f} of {known.chains}"
     if known.silent:
-        table.add_row(name, effective, "cannot say", "")
-        return [f"The log cannot say the {name}: {known.silent}."]
-    for estimator, value in estimate().items():
-        table.add_row(name, effective, estimator, _interval(value, unit))
+        table.add_row(*name, effective, "cannot say", "")
+        return [f"The log cannot say the {name[1]} of {name[0]}: {known.silent}."]
+    for estimator, value in estimate(weighed).items():
+        table.add_row(*name, effective, estimator, _interval(value, unit))
     return []
 
 

@@ -48,8 +48,12 @@ class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, trace: Trace, wanted: str, score: float | None, chances: dict[str, float]) -> Decided:
         """A decision on a trace."""
         draft = trace.draft
-        seen = (None, 0, None) if draft is None else (draft.signals, draft.length, draft.verdict)
-        return cls(wanted, chances, score, trace.cost, *seen, trace.full)
+        decided = cls(wanted, chances, score, trace.cost, full=trace.full)
+        if draft is None:
+            return decided
+        return msgspec.structs.replace(
+            decided, draft=draft.signals, length=draft.length, verdict=draft.verdict
+        )
 
 
 class LoggedStep(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,15 +166,16 @@ def token_prices(cost: CostModel, models: Iterable[str]) -> dict[str, tuple[floa
     return {model: (cost({model: Usage(prompt=1)}), cost({model: Usage(completion=1)})) for model in models}
 
 
-def seen_traces(chain: LoggedChain) -> Iterator[Trace]:
-    """What the router saw before each step whose decision is logged, without texts."""
+def seen_traces(chain: LoggedChain) -> Iterator[tuple[LoggedStep, Decided, Trace]]:
+    """The steps whose decision is logged, and what the router saw before each, without texts."""
     trace = Trace(
         Problem(chain.id, chain.question), prompt_tokens=chain.prompt_tokens, estimates=chain.estimates
     )
     for step in chain.steps:
         if step.decided is None:
             return
-        yield replace(trace, draft=_draft(step.decided, chain.models[0]), full=step.decided.full)
+        seen = replace(trace, draft=_draft(step.decided, chain.models[0]), full=step.decided.full)
+        yield step, step.decided, seen
         written = Step("", (), step.model, {}, step.signals, step.cost, counted=step.length)
         trace = replace(trace, steps=(*trace.steps, written))
 

@@ -68,7 +68,7 @@ class Evidence:
 
 def evidence(weighed: Weighed) -> Evidence:
     """How much there is to go by."""
-    weights = np.cumprod(weighed.ratio, 1)
+    weights = _cumulated(weighed)
     last, before = weights[:, -1], _before(weights)
     squares = float((last**2).sum())
     effective = float(last.sum()) ** 2 / squares if squares else 0.0
@@ -95,7 +95,7 @@ def _estimates(weighed: Weighed, rewards: Array, replicates: int, seed: int) -> 
         rng = np.random.default_rng(seed)
         even = np.full(len(weighed), 1 / len(weighed))
         counts = np.vstack([counts, rng.multinomial(len(weighed), even, replicates)])
-    sums = _Sums(counts, np.cumprod(weighed.ratio, 1))
+    sums = _Sums(counts, _cumulated(weighed))
     values = fitted(weighed, rewards)
     return {
         PER_DECISION: _value(sums.weighted(rewards).sum(1) / len(weighed)),
@@ -117,12 +117,20 @@ class _Sums:
 
     def normalised(self, rewards: Array) -> Array:
         """[B]"""
-        return _ratio(self.weighted(rewards), self._counts @ self._weights).sum(1)
+        means: Array = _ratio(self.weighted(rewards), self._counts @ self._weights).sum(1)
+        return means
 
     def doubly_robust(self, rewards: Array, values: Values) -> Array:
         """[B]"""
         expected = _ratio(self._counts @ (self._before * values.state), self._counts @ self._before)
-        return self.normalised(rewards - values.action) + expected.sum(1)
+        means: Array = self.normalised(rewards - values.action) + expected.sum(1)
+        return means
+
+
+def _cumulated(weighed: Weighed) -> Array:
+    """W_t, [n, T]."""
+    weights: Array = np.cumprod(weighed.ratio, 1)
+    return weights
 
 
 def _before(weights: Array) -> Array:

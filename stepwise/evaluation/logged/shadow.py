@@ -66,7 +66,7 @@ def shadowed(chains: Sequence[LoggedChain], router: Router | None = None, *, see
 def _wanted(chain: LoggedChain, router: Router | None) -> list[str]:
     if router is None:
         return [step.decided.wanted for step in chain.steps if step.decided is not None]
-    return [router.decide(trace).model for trace in seen_traces(chain)]
+    return [router.decide(trace).model for _, _, trace in seen_traces(chain)]
 
 
 def _routed(chain: LoggedChain, wanted: Sequence[str]) -> float:

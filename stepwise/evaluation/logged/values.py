@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepwise.evaluation.logged.weighed import Array, Weighed
 
@@ -19,7 +18,7 @@ class Values:
 
     Attributes:
         action: Q(s_t, a_t), of what was done.
-        state: V(s_t) = Q(s_t, target's choice).
+        state: V(s_t) = sum over models of pi(a | s_t) Q(s_t, a).
     """
 
     action: Array
@@ -37,38 +36,30 @@ def fitted(weighed: Weighed, rewards: Array) -> Values:
         rewards: [n, T].
     """
     values = Values(np.zeros_like(rewards), np.zeros_like(rewards))
-    models = int(max(weighed.taken.max(), weighed.chosen.max())) + 1
     fold = np.arange(len(weighed)) % FOLDS
     for held in range(FOLDS):
         mine = fold == held
         others = ~mine if len(weighed) >= FOLDS else mine
-        weights = _fit(weighed.rows(others), rewards[others], models)
+        weights = _fit(weighed.rows(others), rewards[others])
         part = weighed.rows(mine)
         predicted = part.features @ weights.T
-        values.action[mine] = _of(predicted, part.taken)
-        values.state[mine] = _of(predicted, part.chosen)
+        values.action[mine] = np.take_along_axis(predicted, part.taken[..., None], 2)[..., 0]
+        values.state[mine] = (predicted * part.target).sum(2)
     return values
 
 
-def _fit(weighed: Weighed, rewards: Array, models: int) -> Array:
+def _fit(weighed: Weighed, rewards: Array) -> Array:
     """Weights [models, F] with Q(s, a) = r + V(s'), as nearly as the features allow."""
-    alive = weighed.alive
-    here = _spread(weighed.features, weighed.taken, models)[alive]
-    target = _spread(weighed.features, weighed.chosen, models)
+    alive, models = weighed.alive, weighed.target.shape[2]
+    here = _spread(weighed.features, np.eye(models)[weighed.taken])[alive]
+    target = _spread(weighed.features, weighed.target)
     ahead = np.concatenate([target[:, 1:], np.zeros_like(target[:, :1])], 1)[alive]
     system = here.T @ (here - ahead) + RIDGE * np.eye(here.shape[1])
     weights: Array = np.linalg.solve(system, here.T @ rewards[alive])
     return weights.reshape(models, -1)
 
 
-def _spread(features: Array, models: NDArray[np.int64], count: int) -> Array:
-    """A copy of the features for each model, 0 but for the one that is meant: [n, T, models x F]."""
-    meant = models[..., None, None] == np.arange(count)[:, None]
-    spread: Array = (meant * features[:, :, None, :]).reshape(*features.shape[:2], -1)
+def _spread(features: Array, shares: Array) -> Array:
+    """A copy of the features for each model, times its share: [n, T, models x F]."""
+    spread: Array = (shares[..., None] * features[:, :, None, :]).reshape(*features.shape[:2], -1)
     return spread
-
-
-def _of(predicted: Array, models: NDArray[np.int64]) -> Array:
-    """[n, T], of what is predicted for every model; features behind a chain's end are 0."""
-    taken: Array = np.take_along_axis(predicted, models[..., None], 2)[..., 0]
-    return taken

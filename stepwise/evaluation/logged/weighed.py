@@ -25,9 +25,10 @@ class Weighed:
         ratio: [n, T], the target's probability of what was done over the log's.
         cost: [n, T], in the log's unit.
         alive: [n, T], whether there was a decision.
-        barred: [n, T], whether the log could never have done what the target chooses.
+        barred: [n, T], how likely the target does what the log never could have.
         features: [n, T, F], of what the router saw, the first one 1.
-        taken, chosen: [n, T], numbers of the models that wrote, and that the target chooses.
+        taken: [n, T], numbers of the models that wrote.
+        target: [n, T, models], the target's probabilities.
         correct: [n], nan where nobody said.
         alone: [n], what the most expensive model alone would have cost.
     """
@@ -35,10 +36,10 @@ class Weighed:
     ratio: Array
     cost: Array
     alive: NDArray[np.bool_]
-    barred: NDArray[np.bool_]
+    barred: Array
     features: Array
     taken: NDArray[np.int64]
-    chosen: NDArray[np.int64]
+    target: Array
     correct: Array
     alone: Array
 
@@ -59,11 +60,13 @@ def usable(chains: Iterable[LoggedChain]) -> list[LoggedChain]:
     ]
 
 
-def weigh(chains: Sequence[LoggedChain], router: Router) -> Weighed:
+def weigh(chains: Sequence[LoggedChain], router: Router, *, exploring: bool = False) -> Weighed:
     """What a router would have decided on `usable` chains.
 
     Args:
         router: reads no text; it looks when the log's router looked, or is a model's name.
+        exploring: the target is the router with as many of its decisions drawn as of the logged one's. Its
+            chains are far more like the log's than those of the router by itself.
 
     Raises:
         ConfigError: if there is no chain, the chains are of different pools or units, or the log does not
@@ -73,23 +76,34 @@ def weigh(chains: Sequence[LoggedChain], router: Router) -> Weighed:
     models, longest = chains[0].models, max(len(chain.steps) for chain in chains)
     n, width = len(chains), len(SIGNALS) + 1
     ratio = np.ones((n, longest))
-    cost = np.zeros((n, longest))
-    alive, barred = np.zeros((2, n, longest), bool)
-    taken, chosen = np.zeros((2, n, longest), np.int64)
+    cost, barred = np.zeros((2, n, longest))
+    alive, taken = np.zeros((n, longest), bool), np.zeros((n, longest), np.int64)
+    target = np.zeros((n, longest, len(models)))
     features = np.zeros((n, longest, width))
     for i, chain in enumerate(chains):
-        for t, (step, trace) in enumerate(zip(chain.steps, seen_traces(chain), strict=True)):
+        for t, (step, decided, trace) in enumerate(seen_traces(chain)):
             wanted = _known(router.decide(trace).model, models)
-            chances = step.decided.chances if step.decided else {}
-            ratio[i, t] = (wanted == step.model) / chances[step.model]
+            logged = np.array([decided.chances.get(model, 0.0) for model in models])
+            number = taken[i, t] = models.index(step.model)
+            before = models.index(decided.wanted) if exploring else None
+            target[i, t] = _target(logged, models.index(wanted), before)
+            ratio[i, t] = target[i, t, number] / logged[number]
             cost[i, t] = _cost(step, router)
-            alive[i, t], barred[i, t] = True, not chances.get(wanted)
-            taken[i, t], chosen[i, t] = models.index(step.model), models.index(wanted)
+            alive[i, t], barred[i, t] = True, target[i, t, logged == 0].sum()
             features[i, t] = _features(trace, models)
         cost[i, len(chain.steps) - 1] += chain.cost - sum(step.cost for step in chain.steps)
     correct = np.array([np.nan if chain.correct is None else chain.correct for chain in chains])
     alone = np.array([chain.alone for chain in chains])
-    return Weighed(ratio, cost, alive, barred, features, taken, chosen, correct, alone)
+    return Weighed(ratio, cost, alive, barred, features, taken, target, correct, alone)
+
+
+def _target(logged: Array, wanted: int, before: int | None) -> Array:
+    """The target's probabilities by model: its choice alone; or the log's, with the two choices exchanged."""
+    if before is None:
+        return np.eye(len(logged))[wanted]
+    chances = logged.copy()
+    chances[[wanted, before]] = logged[[before, wanted]]
+    return chances
 
 
 def check(chains: Sequence[LoggedChain], router: Router | None) -> None:

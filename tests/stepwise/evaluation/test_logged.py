@@ -73,7 +73,7 @@ def test_a_router_decides_on_the_log_as_it_did_on_the_chain(router: Router, tmp_
     live = Live(router)
     chains = explored(live, 0.5)
     for chain in read_log(write(tmp_path / "log.jsonl", chains)):
-        for position, trace in enumerate(seen_traces(chain)):
+        for position, (_, _, trace) in enumerate(seen_traces(chain)):
             assert router.decide(trace).model == live.decisions[chain.id, position]
         assert chain.cost == pytest.approx(sum(step.cost for step in chain.steps))
 
