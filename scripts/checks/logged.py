@@ -206,9 +206,8 @@ def check(
 ) -> dict[str, Any]:
     """One target on many logs. ``drawn`` [resamples, leaves] says how often each chain is in a log."""
     last = np.cumprod(weighed.ratio, 1)[:, -1]
-    large = float(probability @ weighed.alone)
     true_accuracy = float(probability @ (last * weighed.correct))
-    true_cost = float(probability @ (last * weighed.cost.sum(1))) / large
+    true_cost = float(probability @ (last * weighed.cost.sum(1)) / (probability @ (last * weighed.alone)))
     errors: dict[str, list[tuple[float, float]]] = {}
     effective = []
     for counts in drawn:
@@ -216,7 +215,7 @@ def check(
         effective.append(estimators.evidence(log).effective)
         accuracy, cost = estimators.accuracy(log, replicates=0), estimators.cost(log, replicates=0)
         for estimator, value in accuracy.items():
-            off = value.value - true_accuracy, cost[estimator].value / large - true_cost
+            off = value.value - true_accuracy, cost[estimator].value - true_cost
             errors.setdefault(estimator, []).append(off)
     return {
         "target": name, "accuracy": true_accuracy, "cost": true_cost, "effective": float(np.mean(effective)),

@@ -65,15 +65,14 @@ def _show_estimates(chains: Sequence[LoggedChain], router: Router, console: Cons
     for name, exploring in ((router.name, False), (f"{router.name}, as many drawn", True)):
         weighed = weigh(chains, router, exploring=exploring)
         judged = weighed.rows(~np.isnan(weighed.correct))
-        large = float(weighed.alone.mean())
         silent += [
-            *_add(table, (name, "cost"), weighed, estimators.cost, large),
-            *_add(table, (name, "accuracy"), judged, estimators.accuracy, 1.0),
+            *_add(table, (name, "cost"), weighed, estimators.cost),
+            *_add(table, (name, "accuracy"), judged, estimators.accuracy),
         ]
     console.print(table)
     for sentence in silent:
         _say(sentence, console)
-    logged = float(np.mean([chain.cost for chain in chains])) / large
+    logged = sum(chain.cost for chain in chains) / sum(chain.alone for chain in chains)
     correct = f"{judged.correct.mean():.1%}" if len(judged) else "unknown"
     _say(f"As logged: cost {logged:.1%}, accuracy {correct}, {len(judged)} answers judged.", console)
 
@@ -83,7 +82,6 @@ def _add(
     name: tuple[str, str],
     weighed: Weighed,
     estimate: Callable[[Weighed], Mapping[str, Value]],
-    unit: float,
 ) -> list[str]:
     """The rows of a quantity; why there are none, where nothing can be said."""
     known = estimators.evidence(weighed) if len(weighed) else Evidence(0, 0.0, 0.0)
@@ -92,13 +90,13 @@ def _add(
         table.add_row(*name, effective, "cannot say", "")
         return [f"The log cannot say the {name[1]} of {name[0]}: {known.silent}."]
     for estimator, value in estimate(weighed).items():
-        table.add_row(*name, effective, estimator, _interval(value, unit))
+        table.add_row(*name, effective, estimator, _interval(value))
     return []
 
 
-def _interval(value: Value, unit: float) -> str:
+def _interval(value: Value) -> str:
     low, high = value.interval
-    return f"{value.value / unit:.1%} ({low / unit:.1%} to {high / unit:.1%})"
+    return f"{value.value:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _say(text: str, console: Console) -> None:

@@ -76,31 +76,37 @@ def evidence(weighed: Weighed) -> Evidence:
 
 
 def cost(weighed: Weighed, *, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Value]:
-    """The target's mean cost a chain, by estimator."""
-    return _estimates(weighed, weighed.cost, replicates, seed)
+    """What the target costs as a share of what the most expensive model alone would cost for the same texts, by
+    estimator: a ratio of two estimates, which both grow with the length of the chains."""
+    sums = _sums(weighed, replicates, seed)
+    spent, alone = (
+        _by_estimator(sums, weighed, rewards) for rewards in (weighed.cost, weighed.last(weighed.alone))
+    )
+    return {name: _value(_ratio(spent[name], alone[name])) for name in spent}
 
 
 def accuracy(weighed: Weighed, *, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Value]:
     """The target's accuracy, by estimator, from the chains whose answers somebody has judged."""
     known = weighed.rows(~np.isnan(weighed.correct))
-    last = known.alive.sum(1) - 1
-    rewards = np.zeros_like(known.cost)
-    rewards[np.arange(len(known)), last] = known.correct
-    return _estimates(known, rewards, replicates, seed)
+    estimates = _by_estimator(_sums(known, replicates, seed), known, known.last(known.correct))
+    return {name: _value(replicated) for name, replicated in estimates.items()}
 
 
-def _estimates(weighed: Weighed, rewards: Array, replicates: int, seed: int) -> dict[str, Value]:
+def _sums(weighed: Weighed, replicates: int, seed: int) -> _Sums:
     counts = np.ones((1, len(weighed)))
     if replicates:
         rng = np.random.default_rng(seed)
         even = np.full(len(weighed), 1 / len(weighed))
         counts = np.vstack([counts, rng.multinomial(len(weighed), even, replicates)])
-    sums = _Sums(counts, _cumulated(weighed))
-    values = fitted(weighed, rewards)
+    return _Sums(counts, _cumulated(weighed))
+
+
+def _by_estimator(sums: _Sums, weighed: Weighed, rewards: Array) -> dict[str, Array]:
+    """The estimate on the chains as they are, and on each resample: [B]."""
     return {
-        PER_DECISION: _value(sums.weighted(rewards).sum(1) / len(weighed)),
-        SELF_NORMALISED: _value(sums.normalised(rewards)),
-        DOUBLY_ROBUST: _value(sums.doubly_robust(rewards, values)),
+        PER_DECISION: sums.weighted(rewards).sum(1) / len(weighed),
+        SELF_NORMALISED: sums.normalised(rewards),
+        DOUBLY_ROBUST: sums.doubly_robust(rewards, fitted(weighed, rewards)),
     }
 
 
@@ -122,7 +128,7 @@ class _Sums:
 
     def doubly_robust(self, rewards: Array, values: Values) -> Array:
         """[B]"""
-        expected = _ratio(self._counts @ (self._before * values.state), self._counts @ self._before)
+        expected: Array = _ratio(self._counts @ (self._before * values.state), self._counts @ self._before)
         means: Array = self.normalised(rewards - values.action) + expected.sum(1)
         return means
 
@@ -139,7 +145,8 @@ def _before(weights: Array) -> Array:
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    quotient: Array = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    return quotient
 
 
 def _value(replicates: Array) -> Value:

@@ -46,6 +46,12 @@ class Weighed:
     def __len__(self) -> int:
         return len(self.ratio)
 
+    def last(self, numbers: Array) -> Array:
+        """Numbers [n] as rewards [n, T] that come with the last decision."""
+        rewards = np.zeros_like(self.cost)
+        rewards[np.arange(len(self)), self.alive.sum(1) - 1] = numbers
+        return rewards
+
     def rows(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Weighed:
         """Some of the chains, by number or by mask."""
         return Weighed(*(getattr(self, field.name)[chosen] for field in fields(self)))
@@ -100,7 +106,8 @@ def weigh(chains: Sequence[LoggedChain], router: Router, *, exploring: bool = Fa
 def _target(logged: Array, wanted: int, before: int | None) -> Array:
     """The target's probabilities by model: its choice alone; or the log's, with the two choices exchanged."""
     if before is None:
-        return np.eye(len(logged))[wanted]
+        alone: Array = np.eye(len(logged))[wanted]
+        return alone
     chances = logged.copy()
     chances[[wanted, before]] = logged[[before, wanted]]
     return chances

@@ -198,7 +198,7 @@ def test_every_estimator_is_exact_on_what_happens_in_proportion(
     weighed = weigh(chains, Fixed(*choices))
     true, _ = chain_of(choices, chances)
     for estimates, truth in (
-        (estimators.cost(weighed, replicates=0), true.cost),
+        (estimators.cost(weighed, replicates=0), true.cost / true.alone),
         (estimators.accuracy(weighed, replicates=0), true.correct),
     ):
         for name in (PER_DECISION, SELF_NORMALISED, DOUBLY_ROBUST):
@@ -209,7 +209,7 @@ def test_intervals_hold_the_truth_and_narrow() -> None:
     rng = np.random.default_rng(0)
     world = list(all_chains([0.3, 0.5, 0.4]))
     target = Fixed("b", "a", "b")
-    truth = chain_of("bab", [0.5] * 3)[0].cost
+    truth = chain_of("bab", [0.5] * 3)[0].cost / 9
     held = dict.fromkeys((PER_DECISION, SELF_NORMALISED, DOUBLY_ROBUST), 0)
     probabilities = [probability for _, probability in world]
     weighed = weigh([chain for chain, _ in world], target)
