@@ -1,6 +1,6 @@
 """Simulation: does the log of one router say what another would have reached?
 
-    python -m scripts.checks.logged n=100 resamples=200 chains=5000
+    python -m scripts.checks.logged n=60 resamples=200 chains=5000
 
 Grows the trees of problems as far as an exploring router comes, so that the truth about every other router is
 known; draws many logs from them, estimates the other routers from each, and counts how often the estimate is
@@ -52,13 +52,13 @@ class Logged(Routing):
 
     output: str = "outputs/check_logged"
     split: str = "test"
-    n: int = 100
+    n: int = 60
     concurrency: int = 64
     policy: str = "nano-ppo"
     budget: float = 0.4  # of the router that is logged
     budgets: list[float] = field(default_factory=lambda: [0.3, 0.5])  # of the others
-    explore: float = 0.2
-    least: float = 0.002
+    explore: float = 0.5
+    least: float = 0.004
     chains: int = 5000
     resamples: int = 200
     seed: int = 0

@@ -76,8 +76,8 @@ def evidence(weighed: Weighed) -> Evidence:
 
 
 def cost(weighed: Weighed, *, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Value]:
-    """What the target costs as a share of what the most expensive model alone would cost for the same texts, by
-    estimator: a ratio of two estimates, which both grow with the length of the chains."""
+    """What the target costs as a share of what the most expensive model alone would cost for the same texts,
+    by estimator: a ratio of two estimates, which both grow with the length of the chains."""
     sums = _sums(weighed, replicates, seed)
     spent, alone = (
         _by_estimator(sums, weighed, rewards) for rewards in (weighed.cost, weighed.last(weighed.alone))

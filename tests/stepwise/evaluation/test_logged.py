@@ -79,13 +79,13 @@ def test_a_router_decides_on_the_log_as_it_did_on_the_chain(router: Router, tmp_
 
 
 def test_the_chances_that_are_logged_are_those_that_are_drawn_by() -> None:
-    problems = [Problem(f"p{i}", "1 7", "8") for i in range(600)]
+    problems = [Problem(f"p{i}", "1 7", "8") for i in range(200)]
     chains = explored(CONFIDENCE, 0.4, problems)
     first = [chain.steps[0] for chain in chains]
     decided = first[0].decided
     assert decided is not None and decided.wanted == "small"
     assert decided.chances == {"small": pytest.approx(0.8), "large": pytest.approx(0.2)}
-    assert np.mean([step.model == "large" for step in first]) == pytest.approx(0.2, abs=0.05)
+    assert np.mean([step.model == "large" for step in first]) == pytest.approx(0.2, abs=0.08)
     assert len({chain.steps[0].model == chain.steps[1].model for chain in chains}) == 2
 
 
@@ -182,7 +182,7 @@ def all_chains(chances: Sequence[float]) -> Iterator[tuple[LoggedChain, float]]:
         yield chain_of(models, chances)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=STEPS, max_size=STEPS),
     st.sampled_from(list(product("ab", repeat=STEPS))),
@@ -192,10 +192,9 @@ def test_every_estimator_is_exact_on_what_happens_in_proportion(
 ) -> None:
     """A log in which each chain is as frequent as it is likely, in both halves."""
     chances = [tenth / 10 for tenth in tenths]
-    chains = [
-        chain for chain, probability in all_chains(chances) for _ in range(2 * round(1000 * probability))
-    ]
-    weighed = weigh(chains, Fixed(*choices))
+    chains, probabilities = zip(*all_chains(chances), strict=True)
+    often = [2 * round(1000 * probability) for probability in probabilities]
+    weighed = weigh(chains, Fixed(*choices)).rows(np.repeat(np.arange(len(chains)), often))
     true, _ = chain_of(choices, chances)
     for estimates, truth in (
         (estimators.cost(weighed, replicates=0), true.cost / true.alone),
