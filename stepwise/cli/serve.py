@@ -92,6 +92,7 @@ def add_parser(commands: Commands) -> None:
         "--decisions", type=Path, default=Path("outputs/gateway/decisions.jsonl"),
         help="log of --shadow and --explore, for `stepwise report --logged` (default: %(default)s)",
     )  # fmt: skip
+    add("--telemetry", action="store_true", help="send spans where OTEL_EXPORTER_OTLP_ENDPOINT says")
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
     command.set_defaults(run=run)
 
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.gateway import Keys, Limits, create_app
     from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
+    from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
     local = _is_local(options.host)
@@ -124,6 +126,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Knob(names, {options.router: router}, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
     decisions = _decisions(options, names)
+    tracing = telemetry() if options.telemetry else None
     listening = bind(options.host, options.port)
 
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
@@ -136,7 +139,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
-            hosts=LOCAL if local and not keys.tenants else (),
+            tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
         return app, engine
 

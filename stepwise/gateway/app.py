@@ -30,6 +30,7 @@ from stepwise.gateway.operations import operations_routes
 from stepwise.gateway.page import FOLDER, QuestionEstimator, page_routes
 from stepwise.gateway.responses import responses_routes
 from stepwise.gateway.spending import Spending
+from stepwise.gateway.tracing import Untraced
 from stepwise.types import Router
 
 EXPOSED = (IGNORED, "retry-after", "x-request-id")
@@ -51,6 +52,7 @@ def create_app(
     hosts: Collection[str] = (),
     origins: Sequence[str] = (),
     decisions: Decisions | None = None,
+    tracing: Untraced | None = None,
 ) -> FastAPI:
     """A gateway over an engine. The engine stays the caller's, who also closes it.
 
@@ -69,6 +71,7 @@ def create_app(
         hosts: names that requests must call the server by; any unless given.
         origins: whose pages may ask (CORS), "*" for all; none but the server's own unless given.
         decisions: logs what routers decide, on chains that they route or only watch; also takes feedback.
+        tracing: writes chains as spans, where telemetry is on.
 
     Raises:
         ConfigError: if the routers cannot serve this engine.
@@ -76,7 +79,7 @@ def create_app(
     limits, keys, spending = limits or Limits(), keys or Keys(), spending or Spending()
     gateway = Gateway(
         engine, routers, limits=limits, spending=spending, conversation=conversation,
-        log_prompts=log_prompts, aliases=aliases or {}, decisions=decisions,
+        log_prompts=log_prompts, aliases=aliases or {}, decisions=decisions, tracing=tracing,
     )  # fmt: skip
 
     @asynccontextmanager
@@ -88,6 +91,8 @@ def create_app(
         await spending.close()
         if decisions is not None:
             await decisions.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="stepwise",

@@ -27,6 +27,7 @@ from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
+from stepwise.gateway.tracing import Untraced
 from stepwise.types import Problem, Router, Usage
 
 
@@ -43,6 +44,7 @@ class Gateway:
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models.
         decisions: puts routers under observation, and logs what they decide.
+        tracing: writes chains as spans.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class Gateway:
         log_prompts: bool,
         aliases: Mapping[str, str],
         decisions: Decisions | None = None,
+        tracing: Untraced | None = None,
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
-        self._decisions = decisions
+        self._decisions, self._tracing = decisions, tracing or Untraced()
         self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
@@ -93,7 +96,7 @@ class Gateway:
             asked.limit is not None, reserved,
         )  # fmt: skip
         try:
-            return Job(order, self.admission, self.settle)
+            return Job(order, self.admission, self.settle, self._tracing)
         except Refusal:
             reserved.release()
             raise
