@@ -79,7 +79,8 @@ def _with_file(argument: str, artifact: bool) -> list[str]:
         return ["yes=true"]
     if key == "policy" and artifact:
         return [f"artifact={json.dumps(path)}"]
-    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not (CONFIGS / "pair" / path).is_file():
+    ours = not Path(path).is_absolute() and (CONFIGS / "pair" / path).is_file()
+    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not ours:
         return ["pair=nano", f"pair.name={json.dumps(path)}"]  # which loads a pair by its name or path
     return [argument]
 
