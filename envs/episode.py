@@ -26,8 +26,8 @@ def cost_weight_feature(cost_weight: float) -> float:
 
 
 def observation(node: Node, cost_weight: float) -> Observation:
-    """What the agent sees of a chain: the observer's features, who can go on, and the cost weight
-    [features + models + 1]."""
+    """What the agent sees of a chain: the observer's features, which actions make sense, and the cost weight
+    [features + actions + 1]."""
     return np.concatenate((node.features, node.open, [cost_weight_feature(cost_weight)]), dtype=np.float32)
 
 
@@ -101,8 +101,8 @@ class Episode:
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """Which actions make sense [models]; see `Node`."""
-        return self._node.open if self._node else np.ones(len(self._tree.engine.models), bool)
+        """Which actions make sense [actions]; see `Node`."""
+        return self._node.open if self._node else self._tree.all
 
     async def begin(self) -> Observation:
         """Look for the first time. If a model fails here, the first action ends the episode."""
@@ -110,7 +110,7 @@ class Episode:
         return self._observe(self._node)
 
     async def act(self, action: int) -> Transition:
-        """Let model number ``action`` write the next step, then look again."""
+        """Let model number ``action`` write the next step, or the draft be read, then look again."""
         before = self._node or await self._tree.root(self._problem)
         return self._arrive(before, action, await self._tree.child(before, action))
 

@@ -49,7 +49,8 @@ class Node:
     """A chain with what the agent sees of it, and the chains one step longer by who writes the step.
 
     ``past`` has its steps, ``state`` everything else that the engine needs to grow it.
-    ``open`` [models] says who can: a model whose context leaves no room for a step cannot.
+    ``open`` [actions] says which make sense: a model whose context leaves no room for a step cannot write
+    one, and a draft is read once.
     """
 
     problem: Problem
@@ -104,6 +105,7 @@ class Tree:
         patience_s: how long to wait for a model that cannot be run for now, in seconds; with 0, and for
             failures that will not pass, the chain has failed.
         max_nodes: beyond it the problems that no episode has begun for longest are forgotten.
+        verify: the last action lets the most expensive model read the draft.
     """
 
     def __init__(
@@ -113,11 +115,12 @@ class Tree:
         observer: Observer = DEFAULT_OBSERVER,
         patience_s: float = 0.0,
         max_nodes: int = MAX_NODES,
+        verify: bool = False,
     ) -> None:
         self.engine, self._look, self._observer, self._max = engine, look, observer, max_nodes
         self._patience_s = patience_s
         self._expects = not set(ESTIMATES).isdisjoint(observer.features)
-        self._all = np.ones(len(engine.models), bool)
+        self.all = np.ones(len(engine.models) + verify, bool)
         self._roots: OrderedDict[Problem, Node] = OrderedDict()  # the one begun longest ago first
         self._sizes: Counter[Problem] = Counter()
         self._whole: deque[Node] = deque()
@@ -149,7 +152,8 @@ class Tree:
         return node
 
     async def child(self, node: Node, action: int) -> Node:
-        """The chain after model number ``action`` wrote the next step; the same node if it has ended.
+        """The chain after model number ``action`` wrote the next step, or after the draft was read; the same
+        node if it has ended.
 
         Raises:
             BackendError: if a model cannot be run for longer than ``patience_s``.
@@ -158,8 +162,11 @@ class Tree:
             return node
         child = self.known_child(node, action)
         if child is None:
+            writes = action < len(self.engine.models)
+            model = self.engine.models[action] if writes else None
+            look: Look = self._look if writes else "verified"
             fork = node.chain.fork
-            child = await self._seen(await self._grown(fork, self.engine.models[action]), node)
+            child = await self._seen(await self._grown(fork, model, look), node)
             if child.stop != "error":
                 node.children[action] = child = self.known_child(node, action) or child
                 self._count(child.problem)
@@ -174,8 +181,10 @@ class Tree:
             oldest, _ = self._roots.popitem(last=False)
             self.size -= self._sizes.pop(oldest)
 
-    async def _grown(self, fork: Callable[[], Chain], model: str | None = None) -> Chain:
-        """A new chain that ``model`` has written a step of, looked at."""
+    async def _grown(
+        self, fork: Callable[[], Chain], model: str | None = None, look: Look | None = None
+    ) -> Chain:
+        """A new chain that ``model`` has written a step of, if one does, looked at."""
         waited, pause = 0.0, 1.0
         while True:
             chain = fork()
@@ -183,7 +192,7 @@ class Tree:
                 if model is not None:
                     await self.engine.advance(chain, model)
                 if chain.trace.stop is None:
-                    await self.engine.look(chain, self._look, expects=self._expects)
+                    await self.engine.look(chain, look or self._look, expects=self._expects)
             except BackendError as error:
                 if not error.retryable or not self._patience_s:
                     await self.engine.fail(chain, error)
@@ -205,7 +214,7 @@ class Tree:
             past = Past(past, trace.steps[-1], len(trace.steps))
         node = Node(
             trace.problem, past, chain, self._observer.observe(trace, small, large), self._open(trace),
-            self._observer.cost(trace, large), await correct(trace), trace.stop, [None] * len(self._all),
+            self._observer.cost(trace, large), await correct(trace), trace.stop, [None] * len(self.all),
         )  # fmt: skip
         self._whole.append(node)
         if len(self._whole) > MAX_WHOLE:
@@ -213,7 +222,12 @@ class Tree:
         return node
 
     def _open(self, trace: Trace) -> NDArray[np.bool_]:
-        """Who can write the next step; all of them where the chain has ended: then no choice matters."""
-        if not trace.full or trace.stop is not None:
-            return self._all
-        return np.array([model not in trace.full for model in self.engine.models])
+        """Which actions make sense; all of them where the chain has ended: then no choice matters."""
+        if trace.stop is not None:
+            return self.all
+        models, read = self.engine.models, bool(trace.draft and trace.draft.reading)
+        if not trace.full and not (read and len(self.all) > len(models)):
+            return self.all
+        readable = not read and models[-1] not in trace.full
+        open_ = [*(model not in trace.full for model in models), readable]
+        return np.array(open_[: len(self.all)])

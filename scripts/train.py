@@ -56,6 +56,7 @@ class Policy:
     patience: int | None = MISSING
     imitation: Any = MISSING
     num_envs: int = MISSING
+    verify: bool = False
     width: int = MISSING
     ppo: dict[str, int | float] = MISSING
 
@@ -104,13 +105,17 @@ def main(cfg: DictConfig) -> float:
         num_envs=cfg.policy.num_envs,
         look=cfg.policy.look,
         cost_weight=_cost_weight(cfg.policy.cost_weight),
+        verify=cfg.policy.verify,
         cost_scale=reference.large_cost,
         observer=observer,
         patience_s=cfg.patience_s,
     )
     artifact = _trained(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s),
+        validation=Task(
+            engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s,
+            verify=cfg.policy.verify,
+        ),
         about={
             "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
             "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},

@@ -9,9 +9,10 @@ TABLES
 Values are clipped to their range. Where a length or a sum of logarithms is divided by a number, that number
 fits nano's chains and is only the default: a training fits it to its own chains (`fit`), and the artifact
 keeps it, so that a policy for longer steps is not blind to them. Draft features are 0 where no draft is
-waiting (``before``), and describe one token where a probe is. Estimates are SCOPE's, made before the chain
-begins, and need an engine with a ``prior``; the verdict needs a pair with a judge and ``look=judged``.
-Everything else comes from measured usage, signals and the question.
+waiting (``before``), and describe one token where a probe is. ``verified`` is what the most expensive model
+thinks of the draft, all 0 where it has not read it. Estimates are SCOPE's, made before the chain begins, and
+need an engine with a ``prior``; the verdict needs a pair with a judge and ``look=judged``. Everything else
+comes from measured usage, signals and the question.
 """
 
 from __future__ import annotations
@@ -132,6 +133,16 @@ def approves(verdict: Verdict) -> float:
     return int(token) / 9 if len(token) == 1 and token.isdecimal() else ProcessReward().reward(verdict)
 
 
+def reading(trace: Trace, small: str, large: str) -> Signals | None:
+    """What the most expensive model thinks of the draft; nothing where it has not read it."""
+    read = trace.draft.reading if trace.draft else None
+    if read is None:
+        return None
+    if not read.signals.known:
+        raise NoSignal(f"model {read.model!r} read the draft, and gave no log-probabilities")
+    return read.signals
+
+
 def progress(trace: Trace, small: str, large: str) -> Progress:
     steps, unread = trace.steps, trace.prompt_tokens
     accepted = []
@@ -208,9 +219,22 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
                 words, itemgetter(i), low=-1.0)
         for i in range(question.SIZE)
     ),
+    "verified": (
+        Feature("read", "1 where the most expensive model has read the draft",
+                reading, lambda seen: 1.0),
+        Feature("read_worst", "probability of the draft's least likely token, as it sees it",
+                reading, lambda seen: math.exp(seen.min_logprob)),
+        Feature("read_min", "its log-probability / 5",
+                reading, lambda seen: seen.min_logprob / 5, low=-1.0, high=0.0),
+        Feature("read_mean", "mean log-probability of the draft's tokens, as it sees them",
+                reading, lambda seen: seen.mean_logprob, low=-1.0, high=0.0),
+        Feature("read_whole", "probability of the draft as a whole, as it sees it",
+                reading, lambda seen: math.exp(seen.mean_logprob * seen.length)),
+    ),
 }  # fmt: skip
-SIGNALS, ESTIMATES, QUESTION = (
-    tuple(feature.name for feature in GROUPS[group]) for group in ("signals", "estimates", "question")
+SIGNALS, ESTIMATES, VERIFIED, QUESTION = (
+    tuple(feature.name for feature in GROUPS[group])
+    for group in ("signals", "estimates", "verified", "question")
 )
 FEATURES = {feature.name: feature for group in GROUPS.values() for feature in group}
 
