@@ -112,7 +112,8 @@ def main(cfg: DictConfig) -> None:
 def _about(cfg: DictConfig) -> Any:
     """What every stage depends on."""
     about: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {name: value for name, value in about.items() if name not in ("output", "store", "backend", "measure")}
+    elsewhere = ("output", "store", "backend", "measure")
+    return {name: value for name, value in about.items() if name not in elsewhere}
 
 
 def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
