@@ -171,8 +171,8 @@ class RemoteVectorEnv(RoutingVectorEnv):
         return self._seen.copy()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        models = len(self.task.engine.models)
-        return np.asarray(self._seen[:, -1 - models : -1] > 0)
+        count = int(self.task.action_space.n)
+        return np.asarray(self._seen[:, -1 - count : -1] > 0)
 
     def close(self, **kwargs: Any) -> None:
         for part in self._parts:

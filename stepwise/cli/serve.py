@@ -62,8 +62,9 @@ def add_parser(commands: Commands) -> None:
         help="file that survives a restart, or what several servers share (default: %(default)s)",
     )  # fmt: skip
     add(
-        "--conversation", choices=("refuse", "include"), default="refuse",
-        help="what to do with system messages and earlier turns (default: %(default)s)",
+        "--conversation", choices=("pair", "include"), default="pair",
+        help="give system messages and earlier turns to the models as the pair says, or write them into the "
+        "question (default: %(default)s)",
     )  # fmt: skip
     add(
         "--alias", action="append", default=[], metavar="NAME=MODEL",
@@ -154,7 +155,10 @@ def _router(
     named = options.policy if options.router == "seeded" else options.router
     router = None
     if options.router != "scope":
-        router = named_router(named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold)
+        router = named_router(
+            named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold,
+            unit=pair.cost_model(options.cost).unit,
+        )  # fmt: skip
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:
         from stepwise.gateway.scoped import scoped_router

@@ -87,6 +87,11 @@ class Pool:
         """How many the cluster has."""
         return machines(self._ray)
 
+    def processes(self) -> list[int]:
+        """Ids of the workers' processes."""
+        ids: list[int] = self._ray.get([place.actor.process.remote() for place in self._places])
+        return ids
+
     def share(self, value: Any) -> Any:
         """A stand-in for a large argument of many calls, which travels once to each machine."""
         return self._ray.put(value)

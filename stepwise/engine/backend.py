@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from stepwise.engine.boundaries import Boundaries
 from stepwise.errors import ConfigError, ContextOverflow
-from stepwise.types import Finish, Signals, Usage
+from stepwise.types import Finish, Form, Signals, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Sampling:
             part of the completion.
         boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
             as far as strings can. What is written behind is no part of the completion, and is discarded.
+        read: the model writes nothing: it reads the prefix, and the completion's signals are of the last so
+            many tokens of it. Only for backends with ``reads``.
+        form: of a turn that is written whole, for backends that have ``forms``; the completion's text is then
+            the message as JSON. (The prefix says it too, so it is no part of what identifies a call.)
 
     Raises:
         ConfigError: if a value is out of range.
@@ -44,6 +48,8 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     boundaries: Boundaries | None = None
+    read: int = field(default=0, repr=False)
+    form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -99,6 +105,17 @@ def tokens_in(backend: Backend, ids: int) -> int:
     return text_tokens(ids) if backend.tokenizer == TEXT else ids
 
 
+def reads(backend: Backend) -> bool:
+    """Whether a backend can tell how likely its model thinks text that it is given (`Sampling.read`)."""
+    return bool(getattr(backend, "reads", False))
+
+
+def only_read(usage: Usage, measured: Signals) -> Completion:
+    """What comes of a call that only reads; a token that the server had to write all the same is thrown
+    away."""
+    return Completion("", (), usage.rejected(), measured, "length")
+
+
 def room(prefix: Sequence[int], context: int) -> int:
     """How many tokens a context still holds after ``prefix``.
 
@@ -150,6 +167,25 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Free the model. Calls in flight fail with `BackendError`."""
         ...
+
+
+def converse(backend: Backend, turns: Sequence[Turn]) -> tuple[int, ...]:
+    """A conversation as a backend's model reads it, up to where its answer begins. Backends that can do that
+    have a method ``converse(turns)``.
+
+    Raises:
+        ConfigError: if the backend cannot, or its model takes no such conversation.
+    """
+    render = getattr(backend, "converse", None)
+    if render is None:
+        raise ConfigError("it has no chat template")
+    ids: tuple[int, ...] = render(turns)
+    return ids
+
+
+def forms(backend: Backend) -> bool:
+    """Whether a backend can write a turn of a given form (``Sampling.form``)."""
+    return bool(getattr(backend, "forms", False))
 
 
 @dataclass(frozen=True, slots=True)

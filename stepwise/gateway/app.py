@@ -59,8 +59,8 @@ def create_app(
         spending: accounts, and the moving threshold of the default router.
         estimator: says before the start what a model would make of a question (SCOPE).
         examples: questions that the page offers.
-        conversation: take system messages and earlier turns into the question; refused otherwise,
-            because models and routers that were trained on bare questions do badly with them.
+        conversation: write system messages and earlier turns into the question. Otherwise the models get them
+            as turns, or the request is refused where they take none.
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models: what clients ask for, and what they get ("stepwise:budget=0.25").
         hosts: names that requests must call the server by; any unless given.

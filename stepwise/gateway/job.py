@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
@@ -39,7 +39,7 @@ class Order:
     model: str
     router: Router
     default: bool
-    questions: Sequence[str]
+    problems: Sequence[Problem]
     prompts: Sequence[int]
     engines: Sequence[Engine]
     stops: Sequence[str]
@@ -67,10 +67,11 @@ class Job:
     """
 
     def __init__(self, order: Order, admission: Admission, settle: Settle) -> None:
-        ticket = admission.ask(order.tenant, len(order.questions))
+        ticket = admission.ask(order.tenant, len(order.problems))
         self.order = order
         self.choices = [
-            AnswerChoice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
+            AnswerChoice(i, order.stops, order.alone(i), self._put, formed=problem.form is not None)
+            for i, problem in enumerate(order.problems)
         ]
         self._settle = settle
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
@@ -112,7 +113,7 @@ class Job:
 
     async def _grow(self, choice: AnswerChoice) -> None:
         order, engine = self.order, self.order.engines[choice.index]
-        problem = Problem(f"{order.id}-{choice.index}", order.questions[choice.index])
+        problem = replace(order.problems[choice.index], id=f"{order.id}-{choice.index}")
         solution = engine.solve(problem, order.router)
         outcome: Outcome = "failed"
         try:

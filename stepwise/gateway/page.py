@@ -18,7 +18,7 @@ from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.knob import record_of
-from stepwise.gateway.schemas import Strict, Text
+from stepwise.gateway.strict import Strict, Text
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
