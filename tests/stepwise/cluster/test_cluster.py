@@ -98,13 +98,13 @@ class NoRecipe:
         raise ConfigError("model 'small' is not on this machine.")
 
 
-def essence(rows: list[Row]) -> list[Row]:
+def essence(rows: Sequence[Row]) -> list[Row]:
     """Rows without their timing, in a fixed order."""
     kept = [structs.replace(row, wall_s=0.0) for row in rows]
     return sorted(kept, key=lambda row: (row.router, row.problem))
 
 
-async def undisturbed(server: Served, folder: Path) -> list[Row]:
+async def undisturbed(server: Served, folder: Path) -> Sequence[Row]:
     """The rows of one machine."""
     engine = pair(server.port).engine(store=SqliteStore(folder / "steps.db"))
     rows = await evaluate(engine, PROBLEMS, CONTENDERS, folder / "here.jsonl", concurrency=CONCURRENCY)
