@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 UNAME := $(shell uname -s)-$(shell uname -m)
 
-.PHONY: install demo test check docs clean
+.PHONY: install demo test test-all check docs clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -31,12 +31,15 @@ endif
 demo: .venv/.installed
 	$(BIN)/stepwise demo
 
-test: .venv/.vllm
+# `test-all` adds the long ones: they say no more than the others, but with more repetitions.
+test: CHOICE := not long
+test-all: CHOICE := long or not long
+test test-all: .venv/.vllm
 ifeq ($(strip $(CHROMIUM)),)
 	@echo "No Chromium found: the page is not tested. Install one, or name it with CHROMIUM=/path/to/chromium."
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and ($(CHOICE))"
 else
-	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m "$(CHOICE)"
 endif
 
 check: .venv/.installed
