@@ -9,6 +9,7 @@ generator's own; steps after the first wrong one have no label. The last line is
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,7 +25,7 @@ from stepwise.data.nano.problems import NanoProblem
 from stepwise.routers import ThresholdRouter, Verified
 from stepwise.types import Signals, Step, Trace
 
-SCORES = {
+SCORES: dict[str, Callable[[Signals], float]] = {
     "mean": lambda signals: signals.mean_logprob,
     "least likely token": lambda signals: signals.min_logprob,
     "whole": lambda signals: signals.mean_logprob * signals.length,

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from stepwise import __version__
-from stepwise.cli import demo, doctor, fingerprint, models, report, scope, serve, solve, store
+from stepwise.cli import bench, demo, doctor, fingerprint, models, report, scope, serve, solve, store
 from stepwise.cli.terminal import plain
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, solve, serve, report, fingerprint, scope, store, models, doctor)
+COMMANDS = (demo, solve, serve, report, bench, fingerprint, scope, store, models, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
