@@ -10,6 +10,7 @@ from rich.console import Console
 
 from stepwise import __version__
 from stepwise.cli import (
+    bench,
     chat,
     demo,
     doctor,
@@ -26,7 +27,7 @@ from stepwise.cli import (
 from stepwise.cli.terminal import plain
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, init, solve, chat, serve, report, fingerprint, scope, store, models, hub, doctor)
+COMMANDS = (demo, init, solve, chat, serve, report, bench, fingerprint, scope, store, models, hub, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
