@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stepwise.errors import ConfigError
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
+CostScale = Literal["log", "linear"]
 GRID, POINTS = 21, 201
 FINEST = 1e-7
 W_BASE = 0.2
@@ -21,7 +22,13 @@ W_BASE = 0.2
 
 
 def utility(
-    anchor_value: Array, anchor_cost: Array, value: Array, cost: Array, alpha: float, w_base: float = W_BASE
+    anchor_value: Array,
+    anchor_cost: Array,
+    value: Array,
+    cost: Array,
+    alpha: float,
+    w_base: float = W_BASE,
+    scale: CostScale = "log",
 ) -> Array:
     """Utilities [models, questions]; the model with the largest answers the question.
 
@@ -37,6 +44,9 @@ def utility(
         value: the estimator's, in [0, 1]. Likewise ``cost``.
         alpha: 0 looks at cost alone, 1 at value alone.
         w_base: 0 leaves the anchors' record out.
+        scale: of ``cost``. "linear" is what the released code does with predicted costs: min-max of the costs
+            themselves over all questions that are given, so that one expensive answer moves the choice on
+            every other question, and the choice for one question depends on its batch.
 
     Raises:
         ConfigError: if alpha or w_base is outside [0, 1].
@@ -47,7 +57,8 @@ def utility(
     gamma = 2 * (1 + 2 * (1 - alpha))
     weight = w_base * (0.5 + 0.5 * alpha)
     from_anchors = alpha * min_max(anchor_value) + (1 - alpha) * _thrift(anchor_cost) ** gamma
-    predicted = alpha * value + (1 - alpha) * _thrift(cost) ** gamma
+    thrift = _thrift(cost) if scale == "log" else 1 - min_max(cost.reshape(-1)).reshape(cost.shape)
+    predicted = alpha * value + (1 - alpha) * thrift**gamma
     return np.asarray(weight * from_anchors + (1 - weight) * predicted)
 
 
