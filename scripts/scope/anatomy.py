@@ -28,6 +28,8 @@ from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.provenance import digest
 
+OF_THE_RUN = ("splits", "only", "anatomy")
+"""Settings that are no part of a piece's name."""
 Summary = dict[str, dict[str, dict[str, list[float]]]]
 """By set, part and number: mean over the splits with its 95% interval."""
 
@@ -71,6 +73,7 @@ def wanted(part: str, data: Outcomes) -> bool:
         "stress": len(data.models) > 2,
         "savings": costly and measured,
         "weight": costly,
+        "learned": costly,
         "portfolio": costly,
         "rivals": costly,
     }.get(part, True)
@@ -79,7 +82,9 @@ def wanted(part: str, data: Outcomes) -> bool:
 def piece(output: Path, data: Outcomes, part: str, settings: DictConfig, split: int) -> Numbers:
     """One part on one split, read back where an earlier run under the same settings has made it."""
     everything: Any = OmegaConf.to_container(settings, resolve=True)
-    lasting = {key: value for key, value in everything.items() if key not in ("splits", "only", "anatomy")}
+    lasting = {
+        key: value for key, value in everything.items() if key not in ("splits", "only", "anatomy", "gammas")
+    }
     file = output / "pieces" / f"{data.name}-{part}-{split}-{digest(lasting)}.json"
     if file.exists():
         kept: Numbers = json.loads(file.read_text())

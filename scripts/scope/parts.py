@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from scripts.scope.records import Outcomes
 from scripts.scope.rivals import RIVALS, two_models
 from stepwise.evaluation import metrics
 from stepwise.evaluation.metrics import Point
-from stepwise.scope.decision import CostScale, sweep, utility
-from stepwise.scope.estimators import Combination, Neighbours
+from stepwise.scope.decision import GAMMA_BASE, W_BASE, CostScale, sweep, utility
+from stepwise.scope.estimators import Beliefs, Combination, Neighbours
 
 Numbers = dict[str, float]
+GAMMAS = (0.5, 1.0, 2.0, 4.0)
+"""Tried beside the weights where both are learned."""
 EXCHANGE = np.geomspace(1e-4, 1e2, 121)
 """Value that the whole range of costs is worth, where a router weighs value against cost linearly."""
 
@@ -168,6 +170,33 @@ def weight(ground: Ground) -> Numbers:
     return out
 
 
+def learned(ground: Ground) -> Numbers:
+    """w and gamma with the largest area on the anchors, each routed by held-out predictions, against the
+    fixed ones, on the other questions."""
+    here = ground.routed()
+    record, predicted = Neighbours().fit(here.known), Combination().fit(here.known)
+    anchors = replace(here, compared=here.known.among, value=here.known.value, tokens=here.known.tokens)
+
+    def area_of(cut_: Cut, near: Beliefs, ahead: Beliefs, w: float, gamma: float) -> float:
+        costs = [cut_.known.cost(b.tokens, cut_.compared.questions, cut_.rows) for b in (near, ahead)]
+        points = _frontier(cut_, near.value, costs[0], ahead.value, costs[1], w, gamma=gamma)
+        return frontier_area(cut_, points)
+
+    held = record.held_out(), predicted.held_out()
+    new = (part.predict(here.compared, here.rows) for part in (record, predicted))
+    near, ahead = new
+    tried = [(w, gamma) for w in ground.settings["weights"] for gamma in GAMMAS]
+    w, gamma = max(tried, key=lambda pair: area_of(anchors, *held, *pair))
+    fixed, best = (area_of(here, near, ahead, *pair) for pair in ((W_BASE, GAMMA_BASE), (w, gamma)))
+    return {
+        "area, fixed": fixed,
+        "area, learned": best,
+        "learned less fixed": best - fixed,
+        "w": w,
+        "gamma": gamma,
+    }
+
+
 def portfolio(ground: Ground) -> Numbers:
     """Share of the questions that each model answers as alpha moves, and what that gives."""
     here = ground.routed()
@@ -230,19 +259,20 @@ def _frontier(
     near_cost: Array,
     value: Array,
     cost: Array,
-    w: float = 0.2,
+    w: float = W_BASE,
     scale: CostScale = "log",
+    gamma: float = GAMMA_BASE,
 ) -> list[Point]:
     def at(alpha: float) -> Point:
-        return outcome(here, utility(near, near_cost, value, cost, alpha, w, scale).argmax(axis=0))
+        return outcome(here, utility(near, near_cost, value, cost, alpha, w, scale, gamma).argmax(axis=0))
 
     return sweep(at, lambda point: point.cost)
 
 
 def linear(here: Cut, value: Array, cost: Array) -> list[Point]:
     """The model with the largest value less cost, at many rates of exchange."""
-    low, high = float(cost.min()), float(cost.max())
-    scaled = (cost - low) / max(high - low, 1e-12)
+    low, high = float(np.nanmin(cost)), float(np.nanmax(cost))
+    scaled = np.nan_to_num((cost - low) / max(high - low, 1e-12), nan=np.inf)  # no answer, no choice
     return [outcome(here, (value - rate * scaled).argmax(axis=0)) for rate in EXCHANGE]
 
 
@@ -276,7 +306,16 @@ def widest_gap(points: Sequence[Point]) -> float:
     return float(np.diff(costs).max() / width) if width > 0 else 0.0
 
 
-PARTS = {
-    part.__name__: part
-    for part in (estimators, sizes, neighbours, stress, ranking, families, weight, portfolio, savings, rivals)
+PARTS: Mapping[str, Callable[[Ground], Numbers]] = {
+    "estimators": estimators,
+    "sizes": sizes,
+    "neighbours": neighbours,
+    "stress": stress,
+    "ranking": ranking,
+    "families": families,
+    "weight": weight,
+    "learned": learned,
+    "portfolio": portfolio,
+    "savings": savings,
+    "rivals": rivals,
 }

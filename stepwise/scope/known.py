@@ -145,13 +145,13 @@ def _misfit(anchors: AnchorSet, taken: Fingerprint, objective: str, coverage: fl
         )
         return (
             f"fingerprint of {taken.model!r} was taken on other anchors ({what}); run "
-            "`python -m scripts.fingerprint` on these."
+            "`stepwise fingerprint run` on these."
         )
     share = len(taken.anchor_ids) / len(anchors)
     if share < coverage:
         return (
             f"fingerprint of {taken.model!r} covers {len(taken.anchor_ids)} of {len(anchors)} "
-            f"anchors, and needs {coverage:.0%}; run `python -m scripts.fingerprint` to complete it."
+            f"anchors, and needs {coverage:.0%}; run `stepwise fingerprint run` to complete it."
         )
     try:
         taken.objective(objective)

@@ -121,9 +121,7 @@ class Scope:
             version = self.fingerprints.version
             if self._fitted is None or self._fitted[0] != version:
                 if not len(self.fingerprints):
-                    raise ConfigError(
-                        "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
-                    )
+                    raise ConfigError("fingerprints: the store is empty; run `stepwise fingerprint run`.")
                 fingerprints = self.fingerprints.on(self.anchors.digest)
                 known = gather(
                     self.anchors,
@@ -295,7 +293,7 @@ class Scope:
                 raise ConfigError(known.quarantined[unknown[0]])
             raise ConfigError(
                 f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); run "
-                "`python -m scripts.fingerprint`."
+                "`stepwise fingerprint run`."
             )
         rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
         unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]
