@@ -30,7 +30,9 @@ def engine(*backends: ScriptedBackend, system: str | None = "") -> Engine:
     return Engine(models, prompt="Q: {question}\nA: ", rule=RULE, cost=Tokens(), system=system)
 
 
-async def talk(world: Engine, *questions: str, model: str = "small", first: Sequence[Turn] = ()) -> list[Trace]:
+async def talk(
+    world: Engine, *questions: str, model: str = "small", first: Sequence[Turn] = ()
+) -> list[Trace]:
     """A conversation by one model, or by those that are named behind a question."""
     traces: list[Trace] = []
     for question in questions:
@@ -89,7 +91,9 @@ async def test_stored_conversations_are_replayed_exactly_and_kept_apart() -> Non
 async def test_models_that_take_none_say_so_before_any_work() -> None:
     bare = ScriptedBackend(lambda _: "Yes.")
     problem = Problem("p", "two", turns=(SYSTEM,))
-    with pytest.raises(ConfigError, match="model 'large' takes no such conversation: it has no chat template"):
+    with pytest.raises(
+        ConfigError, match="model 'large' takes no such conversation: it has no chat template"
+    ):
         await engine(Conversing(lambda _: "Yes."), bare).solve(problem, Always("small"))
     with pytest.raises(ConfigError, match="trained on bare questions and take no conversation"):
         await engine(Conversing(lambda _: "Yes."), system=None).solve(problem, Always("small"))
