@@ -1,4 +1,4 @@
-"""The clients that are installed, in their defaults, against a gateway over chat models and over bare ones."""
+"""The clients that are installed, in their defaults, against gateways over chat models and bare ones."""
 
 from __future__ import annotations
 

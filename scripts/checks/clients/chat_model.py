@@ -1,5 +1,5 @@
-"""A chat endpoint without a model, that does as it is told: it calls the first tool that it is given, fills in
-the schema that it is given, or repeats what was said. Its probabilities are those of a sure model.
+"""A chat endpoint without a model, that does as it is told: it calls the first tool that it is given, fills
+in the schema that it is given, or repeats what was said. Its probabilities are those of a sure model.
 
     python -m scripts.checks.clients.chat_model 8790      # for a pair with `backend: {name: chat, ...}`
 """
