@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 UNAME := $(shell uname -s)-$(shell uname -m)
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check docs clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -44,6 +44,10 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Into build/site; a link that leads nowhere is an error.
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build outputs *.egg-info

@@ -29,21 +29,22 @@ CONFIGS = ROOT / "configs"
 console = Console()
 
 
-def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function a Hydra program over ``configs/{name}.yaml``.
 
     The schema is a dataclass with the types and defaults of the settings; the configuration has the name of
-    its class in its defaults list. Bad input, on the command line or met later, ends the program with one
-    sentence and exit code 2, not with a traceback.
+    its class in its defaults list. Of what the function returns Hydra's sweepers look for the best. Bad
+    input, on the command line or met later, ends the program with one sentence and exit code 2, not with a
+    traceback.
     """
     ConfigStore.instance().store(schema.__name__, schema)
 
-    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(main)
-        def job(cfg: DictConfig) -> None:
+        def job(cfg: DictConfig) -> Any:
             collect_rarely()
             with _refusing(name):  # here too: an error that reaches Hydra gets a line of its own
-                main(cfg)
+                return main(cfg)
 
         composed = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=name)(job)
 
@@ -78,7 +79,8 @@ def _with_file(argument: str, artifact: bool) -> list[str]:
         return ["yes=true"]
     if key == "policy" and artifact:
         return [f"artifact={json.dumps(path)}"]
-    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not (CONFIGS / "pair" / path).is_file():
+    ours = not Path(path).is_absolute() and (CONFIGS / "pair" / path).is_file()
+    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not ours:
         return ["pair=nano", f"pair.name={json.dumps(path)}"]  # which loads a pair by its name or path
     return [argument]
 

@@ -137,7 +137,7 @@ def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
     explained = iter(rationales)
     for case, (_, at) in zip(built, every, strict=True):
         question, model, examples, correct, tokens = case
-        prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples))
+        prompt = cfg.base.template.replace("{prompt}", ask(question, model, examples, cfg.base.form))
         completion = "" if held[at] else write(next(explained), correct, tokens)
         datum = Datum(prompt, completion, model, correct, tokens)
         (test if held[at] else train).append(datum)

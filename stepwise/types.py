@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Look = Literal["before", "probe", "after_draft", "judged"]
-"""When a router looks: at the trace alone, at the first token of a draft, at a whole draft, or at a draft
-with a judge's verdict on it."""
+Look = Literal["before", "probe", "after_draft", "judged", "verified"]
+"""When a router looks: at the trace alone, at the first token of a draft, at a whole draft, at a draft with a
+judge's verdict on it, or at a draft that the most expensive model has read."""
 
 Finish = Literal["stop", "end", "length"]
 """How a generation ended: at a stop string, by the model's own end of answer, or cut off."""
@@ -147,11 +147,19 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A router's choice for one step: the model, the score behind it, and a reason to show."""
+    """A router's choice for one step.
+
+    Attributes:
+        model: that writes it.
+        score: behind the choice.
+        reason: to show.
+        look: what the router wants to see before it chooses; ``model`` is what it would choose without.
+    """
 
     model: str
     score: float | None = None
     reason: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,14 @@ class Verdict:
 
     token: str
     probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the probabilities of a model say of a draft that it has read, and did not write."""
+
+    model: str
+    signals: Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +194,7 @@ class Step:
         draft: the rejected draft that this step replaced, if any.
         decision: the router's choice that led to the step, if a router was asked.
         verdict: what a judge said of it while it was a draft, if one was asked.
+        reading: what the most expensive model thought of it while it was a draft, if it was asked to read it.
         counted: tokens of the step by its server's count, where ``token_ids`` are characters.
     """
 
@@ -192,6 +209,7 @@ class Step:
     decision: Decision | None = None
     verdict: Verdict | None = None
     counted: int | None = None
+    reading: Reading | None = None
 
     @property
     def length(self) -> int:

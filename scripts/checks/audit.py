@@ -11,9 +11,6 @@ comes twice, as often as ``miscounts`` says: every one must be noticed.
 
 The exit code is 1 where an account disagrees, the cost is off by more than 0.1%, or a miscount is not
 noticed. The figure on the last line is the cost's relative error.
-
-Models that run ahead of the step (``lookahead=true``) are charged for everything, but not credited with all
-that a server had cached: what they wrote beyond a step counts as sent only where the chain took it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
+from stepwise.store.opening import on_server
 from stepwise.types import Router
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from stepwise.engine.engine import Engine
-    from stepwise.gateway import Keys
+    from stepwise.gateway import Keys, Spending
     from stepwise.scope import Scope
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -55,8 +57,10 @@ def add_parser(commands: Commands) -> None:
     add(
         "--drain", type=int, default=30, help="seconds to finish open requests on stop (default: %(default)s)"
     )
-    state = Path("outputs/gateway/state.json")
-    add("--state", type=Path, default=state, help="file that survives a restart (default: %(default)s)")
+    add(
+        "--state", default="outputs/gateway/state.json", metavar="FILE|redis://...",
+        help="file that survives a restart, or what several servers share (default: %(default)s)",
+    )  # fmt: skip
     add(
         "--conversation", choices=("pair", "include"), default="pair",
         help="give system messages and earlier turns to the models as the pair says, or write them into the "
@@ -81,10 +85,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
-    from stepwise.gateway import Keys, Limits, Spending, create_app
+    from stepwise.gateway import Keys, Limits, create_app
     from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
-    from stepwise.gateway.state import held
 
     keys = Keys.load(options.keys, options.key_env)
     local = _is_local(options.host)
@@ -123,9 +126,25 @@ def run(options: argparse.Namespace, console: Console) -> None:
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
     say = partial(console.print, address, soft_wrap=True, highlight=False)
-    with held(options.state):
-        spending = Spending(online, options.state, unit)
+    with _spending(options.state, online, unit, keys) as spending:
         serve(partial(build, spending), listening, drain=options.drain, ready=say)
+
+
+@contextmanager
+def _spending(state: str, online: OnlineThreshold | None, unit: str, keys: Keys) -> Iterator[Spending]:
+    """The accounts in a file, which belongs to one server, or on a server that several share."""
+    if on_server(state):
+        from stepwise.gateway.redis_accounts import RedisAccounts
+        from stepwise.gateway.shared import SharedSpending
+
+        yield SharedSpending(RedisAccounts(state, unit), online, keys.tenants)
+        return
+    from stepwise.gateway import Spending
+    from stepwise.gateway.state import held
+
+    path = Path(state)
+    with held(path):
+        yield Spending(online, path, unit)
 
 
 def _router(
@@ -136,7 +155,10 @@ def _router(
     named = options.policy if options.router == "seeded" else options.router
     router = None
     if options.router != "scope":
-        router = named_router(named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold)
+        router = named_router(
+            named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold,
+            unit=pair.cost_model(options.cost).unit,
+        )  # fmt: skip
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:
         from stepwise.gateway.scoped import scoped_router

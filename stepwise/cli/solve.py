@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     router = named_router(
         options.router, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
-        threshold=options.threshold,
+        threshold=options.threshold, unit=pair.cost_model(options.cost).unit,
     )  # fmt: skip
     engine = pair.engine(backend=backend, cost=options.cost, models=pool(options.router, pair))
     trace = engine.solve_sync(options.question, router)

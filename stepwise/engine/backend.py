@@ -33,6 +33,8 @@ class Sampling:
             part of the completion.
         boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
             as far as strings can. What is written behind is no part of the completion, and is discarded.
+        read: the model writes nothing: it reads the prefix, and the completion's signals are of the last so
+            many tokens of it. Only for backends with ``reads``.
         form: of a turn that is written whole, for backends that have ``forms``; the completion's text is then
             the message as JSON. (The prefix says it too, so it is no part of what identifies a call.)
 
@@ -46,6 +48,7 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     boundaries: Boundaries | None = None
+    read: int = field(default=0, repr=False)
     form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,17 @@ def text_tokens(characters: int) -> int:
 def tokens_in(backend: Backend, ids: int) -> int:
     """How many tokens so many ids of a backend are; an estimate where its state is text."""
     return text_tokens(ids) if backend.tokenizer == TEXT else ids
+
+
+def reads(backend: Backend) -> bool:
+    """Whether a backend can tell how likely its model thinks text that it is given (`Sampling.read`)."""
+    return bool(getattr(backend, "reads", False))
+
+
+def only_read(usage: Usage, measured: Signals) -> Completion:
+    """What comes of a call that only reads; a token that the server had to write all the same is thrown
+    away."""
+    return Completion("", (), usage.rejected(), measured, "length")
 
 
 def room(prefix: Sequence[int], context: int) -> int:

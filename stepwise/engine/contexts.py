@@ -30,24 +30,36 @@ class Context:
         seen: how many of these tokens the model has processed earlier in this chain. The last token
             of a generation has been sampled but not processed.
         last: the step that the prefix ends with.
+        ahead: what it has processed beyond the prefix, which it has then seen whole: an overrun, as far as
+            the chain has gone on like it.
     """
 
     prefix: Prefix
     seen: int = 0
     last: Step | None = None
+    ahead: tuple[int, ...] = ()
 
     def after(self, step: Step, name: str, ids: Sequence[int]) -> Context:
         """The context of model ``name`` with ``step`` appended, which is ``ids`` in its tokens."""
-        seen = self.seen
+        seen, ahead = self.seen, self.ahead
+        if ahead:
+            known = common_prefix(ahead, ids)
+            seen, ahead = len(self.prefix) + known, ahead[known:] if known == len(ids) else ()
+        if step.reading is not None and step.reading.model == name:
+            seen = len(self.prefix) + len(ids)
         for mine in (step, step.draft):
             if mine is not None and mine.model == name:
-                seen = len(self.prefix) + common_prefix(mine.token_ids[:-1], ids)
+                seen = max(seen, len(self.prefix) + common_prefix(mine.token_ids[:-1], ids))
                 break
-        return Context(self.prefix.extend(ids), seen, step)
+        return Context(self.prefix.extend(ids), seen, step, ahead)
 
     def having_sent(self, tokens: int) -> Context:
         """The same after a call that the model processed this many tokens for, and that wrote nothing."""
         return replace(self, seen=max(self.seen, min(tokens, len(self.prefix))))
+
+    def having_written(self, ids: Sequence[int]) -> Context:
+        """The same after the model wrote ``ids`` behind the prefix, which no step has taken yet."""
+        return replace(self, seen=len(self.prefix), ahead=tuple(ids[:-1])) if ids else self
 
     def judged(self, step: Step, ids: Sequence[int], rejected: Sequence[int]) -> Context:
         """`after` for a judge, which reads what it gives a verdict on: ``rejected`` is the draft's ids."""

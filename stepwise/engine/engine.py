@@ -140,7 +140,7 @@ class Engine:
         """This engine, over the same models, with other sampling for one request.
 
         Args:
-            temperature, top_p, seed: as of the engine unless given.
+            temperature: as of the engine unless given, and so are ``top_p`` and ``seed``.
             max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
@@ -343,6 +343,9 @@ class Engine:
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+        if look == "verified" and draft is not None and draft.reading is None:
+            reader = self.models[-1]
+            chain.trace = replace(chain.trace, draft=await self._writer.verified(chain, draft, reader))
         full = self._full(chain)
         if full != chain.trace.full:
             chain.trace = replace(chain.trace, full=full)

@@ -17,6 +17,7 @@ from stepwise.engine.backend import (
     Sampling,
     StreamingBackend,
     forms,
+    reads,
     text_tokens,
     tokens_in,
 )
@@ -31,7 +32,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.stop_rules import StepRule
 from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Decision, Finish, Form, Step, Usage, Verdict
+from stepwise.types import Decision, Finish, Form, Reading, Signals, Step, Usage, Verdict
 
 BLANKS = 8
 """Calls for the text of one step; a model that has only written blank lines until then is done."""
@@ -210,6 +211,33 @@ class StepWriter:
         verdict = Verdict(completion.text, math.exp(measured.mean_logprob) if measured.known else None)
         usage = chain.ledger.step
         return replace(draft, usage=usage, cost=self.cost(usage), verdict=verdict)
+
+    async def verified(self, chain: Chain, draft: Step, reader: str) -> Step:
+        """The draft with what ``reader`` thinks of it, which the chain pays for. The reader's cache holds the
+        chain from now on: a step of its own begins there.
+
+        Raises:
+            ConfigError: if its backend cannot read.
+            BackendError: if it cannot be run.
+        """
+        backend = self.backends[reader]
+        if not reads(backend):
+            raise ConfigError(
+                f"the router asks model {reader!r} to read drafts, and its backend does not tell how likely "
+                "a text is; transformers, vllm and vllm-server do."
+            )
+        context, ids = self.context(chain, reader), self.contexts.ids(draft, reader)
+        if not ids:
+            return replace(draft, reading=Reading(reader, Signals()))
+        prefix = context.prefix.extend(ids)
+        meter = self._meter(chain, reader, len(prefix), context.seen)
+        with _naming(reader):
+            sampling = replace(self.sampling.call(1, 0), read=len(ids))
+            completion = await backend.generate(prefix, sampling, meter.lost)
+        meter.completed(completion.usage)
+        chain.contexts[reader] = context.having_sent(len(context.prefix))
+        usage = chain.ledger.step
+        return replace(draft, usage=usage, cost=self.cost(usage), reading=Reading(reader, completion.signals))
 
     def settled(self, chain: Chain, step: Step, decision: Decision | None) -> Step:
         """A step that is final, with all that was charged since the one before; a draft of another model that

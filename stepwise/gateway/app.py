@@ -80,7 +80,8 @@ def create_app(
         saving = asyncio.create_task(spending.keep_saved())
         yield
         saving.cancel()
-        spending.save()
+        await asyncio.wait({saving})
+        await spending.close()
 
     app = FastAPI(
         title="stepwise",

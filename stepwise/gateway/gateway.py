@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -25,10 +24,9 @@ from stepwise.gateway.knob import Knob
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
+from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
 from stepwise.types import Problem, Router, Usage
-
-RECENT = 50
 
 
 class Gateway:
@@ -65,7 +63,8 @@ class Gateway:
         self.metrics.watch_backends(engine.backends)
         if online is not None:
             self.metrics.watch_online(online)
-        self._recent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=RECENT)
+        if isinstance(spending, SharedSpending):
+            self.metrics.watch_state(spending)
         self._conversations = Conversations()
         self._conversation, self._log_prompts = conversation, log_prompts
 
@@ -139,7 +138,7 @@ class Gateway:
         if outcome == "finished" and choice.message is not None:
             self._conversations.answered(order.tenant.name, trace.problem, choice.message, trace.usage)
         entry = self._entry(order, choice, end, outcome)
-        self._recent.append((order.tenant.name, entry))
+        self.spending.recent.add(order.tenant.name, entry)
         log("chain", tenant=order.tenant.name, **entry)
 
     def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
@@ -157,10 +156,6 @@ class Gateway:
             return {**entry, "question": order.problems[choice.index].question, "text": end.trace.text}
         del entry["answer"]
         return entry
-
-    def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """The tenant's latest chains, the newest first."""
-        return [entry for name, entry in reversed(self._recent) if name == tenant.name]
 
 
 def _begin(engine: Engine, problem: Problem) -> Chain:

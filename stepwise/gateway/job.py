@@ -106,7 +106,7 @@ class Job:
     async def _run(self, ticket: Ticket, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await ticket.turn
-            self.order.reserved.check()
+            await self.order.reserved.admit()
             async with asyncio.TaskGroup() as group:
                 for choice in self.choices:
                     group.create_task(self._grow(choice))

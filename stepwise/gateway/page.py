@@ -65,7 +65,7 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
     @routes.get("/stepwise/recent")
     async def recent(request: Request) -> Mapping[str, Any]:
         """The caller's latest chains."""
-        return {"recent": gateway.recent(tenant_of(request))}
+        return {"recent": await gateway.spending.recent.of(tenant_of(request).name)}
 
     @routes.post("/stepwise/estimate")
     def estimate(asked: Question) -> Mapping[str, Any]:

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, converse, forms, unaccounted
+from stepwise.engine.backend import (
+    Backend,
+    Completion,
+    Lost,
+    Sampling,
+    converse,
+    forms,
+    reads,
+    unaccounted,
+)
 from stepwise.errors import BackendError
 from stepwise.store.batches import Batches
 from stepwise.store.steps import Entry, Store, key
@@ -37,6 +46,7 @@ class StoredBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
         self.forms = forms(backend)
         self.generated = 0
         self._backend = backend

@@ -12,7 +12,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from stepwise.backends.http.resilient import Breaker
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, converse, forms, unaccounted
+from stepwise.engine.backend import (
+    Backend,
+    Completion,
+    Lost,
+    Sampling,
+    converse,
+    forms,
+    reads,
+    unaccounted,
+)
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, RequestRefused
 from stepwise.types import Turn
@@ -35,6 +44,7 @@ class ReplicatedBackend:
         self.tokenizer = first.tokenizer
         self.parameters = first.parameters
         self.answer_tokens = getattr(first, "answer_tokens", 0)
+        self.reads = reads(first)
         self.forms = forms(first)
         self.context = min(backend.context for backend in backends.values())
         self._backends = dict(backends)

@@ -30,6 +30,7 @@ from stepwise.engine.backend import (
     StreamingBackend,
     converse,
     forms,
+    reads,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
@@ -142,6 +143,7 @@ class ResilientBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
         self.forms = forms(backend)
         self.name = name
         self.patience = patience or Patience()

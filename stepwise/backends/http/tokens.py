@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.options import RemoteOptions
+from stepwise.backends.http.pace import Pace
 from stepwise.backends.http.turns import turn_body, write_turn
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
-from stepwise.engine.backend import Completion, Lost, Sampling, text_tokens
+from stepwise.engine.backend import Completion, Lost, Sampling, text_tokens, unaccounted
 from stepwise.errors import ConfigError
 from stepwise.types import Form
 
@@ -92,3 +94,25 @@ class TokenServer(Tokenized):
 
     async def close(self) -> None:
         await self.endpoint.close()
+
+
+class AnswersWhole(TokenServer):
+    """A server whose answers come whole, and say what they took: what one took that never came is estimated
+    from the pace of the others."""
+
+    @cached_property
+    def _pace(self) -> Pace:
+        """How fast the server writes, as far as it has been seen."""
+        return Pace()
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
+            completion = await self.complete(prefix, sampling, lost)
+            call.finished(completion.usage)
+        return completion
+
+    async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        """One call."""
+        raise NotImplementedError
