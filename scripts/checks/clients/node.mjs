@@ -8,7 +8,8 @@ const [url, kind] = process.argv.slice(2);
 const require = createRequire(process.cwd() + "/");
 const load = (name) => import(pathToFileURL(require.resolve(name)).href);
 const version = (name) => JSON.parse(readFileSync(`node_modules/${name}/package.json`)).version;
-const question = "Tom bought 3 boxes with 12 pens each. How many pens did Tom buy?";
+const question = "Ben planted 83 trees and lost 47 of them. Emma planted twice as many trees as Ben. "
+  + "How many trees did Emma plant?";
 const said = (text) => { if (!text?.trim()) throw new Error("no text"); };
 
 async function attempt(client, what, run) {

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Check = tuple[str, Callable[[], object]]
-QUESTION = "Tom bought 3 boxes with 12 pens each. How many pens did Tom buy?"
+QUESTION = (
+    "Ben planted 83 trees and lost 47 of them. Emma planted twice as many trees as Ben. "
+    "How many trees did Emma plant?"
+)
 SYSTEM, EARLIER = "Be brief.", [("user", "Hello."), ("assistant", "Hello!")]
 TALK: Any = [
     {"role": "system", "content": SYSTEM},
