@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,12 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def _shown(result: Result) -> Result:
+    """Say it as it comes: a client may hang."""
+    sys.stderr.write(f"{result.client}, {result.kind}, {result.what}: {result.wrong or 'fine'}\n")
+    return result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--bare", help="base URL of a gateway over models that take bare questions")
@@ -84,9 +91,8 @@ def main() -> int:
     parser.add_argument("--node", type=Path, help="folder with the npm packages")
     options = parser.parse_args()
     urls = {kind: url for kind in ("bare", "chat") if (url := getattr(options, kind))}
-    results = list(python_results(urls))
-    if options.node:
-        results += node_results(urls, options.node)
+    every = [python_results(urls), *([node_results(urls, options.node)] if options.node else [])]
+    results = [_shown(result) for result in chain(*every)]
     print(table(results))
     for result in results:
         if result.wrong:
