@@ -47,9 +47,8 @@ def test_its_notebook_is_the_same_and_runs(name: str, monkeypatch: pytest.Monkey
     assert cells == [(cell.cell_type, cell.source) for cell in jupytext.read(EXAMPLES / f"{name}.py").cells]
     monkeypatch.chdir(ROOT)
     ran = NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    said = "".join(
-        output.text for cell in ran.cells for output in cell.get("outputs", []) if output.output_type == "stream"
-    )
+    outputs = [output for cell in ran.cells for output in cell.get("outputs", [])]
+    said = "".join(output.text for output in outputs if output.output_type == "stream")
     assert [line for line in promised(name) if line not in said.splitlines()] == []
 
 
