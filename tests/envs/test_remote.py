@@ -117,7 +117,7 @@ def test_a_state_goes_on_in_one_process_and_in_parts_alike() -> None:
     for other in (make(SLOTS), remote([ThreadPart() for _ in range(3)])):
         other.restore(slots)
         for expected in went_on:
-            came = other.step(np.zeros(SLOTS, int))
+            came: Any = other.step(np.zeros(SLOTS, int))
             assert all(np.array_equal(a, b) for a, b in zip(came[:4], expected[:4], strict=True))
             assert np.array_equal(came[4]["action_mask"], expected[4]["action_mask"])
         other.close()

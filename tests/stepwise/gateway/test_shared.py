@@ -279,11 +279,11 @@ def test_bad_addresses_are_one_sentence(option: str, message: str, server: Redis
 def test_accounts_in_another_unit_and_on_a_server_that_forgets_are_refused(
     server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RedisAccounts(server.address, "FLOPs")
-    with pytest.raises(ConfigError, match=r"counts in FLOPs, this server in \$"):
-        RedisAccounts(server.address, "$")
-    assert main(["serve", "--port", "0", "--cost", "tokens", "--state", server.address]) == 2
-    assert "counts in FLOPs, this server in tokens" in capsys.readouterr().err
+    RedisAccounts(server.address, "$")
+    with pytest.raises(ConfigError, match=r"counts in \$, this server in tokens"):
+        RedisAccounts(server.address, "tokens")
+    assert main(["serve", "--port", "0", "--state", server.address]) == 2
+    assert "counts in $, this server in FLOPs" in capsys.readouterr().err
     for other in redis_server(tmp_path, "--maxmemory", "9mb", "--maxmemory-policy", "allkeys-lru"):
         with pytest.raises(ConfigError, match=r"forgets keys when it is full \(maxmemory-policy allkeys-lru"):
             RedisAccounts(other.address)
