@@ -40,6 +40,8 @@ COLDEST = 1e-6
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+OWN_CODE = "it brings model code of its own (auto_map), which is never run."
+
 
 class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
@@ -83,10 +85,14 @@ class TransformersBackend(Tokenized):
         self.parameters = checkpoint.parameters(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+            # None, the default, would ask on the terminal whether to run a checkpoint's own code
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), trust_remote_code=False
+            )
             self._model: Any = model.to(self._device).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
+            why = OWN_CODE if "trust_remote_code" in str(error) else error
+            raise ConfigError(f"model path {path!r} could not be loaded: {why}") from error
         self.context = int(self._model.config.max_position_embeddings)
         self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
         self._ends = _end_tokens(self._model, folder)
