@@ -137,9 +137,10 @@ def test_what_is_damaged_is_said_once_and_generated_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = SqliteStore(tmp_path / "steps.db")
-    whole = worlds_engine(store).solve_sync(problem(1, 7, 2), Always("small"))
+    stored = worlds_engine(store)
+    whole = stored.solve_sync(problem(1, 7, 2), Always("small"))
     store._db.execute("UPDATE steps SET value = '[1, 2'")
-    again = worlds_engine(store).solve_sync(problem(1, 7, 2), Always("small"))
+    again = stored.solve_sync(problem(1, 7, 2), Always("small"))
     assert again.text == whole.text and again.error is None
     assert len(caplog.records) == 1 and "the run goes on without it" in caplog.text
 
