@@ -304,8 +304,8 @@ class TransformersBackend(Tokenized):
 
 
 def _load(place: Path, dtype: str) -> Any:
-    """The model in a folder, or in a GGUF file, whose weights are multiplied out. A checkpoint's own code is not
-    run, and nobody is asked whether it should be, as by default on a terminal."""
+    """The model in a folder, or in a GGUF file, whose weights are multiplied out. A checkpoint's own code is
+    not run, and nobody is asked whether it should be, as by default on a terminal."""
     folder, file = (place.parent, place.name) if place.is_file() else (place, None)
     return AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, dtype=getattr(torch, dtype), attn_implementation="sdpa",
