@@ -49,8 +49,8 @@ SPARE_FILES = 64
 
 
 def note_open_files(chains: int) -> None:
-    """Say in the log where the system's limit is too low for so many chains: each may hold a connection of its
-    client and one to a server."""
+    """Say in the log where the system's limit is too low for so many chains: each may hold a connection of
+    its client and one to a server."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * chains + SPARE_FILES
     if 0 <= limit < needed:
