@@ -54,8 +54,8 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], 
         def run() -> None:
             # Lets errors through; else Hydra prints them in its own way and exits with 1.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
             with _refusing(name):
+                sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
                 _check_packages()
                 composed()
 

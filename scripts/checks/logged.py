@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -142,7 +142,7 @@ def main(cfg: DictConfig) -> None:
     drawn = rng.multinomial(cfg.chains, probability / probability.sum(), cfg.resamples)
     chains = [leaf.chain for leaf in leaves]
     lines = [
-        check(f"{name}{suffix}", weigh(chains, target, exploring=exploring), probability, drawn)
+        check(f"{name}{suffix}", of_target(chains, target, exploring), probability, drawn)
         for name, target in track(targets.items(), description="resampling", console=console)
         for suffix, exploring in (("", False), (", as many drawn", True))
     ]
@@ -178,6 +178,19 @@ async def _grow(world: World, problems: Sequence[Problem], concurrency: int) -> 
         leaves += of_a_problem
         console.print(f"{len(leaves)} chains", end="\r")
     return leaves
+
+
+def of_target(chains: Sequence[LoggedChain], target: Router, exploring: bool) -> Weighed:
+    """Where a tree was not grown, a target with decisions drawn goes where the log goes."""
+    weighed = weigh(chains, target, exploring=exploring)
+    if not exploring:
+        return weighed
+    edge = weighed.barred > 0
+    here = np.eye(weighed.target.shape[2])[weighed.taken]
+    return replace(
+        weighed, ratio=np.where(edge, 1.0, weighed.ratio), barred=np.where(edge, 0.0, weighed.barred),
+        target=np.where(edge[..., None], here, weighed.target),
+    )  # fmt: skip
 
 
 async def _shadow(

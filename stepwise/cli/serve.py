@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """
     from stepwise.gateway import Keys, Limits, create_app
     from stepwise.gateway.knob import Knob
-    from stepwise.gateway.server import bind, serve
+    from stepwise.gateway.server import bind, note_open_files, serve
     from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
@@ -146,7 +146,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     host, port = listening.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
-    say = partial(console.print, address, soft_wrap=True, highlight=False)
+
+    def say() -> None:
+        console.print(address, soft_wrap=True, highlight=False)
+        note_open_files(options.concurrency + options.queue)
+
     with _spending(options.state, online, unit, keys) as spending:
         serve(partial(build, spending), listening, drain=options.drain, ready=say)
 

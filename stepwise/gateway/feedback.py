@@ -9,7 +9,8 @@ from pydantic import Field
 
 from stepwise.gateway.decisions import Decisions
 from stepwise.gateway.entrance import tenant_of
-from stepwise.gateway.schemas import MAX_CHAINS, Name, Number, Strict, Whole
+from stepwise.gateway.schemas import MAX_CHAINS
+from stepwise.gateway.strict import Name, Number, Strict, Whole
 
 
 class Feedback(Strict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -41,6 +42,22 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"host and port: {host}:{port} cannot be bound: {error}.") from error
     return listening
+
+
+SPARE_FILES = 64
+"""Open files beside connections: models, the store, the log."""
+
+
+def note_open_files(chains: int) -> None:
+    """Say in the log where the system's limit is too low for so many chains: each may hold a connection of
+    its client and one to a server."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * chains + SPARE_FILES
+    if 0 <= limit < needed:
+        log(
+            "open files",
+            error=f"the limit is {limit}, and {chains} chains may need {needed}: ulimit -n {needed}.",
+        )
 
 
 Build = Callable[[], tuple[FastAPI, Engine]]

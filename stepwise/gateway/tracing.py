@@ -30,14 +30,13 @@ LONGEST_STATE = 512
 
 def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The trace context of a request; empty where there is none, or none that is well formed."""
-    given = {
-        name: value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")
-    }
-    name, state = given.get("traceparent", ""), given.get("tracestate", "")
-    if not PARENT.fullmatch(name):
+    wanted = {b"traceparent": "", b"tracestate": ""}
+    given = wanted | {name: value.decode("latin-1") for name, value in headers if name in wanted}
+    parent, state = given.values()
+    if not PARENT.fullmatch(parent):
         return {}
     known = 0 < len(state) <= LONGEST_STATE and state.isascii() and state.isprintable()
-    return {"traceparent": name, **({"tracestate": state} if known else {})}
+    return {"traceparent": parent, **({"tracestate": state} if known else {})}
 
 
 class Untraced:

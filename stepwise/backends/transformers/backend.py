@@ -41,6 +41,8 @@ COLDEST = 1e-6
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+OWN_CODE = "it brings model code of its own (auto_map), which is never run."
+
 
 class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
@@ -87,7 +89,8 @@ class TransformersBackend(Tokenized):
             model = _load(place, dtype)
             self._model: Any = model.to(self._device).eval()
         except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
-            raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
+            why = OWN_CODE if "trust_remote_code" in str(error) else error
+            raise ConfigError(f"model path {path!r} could not be loaded: {why}") from error
         self._architecture = Architecture(self._model, path)
         config = self._architecture.config
         self.context = int(config.max_position_embeddings)
@@ -301,11 +304,13 @@ class TransformersBackend(Tokenized):
 
 
 def _load(place: Path, dtype: str) -> Any:
-    """The model in a folder, or in a GGUF file, whose weights are multiplied out."""
+    """The model in a folder, or in a GGUF file, whose weights are multiplied out. A checkpoint's own code is
+    not run, and nobody is asked whether it should be, as by default on a terminal."""
     folder, file = (place.parent, place.name) if place.is_file() else (place, None)
     return AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-    )
+        folder, gguf_file=file, dtype=getattr(torch, dtype), attn_implementation="sdpa",
+        trust_remote_code=False,
+    )  # fmt: skip
 
 
 def _end_tokens(model: Any, place: Path) -> frozenset[int]:

@@ -135,7 +135,7 @@ class _Sums:
 
 def _cumulated(weighed: Weighed) -> Array:
     """W_t, [n, T]."""
-    weights: Array = np.cumprod(weighed.ratio, 1)
+    weights: Array = np.cumprod(weighed.ratio, 1, dtype=np.float64)
     return weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -200,6 +201,24 @@ def test_wrong_and_damaged_checkpoints_are_named_before_anything_loads(tmp_path:
     weights.unlink()
     with pytest.raises(ConfigError, match=r"no \*\.safetensors"):
         checkpoint.resolve(str(copy))
+
+
+def test_a_checkpoint_with_code_of_its_own_is_refused_and_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(load_pair("nano").models[0].path, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {
+        "model_type": "mine",
+        "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"},
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    with pytest.raises(ConfigError, match=r"code of its own \(auto_map\), which is never run"):
+        TransformersBackend(str(copy))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_prefix_cache_finds_the_longest_prefix_and_stays_small() -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from stepwise.cli.main import main
-from stepwise.gateway.server import Door
+from stepwise.gateway.server import Door, note_open_files
 from tests.stepwise.cli.test_serve import serve
 from tests.stepwise.gateway.serving import app_of
 
@@ -55,3 +55,14 @@ def test_a_model_that_cannot_be_loaded_ends_the_gateway_with_a_sentence(
     assert main(["serve", "--pair", file, "--router", "large", "--port", "0", "--state", state]) == 2
     shown = capsys.readouterr().err
     assert "nothing" in shown and shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit, said", [(1024, 0), (500, 1), (-1, 0)])
+def test_too_few_open_files_are_said_in_the_log(
+    limit: int, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr("stepwise.gateway.server.log", lambda event, error: lines.append(error))
+    note_open_files(384)
+    assert lines == ["the limit is 500, 384 chains may need 832: ulimit -n 832."] * said

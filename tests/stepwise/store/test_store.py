@@ -133,20 +133,15 @@ def test_writers_in_two_connections_do_not_disturb_each_other(tmp_path: Path) ->
         assert db.execute("SELECT count(*) FROM steps").fetchone() == (100,)
 
 
-def test_a_store_that_breaks_is_said_once_and_the_run_goes_on(
+def test_what_is_damaged_is_said_once_and_generated_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that something else was written into while it was open."""
-    path = tmp_path / "steps.db"
-    stored = worlds_engine(SqliteStore(path))
+    store = SqliteStore(tmp_path / "steps.db")
+    stored = worlds_engine(store)
     whole = stored.solve_sync(problem(1, 7, 2), Always("small"))
-    damaged = SqliteStore(path)
-    with path.open("r+b") as file:
-        file.write(b"no database" * 1000)
-    path.with_name("steps.db-wal").unlink(missing_ok=True)
-    trace = worlds_engine(damaged).solve_sync(problem(1, 7, 2), Always("small"))
-    assert trace.text == whole.text and trace.error is None
-    assert damaged.get(b"any") is None
+    store._db.execute("UPDATE steps SET value = '[1, 2'")
+    again = stored.solve_sync(problem(1, 7, 2), Always("small"))
+    assert again.text == whole.text and again.error is None
     assert len(caplog.records) == 1 and "the run goes on without it" in caplog.text
 
 
