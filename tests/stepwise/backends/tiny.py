@@ -1,7 +1,7 @@
 """Tiny random checkpoints of real architectures, with a token a character, and one of them as a GGUF file.
 
-Random weights write no sentences. So a token of the model's own greedy text is declared to end answers, and one
-that is frequent before it to separate steps.
+Random weights write no sentences. So a token of the model's own greedy text is declared to end answers, and
+one that is frequent before it to separate steps.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def save_gguf(tiny: Tiny, file: Path, *, output: bool = False, end: int | None =
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([VOCABULARY[0], *(level.pre_tokenize_str(c)[0][0] for c in VOCABULARY[1:])])
     writer.add_token_types([3, *[1] * (len(VOCABULARY) - 1)])
-    writer.add_token_merges(["a b"])
+    writer.add_token_scores([0.0] * len(VOCABULARY))
     writer.add_eos_token_id(tiny.tokens[-1] if end is None else end)
     writer.add_add_bos_token(False)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
@@ -152,7 +152,9 @@ def save_gguf(tiny: Tiny, file: Path, *, output: bool = False, end: int | None =
             writer.add_tensor(_gguf_name(name), values)
     if output:
         kind = GGMLQuantizationType.Q8_0
-        writer.add_tensor("output.weight", quantize(weights["model.embed_tokens.weight"], kind), raw_dtype=kind)
+        writer.add_tensor(
+            "output.weight", quantize(weights["model.embed_tokens.weight"], kind), raw_dtype=kind
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
