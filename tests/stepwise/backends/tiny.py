@@ -43,7 +43,8 @@ GEMMA3 = {**SHAPE, "sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_a
 
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama3": LlamaConfig(**SHAPE, rope_parameters=LLAMA3),
-    "qwen3": Qwen3Config(**SHAPE, tie_word_embeddings=True),
+    # 128, because that is what `transformers` takes for a Qwen3 in a GGUF file, whatever the file says
+    "qwen3": Qwen3Config(**{**SHAPE, "head_dim": 128}, tie_word_embeddings=True),
     "gemma3": Gemma3TextConfig(**GEMMA3),
     "gemma3-capped": Gemma3TextConfig(**GEMMA3, final_logit_softcapping=2.0),
     "gemma3-vision": Gemma3Config(text_config=GEMMA3, vision_config=VISION, mm_tokens_per_image=4),
