@@ -22,13 +22,14 @@ from stepwise.backends.http.reading import (
     CompletionAnswer,
     CompletionChoice,
     counted,
+    prompt_logprobs,
     shaped,
     token_logprobs,
 )
 from stepwise.backends.http.tokens import AnswersWhole, TokenOptions
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, only_read, room
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
@@ -48,9 +49,15 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class CompletionsBackend(AnswersWhole):
-    """Runs one model on a vLLM server."""
+    """Runs one model on a vLLM server, which reads a whole prefix anew where it is asked how likely its end
+    is."""
+
+    reads = True
+    forms = True
 
     async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        if (form := sampling.form) is not None:
+            return await self.write_turn("/chat/completions", prefix, sampling, form, lost)
         where, body = self.endpoint.base_url, self._body(prefix, sampling)
         answer = shaped(await self.endpoint.post("/completions", body), CompletionAnswer, where)
         counts = counted(answer.usage, where, prompt=self.context, completion=body["max_tokens"])
@@ -66,6 +73,8 @@ class CompletionsBackend(AnswersWhole):
             raise
         if len(generated) != counts.completion:
             raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
+        if sampling.read:
+            return only_read(counts, prompt_logprobs(choice, prefix, sampling.read))
         chosen, top = token_logprobs(choice, len(generated))
         return self.completion(prefix, sampling, generated, finish or "length", counts, chosen, top)
 
@@ -97,6 +106,8 @@ def completion_body(model: str, prefix: Sequence[int], sampling: Sampling, most:
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     }
+    if sampling.read:
+        body |= {"max_tokens": 1, "stop": [], "prompt_logprobs": signals.TOP}
     return body | ({"seed": sampling.seed} if sampling.temperature > 0.0 else {})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -54,6 +54,7 @@ class CompletionChoice(Struct):
     finish_reason: str | None = None
     stop_reason: Any = None
     logprobs: Any = None
+    prompt_logprobs: Any = None
 
 
 class CompletionAnswer(Struct):
@@ -67,6 +68,10 @@ class CompletionAnswer(Struct):
 class CompletionLogprobs(Struct):
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
+
+
+class PromptToken(Struct):
+    logprob: float
 
 
 class LlamaTimings(Struct):
@@ -219,6 +224,20 @@ def token_logprobs(choice: CompletionChoice, tokens: int) -> tuple[list[float], 
     if read is None or not len(read.token_logprobs) == len(read.top_logprobs) == tokens:
         return [float("nan")] * tokens, [[]] * tokens
     return read.token_logprobs, [sorted(row.values(), reverse=True) for row in read.top_logprobs]
+
+
+def prompt_logprobs(choice: CompletionChoice, prefix: Sequence[int], tokens: int) -> Signals:
+    """What is told of the last so many tokens of a prefix that was only read."""
+    rows = maybe(choice.prompt_logprobs, list[dict[str, PromptToken] | None])
+    last = rows[-tokens:] if rows is not None and len(rows) == len(prefix) else []
+    chosen: list[float] = []
+    top: list[list[float]] = []
+    for row, token in zip(last, prefix[-tokens:], strict=False):
+        if row is None or str(token) not in row:
+            return signals.missing(tokens)
+        chosen.append(row[str(token)].logprob)
+        top.append(sorted((other.logprob for other in row.values()), reverse=True))
+    return signals.measure(chosen, top) if len(chosen) == tokens else signals.missing(tokens)
 
 
 def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:

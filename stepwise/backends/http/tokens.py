@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.options import RemoteOptions
 from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.turns import turn_body, write_turn
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
-from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import Completion, Lost, Sampling, text_tokens, unaccounted
 from stepwise.errors import ConfigError
+from stepwise.types import Form
+
+MARGIN = 64
+"""Tokens that a server's template may add to a prompt."""
 
 
 class TokenOptions(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +78,19 @@ class TokenServer(Tokenized):
         self.tokenizer = checkpoint.tokenizer_id(tokenizer)
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
+
+    async def write_turn(
+        self, path: str, prefix: Sequence[int], sampling: Sampling, form: Form, lost: Lost, **body: Any
+    ) -> Completion:
+        """A turn of a given form, by the chat endpoint of the same server.
+
+        Args:
+            path: of that endpoint.
+            body: more fields of the request.
+        """
+        most = max(1, min(sampling.max_tokens, self.context - text_tokens(len(prefix)) - MARGIN))
+        asked = body | turn_body(self.model, sampling, most)
+        return await write_turn(self.endpoint, path, asked, form, most, self.context, lost)
 
     async def close(self) -> None:
         await self.endpoint.close()

@@ -18,7 +18,7 @@ from typing import Any
 from stepwise.backends import checkpoint, gguf
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
+from stepwise.engine.backend import Completion, Lost, Sampling, only_read, room, unaccounted
 from stepwise.errors import BackendError, ConfigError, RequestRefused
 from stepwise.extras import missing_extra
 from stepwise.types import Finish
@@ -57,6 +57,8 @@ class TransformersBackend(Tokenized):
     Raises:
         ConfigError: if the path holds no whole checkpoint.
     """
+
+    reads = True
 
     def __init__(
         self,
@@ -126,6 +128,8 @@ class TransformersBackend(Tokenized):
         room(row.ids, self.context)
         if not row.ids or not 0 <= min(row.ids) <= max(row.ids) < self._vocabulary:
             raise RequestRefused("a prefix must be tokens of the model's vocabulary, at least one.")
+        if row.sampling.read >= len(row.ids):
+            raise RequestRefused("what is read must follow at least one token.")
         self._inbox.put(row)
         return row
 
@@ -176,7 +180,7 @@ class TransformersBackend(Tokenized):
         low = len(self._rows)
         while waiting and len(self._rows) < self._max_batch:
             row = waiting.pop(0)
-            length, kv = self._prefixes.longest(tuple(row.ids[:-1]))
+            length, kv = self._prefixes.longest(tuple(row.ids[: len(row.ids) - row.sampling.read - 1]))
             row.cached = length
             self._rows.append(row)
             if kv is not None:
@@ -205,8 +209,25 @@ class TransformersBackend(Tokenized):
             past_key_values=self._batch,
             use_cache=True,
         ).last_hidden_state
-        last = hidden[torch.arange(len(rows)), torch.tensor(new) - 1]
-        self._take(rows, self._architecture.logits(last))
+        last = [hidden[i, n - 1] for i, n in enumerate(new) if not rows[i].sampling.read]
+        for i, row in enumerate(rows):
+            if row.sampling.read:
+                self._read(row, hidden[i, new[i] - 1 - row.sampling.read : new[i] - 1])
+        if last:
+            writing = [row for row in rows if not row.sampling.read]
+            self._take(writing, self._architecture.logits(torch.stack(last)))
+
+    def _read(self, row: BatchRow, hidden: torch.Tensor) -> None:
+        """Record how likely the model thinks the last tokens of a prefix, and let the row go.
+
+        Args:
+            hidden: of the tokens before each of them [read, size].
+        """
+        logprobs = self._architecture.logits(hidden).log_softmax(-1)
+        tokens = torch.tensor(row.ids[-row.sampling.read :], device=self._device)
+        row.chosen = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
+        row.top = logprobs.topk(min(signals.TOP, logprobs.shape[1])).values.tolist()
+        self._leave(row, "length")
 
     def _take(self, rows: list[BatchRow], logits: torch.Tensor) -> None:
         """Choose each row's next token, record its signals, and let finished rows go."""
@@ -252,10 +273,9 @@ class TransformersBackend(Tokenized):
     def _leave(self, row: BatchRow, finish: Finish) -> None:
         """Take a row out of the batch, keep its keys and values, and close the gap."""
         index, last = self._rows.index(row), len(self._rows) - 1
-        known = len(row.ids) - 1
-        kv = self._batch.copy_out(index, known)
+        kv = self._batch.copy_out(index, row.known)
         if kv is not None:
-            self._prefixes.put(tuple(row.ids[:known]), kv)
+            self._prefixes.put(tuple(row.ids[: row.known]), kv)
         if index != last:
             self._rows[index] = self._rows[last]
             self._batch.move(last, index, len(self._rows[index].ids))
@@ -266,6 +286,8 @@ class TransformersBackend(Tokenized):
             row.done.set_result(self._completion(row, finish))
 
     def _completion(self, row: BatchRow, finish: Finish) -> Completion:
+        if row.sampling.read:
+            return only_read(row.usage, signals.measure(row.chosen, row.top))
         generated = len(row.chosen)
         count, finish = row.scanner.close(finish, row.sampling.max_tokens)
         ids, kept = row.ids[row.start : row.start + count], count + (finish == "end")

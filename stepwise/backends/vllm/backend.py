@@ -26,7 +26,7 @@ from stepwise.backends import checkpoint
 from stepwise.backends.cores import cores
 from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm.record import TokenRecord, keep_records
-from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
+from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, read, request
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.errors import BackendError, ConfigError
 from stepwise.extras import install
@@ -67,6 +67,8 @@ class VllmBackend(Tokenized):
     Raises:
         ConfigError: if vLLM or a whole checkpoint is missing, or an argument is out of range.
     """
+
+    reads = True
 
     def __init__(
         self,
@@ -131,7 +133,8 @@ class VllmBackend(Tokenized):
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         left = room(prefix, self.context)
-        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left, lost))
+        ask = self._read if sampling.read else self._write
+        call = asyncio.create_task(ask(list(prefix), sampling, left, lost))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -140,9 +143,16 @@ class VllmBackend(Tokenized):
             call.cancel()
             await asyncio.wait({call})
             if not call.cancelled() and call.exception() is None:  # it had just ended
-                lost(self._completion(prefix, sampling, *call.result()).usage)
+                lost(call.result().usage)
             raise
-        return self._completion(prefix, sampling, *outcome(call))
+        return outcome(call)
+
+    async def _read(self, prefix: list[int], sampling: Sampling, left: int, lost: Lost) -> Completion:
+        return await read(self._started(), prefix, sampling, left, lost)
+
+    async def _write(self, prefix: list[int], sampling: Sampling, left: int, lost: Lost) -> Completion:
+        record, output = await request(self._started(), prefix, sampling, left, lost)
+        return self._completion(prefix, sampling, record, output)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
         left = room(prefix, self.context)
