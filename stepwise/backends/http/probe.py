@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stepwise.backends.http import ollama as ollama_http
+from stepwise.backends.http import sglang as sglang_http
 from stepwise.backends.http.chat import Options
 from stepwise.backends.http.completions import completion_body
 from stepwise.backends.http.endpoint import Endpoint
+from stepwise.backends.http.ollama import OllamaBackend
 from stepwise.backends.http.reading import (
     ChatAnswer,
     CompletionAnswer,
@@ -18,6 +21,7 @@ from stepwise.backends.http.reading import (
     shaped,
     token_logprobs,
 )
+from stepwise.backends.http.sglang import generate_body
 from stepwise.engine import signals
 from stepwise.engine.backend import Sampling
 from stepwise.errors import BackendError, ConfigError
@@ -50,13 +54,40 @@ async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list
             raise ConfigError(f"{endpoint.base_url} serves no model.")
         if model and model not in names:
             raise ConfigError(f"model must be one of {', '.join(names)}, not {model!r}.")
-        server = Server(endpoint, model or names[0])
+        name = model or names[0]
+        server = Server(endpoint, name)
         findings = [Finding("models", True, ", ".join(names))]
         for what, question in server.questions:
             findings.append(await _ask(what, question))
-        return findings
+        return findings + await _own(endpoint.base_url.removesuffix("/v1"), name, api_key_env)
     finally:
         await endpoint.close()
+
+
+async def _own(root: str, model: str, api_key_env: str) -> list[Finding]:
+    """What a server can do by an interface of its own, beside OpenAI's; nothing where it has none."""
+    endpoint = Endpoint(root, api_key_env=api_key_env, timeout_s=60.0)
+
+    async def sglang() -> str:
+        body = generate_body([1, 2, 3], STEP, STEP.max_tokens)
+        answer = shaped(await endpoint.post("/generate", body), sglang_http.Answer, root)
+        known = signals.measure(*sglang_http.logprobs(answer.meta_info, len(answer.output_ids))).known
+        return f"backend sglang, base_url {root}; {_drafts(known)}"
+
+    async def ollama() -> str:
+        body = OllamaBackend(endpoint, model).body(BEGUN, STEP)
+        answer = shaped(await endpoint.post("/api/generate", body), ollama_http.Answer, root)
+        return f"backend ollama, base_url {root}; {_drafts(ollama_http.measure(answer, 1).known)}"
+
+    try:
+        findings = [await _ask("SGLang's /generate", sglang), await _ask("Ollama's /api/generate", ollama)]
+    finally:
+        await endpoint.close()
+    return [finding for finding in findings if finding.works]
+
+
+def _drafts(known: bool) -> str:
+    return "drafts can be judged" if known else "without log-probabilities, so drafts cannot be judged"
 
 
 class Lacking(BackendError):

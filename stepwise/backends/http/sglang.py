@@ -110,21 +110,7 @@ class SglangBackend(AnswersWhole):
         return SglangGeneration(self, prefix, sampling)
 
     def body(self, prefix: Sequence[int], sampling: Sampling) -> dict[str, Any]:
-        """The request that continues ``prefix``."""
-        seed = {"sampling_seed": sampling.seed % SEEDS} if sampling.temperature > 0.0 else {}
-        return {
-            "input_ids": list(prefix),
-            "sampling_params": {
-                **PLAIN,
-                "max_new_tokens": min(sampling.max_tokens, room(prefix, self.context)),
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "stop": list(sampling.stop),
-                **seed,
-            },
-            "return_logprob": True,
-            "top_logprobs_num": signals.TOP,
-        }
+        return generate_body(prefix, sampling, room(prefix, self.context))
 
     def counted(self, meta: Meta, prompt: int, body: dict[str, Any]) -> Usage:
         """What the server says that it took so far.
@@ -155,6 +141,24 @@ class SglangBackend(AnswersWhole):
         if ended.type != "stop" or (isinstance(ended.matched, str) and ended.matched not in sampling.stop):
             raise garbage(self.endpoint.base_url, "ended for a reason that is neither stop nor length")
         return "stop" if isinstance(ended.matched, str) else "end"
+
+
+def generate_body(prefix: Sequence[int], sampling: Sampling, most: int) -> dict[str, Any]:
+    """The request that continues ``prefix`` with at most so many tokens."""
+    seed = {"sampling_seed": sampling.seed % SEEDS} if sampling.temperature > 0.0 else {}
+    return {
+        "input_ids": list(prefix),
+        "sampling_params": {
+            **PLAIN,
+            "max_new_tokens": min(sampling.max_tokens, most),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stop": list(sampling.stop),
+            **seed,
+        },
+        "return_logprob": True,
+        "top_logprobs_num": signals.TOP,
+    }
 
 
 class SglangGeneration:

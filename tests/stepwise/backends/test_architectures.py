@@ -1,5 +1,5 @@
-"""The contract on the embedded backend over the architectures that people run, and from a GGUF file: the chains
-of `transformers`' own ``generate``, steps that continue a cached prefix, windows that slide."""
+"""The contract on the embedded backend over the architectures that people run, and from a GGUF file: the
+chains of `transformers`' own ``generate``, steps that continue a cached prefix, windows that slide."""
 
 from __future__ import annotations
 

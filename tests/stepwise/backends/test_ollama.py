@@ -15,6 +15,7 @@ from hypothesis import given, settings
 
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.ollama import OllamaBackend, Options
+from stepwise.backends.http.probe import BEGUN, examine
 from stepwise.backends.options import ModelSpec
 from stepwise.engine.backend import Sampling, StreamingBackend
 from stepwise.engine.cost import Tokens
@@ -184,3 +185,11 @@ def test_a_token_without_end_is_cut_off() -> None:
 @settings(deadline=None, max_examples=300)
 def test_any_json_at_any_place_of_an_answer(answer: Any) -> None:
     check(OllamaBackend(Fake(answer), "m:latest"))
+
+
+async def test_the_doctor_knows_it(server: OllamaServer) -> None:
+    server.question = BEGUN
+    async with server.running() as url:
+        findings = {finding.what: finding for finding in await examine(f"{url}/v1")}
+    assert findings["Ollama's /api/generate"].note == f"backend ollama, base_url {url}; drafts can be judged"
+    assert "SGLang's /generate" not in findings

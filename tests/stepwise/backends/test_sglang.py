@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwise.backends.http.endpoint import Endpoint
+from stepwise.backends.http.probe import examine
 from stepwise.backends.http.resilient import Patience, resilient
 from stepwise.backends.http.sglang import Options, SglangBackend
 from stepwise.backends.options import ModelSpec
@@ -215,3 +216,10 @@ def test_any_json_at_any_place_of_a_stream(data: st.DataObject, which: int, open
         assert 0 <= generation.prompt.cached <= generation.prompt.prompt
 
     asyncio.run(tokens())
+
+
+async def test_the_doctor_knows_it(server: SglangServer) -> None:
+    async with server.running() as url:
+        findings = {finding.what: finding for finding in await examine(f"{url}/v1")}
+    assert findings["SGLang's /generate"].note == f"backend sglang, base_url {url}; drafts can be judged"
+    assert "Ollama's /api/generate" not in findings

@@ -1,7 +1,7 @@
 """Tiny random checkpoints of real architectures, with a token a character, and one of them as a GGUF file.
 
-Random weights write no sentences. So a token of the model's own greedy text is declared to end answers, and one
-that is frequent before it to separate steps.
+Random weights write no sentences. So a token of the model's own greedy text is declared to end answers, and
+one that is frequent before it to separate steps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ GEMMA3 = {**SHAPE, "sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_a
 
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama3": LlamaConfig(**SHAPE, rope_parameters=LLAMA3),
-    "qwen3": Qwen3Config(**SHAPE, tie_word_embeddings=True),
+    # 128, because that is what `transformers` takes for a Qwen3 in a GGUF file, whatever the file says
+    "qwen3": Qwen3Config(**{**SHAPE, "head_dim": 128}, tie_word_embeddings=True),
     "gemma3": Gemma3TextConfig(**GEMMA3),
     "gemma3-capped": Gemma3TextConfig(**GEMMA3, final_logit_softcapping=2.0),
     "gemma3-vision": Gemma3Config(text_config=GEMMA3, vision_config=VISION, mm_tokens_per_image=4),
@@ -143,7 +144,7 @@ def save_gguf(tiny: Tiny, file: Path, *, output: bool = False, end: int | None =
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([VOCABULARY[0], *(level.pre_tokenize_str(c)[0][0] for c in VOCABULARY[1:])])
     writer.add_token_types([3, *[1] * (len(VOCABULARY) - 1)])
-    writer.add_token_merges(["a b"])
+    writer.add_token_scores([0.0] * len(VOCABULARY))
     writer.add_eos_token_id(tiny.tokens[-1] if end is None else end)
     writer.add_add_bos_token(False)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
