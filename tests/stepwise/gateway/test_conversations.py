@@ -17,8 +17,8 @@ from stepwise.gateway import Keys, Tenant
 from stepwise.gateway.keys import digest
 from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.routers.fixed import Always
-from tests.stepwise.backends.chat_server import upstream
-from tests.stepwise.backends.test_turns import by_model, call, chat
+from tests.stepwise.backends.chat_server import chat, upstream
+from tests.stepwise.backends.test_turns import by_model, call
 from tests.stepwise.conversing import Conversing
 from tests.stepwise.gateway.serving import app_of, client, serving
 
