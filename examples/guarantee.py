@@ -22,9 +22,7 @@ from stepwise.errors import InfeasibleTarget
 record = CalibrationRecord.load(Path(str(files("stepwise") / "assets" / "nano-ppo" / "calibration.npz")))
 print(f"{record.n} problems, {len(record.thresholds)} thresholds")
 promise = calibrate(record, budget=0.4, delta=0.1)
-print(
-    f"threshold {promise.threshold:.3f}: accuracy {promise.accuracy:.1%} at {promise.cost:.1%} of large-only cost"
-)
+print(f"threshold {promise.threshold}: {promise.accuracy:.1%} right at {promise.cost:.1%} of the cost")
 
 # %% [markdown]
 # A target that cannot be promised is an error that says what can be.
@@ -53,3 +51,14 @@ for _ in range(2000):
 for name, costs in truth.items():
     broken = np.mean(np.array(costs) > 0.4)
     print(f"{name:9} broken in {broken:.1%} of 2000 draws, mean cost {np.mean(costs):.1%}")
+
+# %% [markdown]
+# It prints:
+#
+# ```text
+# 1000 problems, 21 thresholds
+# threshold 0.5: 95.0% right at 38.1% of the cost
+# budget 0.05 cannot be promised from 1000 calibration problems; the least that can is 0.072.
+# promised  broken in 1.0% of 2000 draws, mean cost 35.9%
+# naive     broken in 25.9% of 2000 draws, mean cost 39.2%
+# ```

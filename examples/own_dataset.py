@@ -47,3 +47,18 @@ for prediction, gold in (("1/2", "0.5"), ("$1,000", "1000"), ("x = 3", "3"), ("1
 # %% [markdown]
 # In the scripts the same is `dataset.name=problems.jsonl '+dataset.fields={question: problem, answer:
 # solution}'`.
+
+# %% [markdown]
+# It prints:
+#
+# ```text
+# train        109 problems
+# validation   18 problems
+# calibration  38 problems
+# test         35 problems
+# first test question's answer: 9
+# '1/2' and '0.5': the same
+# '$1,000' and '1000': the same
+# 'x = 3' and '3': the same
+# '12 cm' and '12 m': different
+# ```

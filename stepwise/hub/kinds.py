@@ -94,8 +94,9 @@ def _fingerprints(folder: Path) -> str:
     )
     return (
         f"# Fingerprints of {len(fingerprints)} models on {len(anchors)} anchor questions\n\nAnchor set "
-        f"`{anchors.digest}`. The anchor questions are in `anchors.json`: share them only where their data set "
-        f"allows it.\n\n| model | right |\n|---|---|\n{rows}\n\n```sh\nstepwise scope report --folder FOLDER\n```\n"
+        f"`{anchors.digest}`. The anchor questions are in `anchors.json`: share them only where their data "
+        f"set allows it.\n\n| model | right |\n|---|---|\n{rows}\n\n"
+        "```sh\nstepwise scope report --folder FOLDER\n```\n"
     )
 
 

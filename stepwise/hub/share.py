@@ -52,7 +52,7 @@ def pull(place: str, folder: str | Path, *, revision: str | None = None) -> Kind
     """Bring a shared folder here, whole or not at all. Returns what it is.
 
     Raises:
-        ConfigError: if the place holds nothing that is known or something damaged, or the folder is not empty.
+        ConfigError: if the place holds nothing known or something damaged, or the folder is not empty.
         BackendError: if the hub refuses or cannot be reached.
     """
     target = Path(folder)

@@ -210,10 +210,6 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
         Feature("large_tokens", "tokens that the most expensive model would write / 512",
                 estimates, lambda seen: seen[1].tokens, scale=Scale(512)),
     ),
-    "judge": (
-        Feature("verdict", "the judge's grade of the draft / 9, or its probability of approval",
-                judge, approves),
-    ),
     "question": tuple(
         Feature(f"question_{i}", "signed sums of the question's words by hash, scaled to length 1",
                 words, itemgetter(i), low=-1.0)
@@ -230,6 +226,10 @@ GROUPS: Mapping[str, tuple[Feature[Any], ...]] = {
                 reading, lambda seen: seen.mean_logprob, low=-1.0, high=0.0),
         Feature("read_whole", "probability of the draft as a whole, as it sees it",
                 reading, lambda seen: math.exp(seen.mean_logprob * seen.length)),
+    ),
+    "judge": (
+        Feature("verdict", "the judge's grade of the draft / 9, or its probability of approval",
+                judge, approves),
     ),
 }  # fmt: skip
 SIGNALS, ESTIMATES, VERIFIED, QUESTION = (
