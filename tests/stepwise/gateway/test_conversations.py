@@ -93,7 +93,7 @@ async def ask(answers: Any, use: Any, threshold: float = 1.0) -> tuple[Any, list
     """What an openai client gets from a gateway over two chat models; and what these were asked."""
     router = ThresholdRouter(Confidence("mean"), threshold, "confidence")
     async with upstream(answers) as served:
-        models = [served.model(name, logprobs=True) for name in ("small", "large")]
+        models = [served.model(name, logprobs=True, patience={}) for name in ("small", "large")]
         engine = await served.engine(*models)
 
         def run(url: str) -> Any:
