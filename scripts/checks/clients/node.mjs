@@ -61,7 +61,7 @@ async function vercel() {
     if (wrong.length) throw wrong[0];
     said(text);
   });
-  await attempt("ai", "generateText, chat", async () => {
+  await attempt("ai", "generateText (chat)", async () => {
     said((await generateText({ model: provider.chat("stepwise"), prompt: question })).text);
   });
   if (kind !== "chat") return;
@@ -75,7 +75,7 @@ async function vercel() {
     said(got.toolCalls[0].toolName);
   });
   await attempt("ai", "generateObject", async () => said((await generateObject({ model, schema, prompt: question })).object.name));
-  await attempt("ai", "generateObject, chat", async () => {
+  await attempt("ai", "generateObject (chat)", async () => {
     said((await generateObject({ model: provider.chat("stepwise"), schema, prompt: question })).object.name);
   });
 }

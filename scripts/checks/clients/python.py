@@ -147,7 +147,7 @@ def agents(url: str, chat: bool) -> Iterator[Check]:
     class City(BaseModel):
         name: str
 
-    @function_tool
+    @function_tool  # type: ignore[untyped-decorator]
     def weather(city: str) -> str:
         """The weather of a city."""
         return f"Rain in {city}."
@@ -157,11 +157,11 @@ def agents(url: str, chat: bool) -> Iterator[Check]:
         return Runner.run_sync(Agent(name="a", model=model, **more), QUESTION).final_output
 
     yield "agent", lambda: said(run(OpenAIResponsesModel))
-    yield "agent, chat", lambda: said(run(OpenAIChatCompletionsModel))
+    yield "agent (chat)", lambda: said(run(OpenAIChatCompletionsModel))
     if chat:
         yield "instructions", lambda: said(run(OpenAIResponsesModel, instructions=SYSTEM))
         yield "tools", lambda: said(run(OpenAIResponsesModel, tools=[weather]))
-        yield "tools, chat", lambda: said(run(OpenAIChatCompletionsModel, tools=[weather]))
+        yield "tools (chat)", lambda: said(run(OpenAIChatCompletionsModel, tools=[weather]))
         yield "output_type", lambda: run(OpenAIResponsesModel, output_type=City).name
 
 
@@ -183,12 +183,12 @@ def pydantic_ai(url: str, chat: bool) -> Iterator[Check]:
         return f"Rain in {city}."
 
     yield "agent", lambda: said(run())
-    yield "agent, responses", lambda: said(run(OpenAIResponsesModel))
+    yield "agent (responses)", lambda: said(run(OpenAIResponsesModel))
     if chat:
         yield "system prompt", lambda: said(run(system_prompt=SYSTEM))
         yield "tools", lambda: said(run(tools=[weather]))
         yield "output_type", lambda: run(output_type=City).name
-        yield "output_type, responses", lambda: run(OpenAIResponsesModel, output_type=City).name
+        yield "output_type (responses)", lambda: run(OpenAIResponsesModel, output_type=City).name
 
 
 def llama_index(url: str, chat: bool) -> Iterator[Check]:

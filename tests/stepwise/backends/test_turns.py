@@ -37,7 +37,7 @@ def by_model(small: Any, large: Any) -> Any:
 
 
 async def solved(served: Upstream, router: Any = ROUTER, form: Form | None = FORM, **changes: Any) -> Any:
-    models = [served.model(name, logprobs=True) for name in ("small", "large")]
+    models = [served.model(name, logprobs=True, patience={}) for name in ("small", "large")]
     engine = await served.engine(*models, **changes)
     try:
         return await engine.solve(Problem("p", "Rain?", form=form), router), engine

@@ -17,8 +17,8 @@ from stepwise.gateway import Keys, Tenant
 from stepwise.gateway.keys import digest
 from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.routers.fixed import Always
-from tests.stepwise.backends.chat_server import upstream
-from tests.stepwise.backends.test_turns import by_model, call, chat
+from tests.stepwise.backends.chat_server import chat, upstream
+from tests.stepwise.backends.test_turns import by_model, call
 from tests.stepwise.conversing import Conversing
 from tests.stepwise.gateway.serving import app_of, client, serving
 
@@ -93,7 +93,7 @@ async def ask(answers: Any, use: Any, threshold: float = 1.0) -> tuple[Any, list
     """What an openai client gets from a gateway over two chat models; and what these were asked."""
     router = ThresholdRouter(Confidence("mean"), threshold, "confidence")
     async with upstream(answers) as served:
-        models = [served.model(name, logprobs=True) for name in ("small", "large")]
+        models = [served.model(name, logprobs=True, patience={}) for name in ("small", "large")]
         engine = await served.engine(*models)
 
         def run(url: str) -> Any:
