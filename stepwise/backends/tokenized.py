@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from stepwise.backends import gguf
 from stepwise.backends.chat_template import ChatTemplate
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Sampling
@@ -18,18 +19,16 @@ from stepwise.types import Finish, Turn, Usage
 
 class Tokenized:
     """Encodes and decodes with the ``tokenizer.json`` in a folder, and with nothing else: what
-    `checkpoint.tokenizer_id` hashes is what runs, and a client of a server needs no transformers.
+    `checkpoint.tokenizer_id` hashes is what runs, and a client of a server needs no transformers. (Only the
+    tokenizer in a GGUF file is read by them.)
 
     Raises:
         ConfigError: if there is none, or it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more special
-            raise ConfigError(f"the tokenizer in {folder} could not be loaded: {error}.") from error
-        self._folder = folder
+    def __init__(self, place: Path) -> None:
+        self._tokenizer = gguf.tokenizer(place) if place.is_file() else _load(place)
+        self._folder = place
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._pieces: dict[int, str] = {}
@@ -84,3 +83,10 @@ class Tokenized:
         if token not in self._pieces:
             self._pieces[token] = self._tokenizer.decode([token])
         return self._pieces[token]
+
+
+def _load(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing more special
+        raise ConfigError(f"the tokenizer in {folder} could not be loaded: {error}.") from error

@@ -9,11 +9,25 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from stepwise import __version__
-from stepwise.cli import demo, doctor, fingerprint, models, report, scope, serve, solve, store
+from stepwise.cli import (
+    bench,
+    chat,
+    demo,
+    doctor,
+    fingerprint,
+    hub,
+    init,
+    models,
+    report,
+    scope,
+    serve,
+    solve,
+    store,
+)
 from stepwise.cli.terminal import plain
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, solve, serve, report, fingerprint, scope, store, models, doctor)
+COMMANDS = (demo, init, solve, chat, serve, report, bench, fingerprint, scope, store, models, hub, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

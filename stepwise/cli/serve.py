@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepwise.engine.engine import Engine
     from stepwise.gateway import Keys, Spending
+    from stepwise.gateway.decisions import Decisions
     from stepwise.scope import Scope
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -75,6 +76,23 @@ def add_parser(commands: Commands) -> None:
         help="let pages of this origin ask, https://example.com or '*' for all",
     )  # fmt: skip
     scoped.add_options(command)
+    observed = command.add_mutually_exclusive_group()
+    observed.add_argument(
+        "--shadow",
+        metavar="MODEL",
+        help="let this model answer everything, and only log what the router decides",
+    )
+    observed.add_argument(
+        "--explore",
+        type=float,
+        metavar="SHARE",
+        help="draw this share of the decisions at random, and log all",
+    )
+    add(
+        "--decisions", type=Path, default=Path("outputs/gateway/decisions.jsonl"),
+        help="log of --shadow and --explore, for `stepwise report --logged` (default: %(default)s)",
+    )  # fmt: skip
+    add("--telemetry", action="store_true", help="send spans where OTEL_EXPORTER_OTLP_ENDPOINT says")
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
     command.set_defaults(run=run)
 
@@ -88,6 +106,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.gateway import Keys, Limits, create_app
     from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
+    from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
     local = _is_local(options.host)
@@ -106,6 +125,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     aliases = dict(map(_alias, options.alias))
     Knob(names, {options.router: router}, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
+    decisions = _decisions(options, names)
+    tracing = telemetry() if options.telemetry else None
     listening = bind(options.host, options.port)
 
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
@@ -117,8 +138,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
-            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors,
-            hosts=LOCAL if local and not keys.tenants else (),
+            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
+            tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
         return app, engine
 
@@ -170,6 +191,20 @@ def _router(
     if record is None or loss is not None or threshold is not None:
         return router, None
     return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
+
+
+def _decisions(options: argparse.Namespace, names: Sequence[str]) -> Decisions | None:
+    """The log of decisions, where any are drawn or only watched."""
+    from stepwise.gateway.decisions import Decisions
+
+    if options.shadow is not None:
+        shadow = {"small": names[0], "large": names[-1]}.get(options.shadow, options.shadow)
+        if shadow not in names:
+            raise ConfigError(f"shadow must be one of {', '.join(names)}, not {options.shadow!r}.")
+        return Decisions(options.decisions, shadow=shadow)
+    if options.explore is not None:
+        return Decisions(options.decisions, explore=options.explore)
+    return None
 
 
 def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:

@@ -10,7 +10,7 @@ counted them they are estimated, and `Usage.estimated` says how many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -81,6 +81,9 @@ class Completion:
 HANDOVER: ContextVar[bool] = ContextVar("handover", default=False)
 """Whether another model would take over from the one that is called: then a backend need not go on trying for
 long. (It concerns how long one task waits, and no result: so it is in no signature.)"""
+
+TRACE: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never written to
+"""Headers that tell a server which trace a call belongs to (W3C Trace Context). They concern no result."""
 
 TEXT = "text"
 """The ``tokenizer`` of backends whose state is text: what stands for a token id is a character."""

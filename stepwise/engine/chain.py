@@ -45,7 +45,7 @@ class Chain:
         return other
 
     async def stop_lookahead(self) -> None:
-        """End what runs behind the last step; it is charged for, and what its server keeps is remembered."""
+        """End what runs behind the last step; it is charged, and what the model has read is known."""
         lookahead, self.lookahead = self.lookahead, None
         if lookahead is None:
             return

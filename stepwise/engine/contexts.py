@@ -30,7 +30,7 @@ class Context:
         seen: how many of these tokens the model has processed earlier in this chain. The last token
             of a generation has been sampled but not processed.
         last: the step that the prefix ends with.
-        ahead: what it has processed beyond the prefix, which it has then seen whole: an overrun, as far as
+        ahead: what it has processed beyond the prefix, all of which it has then seen: an overrun, as far as
             the chain has gone on like it.
     """
 

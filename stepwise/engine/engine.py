@@ -140,7 +140,7 @@ class Engine:
         """This engine, over the same models, with other sampling for one request.
 
         Args:
-            temperature, top_p, seed: as of the engine unless given.
+            temperature: as of the engine unless given, and so are ``top_p`` and ``seed``.
             max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
@@ -246,9 +246,7 @@ class Engine:
             return decision
         if decision.model not in able:
             if fixed:
-                raise ConfigError(
-                    f"model {decision.model!r} cannot write with tools or in a response format."
-                )
+                raise ConfigError(f"model {decision.model!r} takes neither tools nor response formats.")
             decision = replace(decision, model=able[-1])
         if fixed or decision.model == able[-1] or (draft is not None and draft.model != decision.model):
             return decision

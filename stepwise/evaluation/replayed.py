@@ -20,6 +20,7 @@ from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
+from stepwise.recording.records import Chain
 from stepwise.recording.replay import problems, recorded, replay_engine
 from stepwise.routers import Always
 from stepwise.types import Problem, Trace
@@ -122,6 +123,10 @@ class Bench:
         )
         if self.small.lost.any() or self.large.lost.any():
             raise ConfigError(f"recording {recording.folder} was made by another engine: record it again.")
+
+    def chains(self, model: str) -> list[Chain]:
+        """What a model wrote alone, by problem."""
+        return [self._tree.chains[problem.id, model, None] for problem in self.problems]
 
     def restricted(self, places: Sequence[int]) -> Bench:
         """The same over some of its problems."""

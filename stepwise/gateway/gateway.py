@@ -17,6 +17,7 @@ from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits
 from stepwise.gateway.answer_choice import AnswerChoice, Finished
 from stepwise.gateway.conversations import Conversations
+from stepwise.gateway.decisions import Decisions, Watched
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.job import Job, Order, Outcome
 from stepwise.gateway.keys import Tenant
@@ -26,6 +27,7 @@ from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
+from stepwise.gateway.tracing import Untraced
 from stepwise.types import Problem, Router, Usage
 
 
@@ -41,6 +43,8 @@ class Gateway:
             models as turns.
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models.
+        decisions: puts routers under observation, and logs what they decide.
+        tracing: writes chains as spans.
     """
 
     def __init__(
@@ -53,9 +57,12 @@ class Gateway:
         conversation: bool,
         log_prompts: bool,
         aliases: Mapping[str, str],
+        decisions: Decisions | None = None,
+        tracing: Untraced | None = None,
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
+        self._decisions, self._tracing = decisions, tracing or Untraced()
         self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
@@ -77,6 +84,8 @@ class Gateway:
             InfeasibleTarget: if the target cannot be promised.
         """
         router, default = self.knob.router(asked.model, asked.stepwise)
+        if self._decisions is not None:
+            router = self._decisions.observed(router, self.engine.models)
         problems = self._problems(asked, tenant)
         engines = self._engines(asked, len(problems))
         begun = [_begin(engine, problem) for engine, problem in zip(engines, problems, strict=True)]
@@ -87,7 +96,7 @@ class Gateway:
             asked.limit is not None, reserved,
         )  # fmt: skip
         try:
-            return Job(order, self.admission, self.settle)
+            return Job(order, self.admission, self.settle, self._tracing)
         except Refusal:
             reserved.release()
             raise
@@ -133,13 +142,23 @@ class Gateway:
         for before, done in pairwise(choice.steps):
             self.metrics.step_seconds.labels(done.step.model).observe(done.time - before.time)
         order.reserved.settle(choice.index, trace.cost)
-        if order.default and outcome == "finished" and not _cut_short(order, end):
-            self.spending.learn(trace.cost, end.alone)
+        if outcome == "finished":
+            self._learn(order, choice.index, end)
         if outcome == "finished" and choice.message is not None:
             self._conversations.answered(order.tenant.name, trace.problem, choice.message, trace.usage)
         entry = self._entry(order, choice, end, outcome)
         self.spending.recent.add(order.tenant.name, entry)
         log("chain", tenant=order.tenant.name, **entry)
+
+    def _learn(self, order: Order, chain: int, end: Finished) -> None:
+        """What a whole chain says of its router: to the moving threshold, and to the log of decisions."""
+        routed = order.default and not isinstance(order.router, Watched)
+        if routed and not _cut_short(order, end):
+            self.spending.learn(end.trace.cost, end.alone)
+        if self._decisions is not None:
+            question = order.problems[chain].question if self._log_prompts else ""
+            engine = order.engines[chain]
+            self._decisions.note(order.router, engine, order.tenant, end, order.created, question)
 
     def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
         entry = {

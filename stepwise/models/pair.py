@@ -176,7 +176,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
         Args:
             lookahead: names of models that write on past the end of a step.
-            cost, temperature, top_p, seed, failover: as of `engine`.
+            cost: what usage costs.
+            temperature: as of `engine`, and so are ``top_p``, ``seed`` and ``failover``.
         """
         running = [model for model in (*self.models, self.judge) if model and model.name in backends]
         judge = self.judge if self.judge in running else None

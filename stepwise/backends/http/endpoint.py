@@ -22,6 +22,7 @@ import aiohttp
 
 from stepwise.backends.http.failures import Unanswered, garbage, refusal
 from stepwise.backends.http.reading import EventReader, document, served
+from stepwise.engine.backend import TRACE
 from stepwise.errors import BackendError, ConfigError
 
 
@@ -161,7 +162,9 @@ class Endpoint:
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         url = self.base_url + path
-        return self._open().request(method, url, json=body, allow_redirects=False, proxy=_proxy(url))
+        return self._open().request(
+            method, url, json=body, headers=TRACE.get(), allow_redirects=False, proxy=_proxy(url)
+        )
 
     async def _check(self, response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> None:
         """Raise what a status that is not a success means."""

@@ -25,6 +25,7 @@ from stepwise.models.model import Model, options_of
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
 from stepwise.types import Router, Usage
+from tests.cut_connections import Proxy
 from tests.stepwise.backends.contract import *  # noqa: F403
 from tests.stepwise.backends.contract import Subject
 
@@ -115,10 +116,12 @@ async def subject(server: Server, reference: dict[str, str]) -> AsyncIterator[Su
         prompt, written = map(server.counter, ("prompt_tokens_total", "generation_tokens_total"))
         return int(prompt), int(written)
 
-    backend = server.model().open(options_of("transformers"), share=1)
     problem = PROBLEMS[0]
-    yield Subject(backend, problem.question + "\n", "\n", reference[problem.id], counters)
-    await backend.close()
+    async with Proxy(server.url).running() as proxy:
+        model = server.model(base_url=proxy.url, patience={"first_wait_s": 0.01})
+        backend = await asyncio.to_thread(model.open, options_of("transformers"), share=1)
+        yield Subject(backend, problem.question + "\n", "\n", reference[problem.id], counters, proxy.cut)
+        await backend.close()
 
 
 @pytest.mark.parametrize("lookahead", [False, True])
