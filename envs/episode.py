@@ -97,7 +97,7 @@ class Episode:
     def ended(self) -> bool:
         """Whether its chain has; it takes no more actions then, but for the one that tells of a failure at
         the first look."""
-        return self.trace.stop is not None and bool(self.actions)
+        return self._node is not None and self._node.stop is not None and bool(self.actions)
 
     @property
     def open(self) -> NDArray[np.bool_]:
@@ -137,7 +137,7 @@ class Episode:
         self.actions.append(action)
         cost = (node.cost - before.cost) / self._scale
         info: dict[str, Any] = {"cost": cost}
-        stop = node.trace.stop
+        stop = node.stop
         if stop is not None:
             total = node.cost / self._scale
             info |= {"trace": node.trace, "correct": node.correct, "total_cost": total}

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from envs.episode import MAX_COST_WEIGHT, Episode, Start
 from envs.observer import DEFAULT_OBSERVER, Observer
-from envs.tree import Tree
+from envs.tree import MAX_NODES, Tree
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem, Trace
@@ -49,6 +49,7 @@ class Task:
         potential: Φ of a chain, such as a judge's verdict on its last step; ``Φ(after) - Φ(before)`` is added
             to the reward of a step, with Φ = 0 at the end, which leaves the best policy what it was (Ng,
             Harada and Russell 1999, theorem 1, with no discount).
+        max_nodes: chains that are remembered, at 1 to 2 kB each; see `envs.tree.Tree`.
         verify: one action more, the last one, lets the most expensive model read the draft before the agent
             decides on it; with ``look="after_draft"``.
 
@@ -64,6 +65,7 @@ class Task:
     observer: Observer = DEFAULT_OBSERVER
     patience_s: float = 0.0
     potential: Callable[[Trace], float] | None = None
+    max_nodes: int = MAX_NODES
     verify: bool = False
 
     def __post_init__(self) -> None:
@@ -143,7 +145,9 @@ class Task:
     @cached_property
     def tree(self) -> Tree:
         """Shared by all episodes."""
-        return Tree(self.engine, self.look, self.observer, self.patience_s, verify=self.verify)
+        return Tree(
+            self.engine, self.look, self.observer, self.patience_s, self.max_nodes, verify=self.verify
+        )
 
     def _draw(self, random: np.random.Generator) -> float:
         """The cost weight of one episode."""

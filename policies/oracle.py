@@ -54,7 +54,7 @@ async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
     while heap and looked < max_nodes and not (ends and ends[-1].correct):
         _, _, node = heapq.heappop(heap)
         looked += 1
-        if node.trace.stop is not None:
+        if node.stop is not None:
             ends.append(node)
             continue
         for child in await asyncio.gather(*(tree.child(node, i) for i in range(len(tree.engine.models)))):

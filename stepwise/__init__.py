@@ -26,7 +26,7 @@ from stepwise.models.pair import Pair
 from stepwise.routers import load_router
 from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BackendError",
     "ConfigError",

@@ -24,16 +24,47 @@ Stop = Literal["answered", "max_steps", "max_tokens", "repeated", "context", "er
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side of a conversation said."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a turn has to be that is written whole, as one step: a call of a tool, or a text of a given shape.
+    In the words of OpenAI's chat endpoint, as JSON, so that it is a value.
+
+    Attributes:
+        messages: the conversation, an object each, calls of tools and their results among them.
+        options: an object of ``tools``, ``tool_choice`` and ``response_format``, as far as they are given.
+    """
+
+    messages: tuple[str, ...]
+    options: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A question with its gold answer (empty when unknown).
 
-    ``labels`` say what kind of problem it is (level, subject, ...), for breakdowns.
+    Attributes:
+        labels: what kind of problem it is (level, subject, ...), for breakdowns.
+        turns: what was said before the question, where it is part of a conversation.
+        form: what the answer has to be, where it is one step. Models then read its messages, and the question
+            is what routers know of them.
+        read: by model, how many messages of the conversation it has read in earlier turns of it, the first
+            ones: what its server has cached of them is priced as cached.
     """
 
     id: str
     question: str
     answer: str = ""
     labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    turns: tuple[Turn, ...] = field(default=(), kw_only=True)
+    form: Form | None = field(default=None, kw_only=True)
+    read: Mapping[str, int] = field(default_factory=dict, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +278,13 @@ class Trace:
     @property
     def text(self) -> str:
         return "".join(step.text for step in self.steps)
+
+    def then(self, question: str, id: str = "") -> Problem:
+        """The next question of the conversation that this answer belongs to."""
+        asked = self.problem
+        turns = (*asked.turns, Turn("user", asked.question), Turn("assistant", self.text))
+        read = {**asked.read, **dict.fromkeys(self.usage, len(asked.turns) + 1)}
+        return Problem(id or f"{asked.id}+", question, turns=turns, read=read)
 
     @property
     def usage(self) -> dict[str, Usage]:

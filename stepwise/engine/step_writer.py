@@ -16,7 +16,9 @@ from stepwise.engine.backend import (
     Completion,
     Sampling,
     StreamingBackend,
+    forms,
     reads,
+    text_tokens,
     tokens_in,
 )
 from stepwise.engine.boundaries import Boundaries, ends_answer
@@ -30,7 +32,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.stop_rules import StepRule
 from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Decision, Finish, Reading, Signals, Step, Usage, Verdict
+from stepwise.types import Decision, Finish, Form, Reading, Signals, Step, Usage, Verdict
 
 BLANKS = 8
 """Calls for the text of one step; a model that has only written blank lines until then is done."""
@@ -105,6 +107,25 @@ class StepWriter:
         chain.rest = tuple(self._step(model, part, {}, part.usage.completion) for part in rest)
         return self._step(model, first, chain.ledger.step, first.usage.completion)
 
+    async def write_form(self, chain: Chain, model: str, form: Form) -> Step:
+        """A turn of a given form: the whole answer, as JSON, in one call.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        backend, context = self.backends[model], self.context(chain, model)
+        if not forms(backend):
+            raise BackendError(f"{model} cannot write a turn of a given form.", model=model)
+        sampling = self.sampling.call(self.rule.left(chain.tokens), self._seed(model, context.prefix))
+        sampling = replace(sampling, stop=(), form=form)
+        meter = Meter(chain.ledger, model, backend.context, text_tokens(context.seen), lambda _: None)
+        with _naming(model):
+            completion = await backend.generate(context.prefix, sampling, meter.lost)
+        meter.completed(completion.usage)
+        if not completion.usage.estimated:
+            chain.trace = replace(chain.trace, prompt_tokens=completion.usage.prompt)
+        return self._step(model, completion, chain.ledger.step, completion.usage.completion)
+
     def writes_whole(self, chain: Chain, model: str) -> bool:
         """Whether a model that may write the whole chain had better do so in one call."""
         begun = chain.trace.draft is not None or (chain.trace.steps and not chain.rest)
@@ -156,7 +177,7 @@ class StepWriter:
             BackendError: if the model cannot be run.
         """
         room = self.rule.room(chain.tokens) - draft.length
-        if draft.finish != "length" or room <= 0:
+        if draft.finish != "length" or room <= 0 or chain.trace.problem.form is not None:
             return draft
         if listen is not None:
             listen(draft.text)

@@ -49,7 +49,7 @@ class PolicyRouter:
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
         try:
-            seen = observe(trace, models[0], models[-1], self.artifact.features)
+            seen = observe(trace, models[0], models[-1], self.artifact.features, self.artifact.scales)
         except NoSignal as missing:
             return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
@@ -105,7 +105,8 @@ class PolicyRouter:
             ConfigError: if the pair or the unit is another one, or models are missing.
         """
         artifact = self.artifact
-        trained = artifact.card.get("cost_unit", unit)
+        calibrated = artifact.record.unit if artifact.record else unit
+        trained = artifact.card.get("cost_unit", calibrated)
         if unit is not None and trained != unit:
             raise ConfigError(f"cost: the policy was trained to keep down {trained}, not {unit}.")
         if pair.identity != artifact.fingerprint and not transfer:

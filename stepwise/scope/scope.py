@@ -261,6 +261,14 @@ class Scope:
         )
         return lambda alpha: self._utility(known, rows, compared, record, predicted, novelty, alpha)
 
+    def compare(self, questions: Sequence[str]) -> Compared:
+        """Questions against the anchors, as estimators see them.
+
+        Raises:
+            ConfigError: if a question is empty.
+        """
+        return self._compare(self.known, questions)
+
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
             raise ConfigError("question must not be empty.")

@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.failures import check_name, garbage
-from stepwise.backends.http.pace import Pace
 from stepwise.backends.http.reading import (
     CompletionAnswer,
     CompletionChoice,
@@ -28,10 +26,10 @@ from stepwise.backends.http.reading import (
     shaped,
     token_logprobs,
 )
-from stepwise.backends.http.tokens import TokenOptions, TokenServer
+from stepwise.backends.http.tokens import AnswersWhole, TokenOptions
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, only_read, room, unaccounted
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, only_read, room
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
@@ -50,26 +48,16 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )  # fmt: skip
 
 
-class CompletionsBackend(TokenServer):
+class CompletionsBackend(AnswersWhole):
     """Runs one model on a vLLM server, which reads a whole prefix anew where it is asked how likely its end
     is."""
 
     reads = True
+    forms = True
 
-    @cached_property
-    def _pace(self) -> Pace:
-        """How fast the server writes, as far as it has been seen."""
-        return Pace()
-
-    async def generate(
-        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
-    ) -> Completion:
-        with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
-            completion = await self._complete(prefix, sampling, lost)
-            call.finished(completion.usage)
-        return completion
-
-    async def _complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+    async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        if (form := sampling.form) is not None:
+            return await self.write_turn("/chat/completions", prefix, sampling, form, lost)
         where, body = self.endpoint.base_url, self._body(prefix, sampling)
         answer = shaped(await self.endpoint.post("/completions", body), CompletionAnswer, where)
         counts = counted(answer.usage, where, prompt=self.context, completion=body["max_tokens"])

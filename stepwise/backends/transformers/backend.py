@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepwise.backends import checkpoint
+from stepwise.backends import checkpoint, gguf
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Lost, Sampling, only_read, room, unaccounted
@@ -28,6 +28,7 @@ try:
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
+    from stepwise.backends.transformers.architecture import Architecture
     from stepwise.backends.transformers.batch_cache import BatchCache
     from stepwise.backends.transformers.prefix_cache import PrefixCache
     from stepwise.backends.transformers.row import BatchRow, RowGeneration
@@ -45,7 +46,7 @@ class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
 
     Args:
-        path: folder of a checkpoint, or the id of a downloaded hub model.
+        path: folder of a checkpoint, or the id of a downloaded hub model, or a GGUF file.
         dtype: of the computation; float32 gives the same tokens whatever else is in the batch.
         device: "cpu", "cuda" or "mps"; when not given, "cuda" if there is one, else "cpu".
         max_batch: requests decoded together; more wait their turn.
@@ -76,28 +77,30 @@ class TransformersBackend(Tokenized):
                 f"max_batch must be at least 1 and cache_mib at least 0, not {max_batch}, {cache_mib}."
             )
         disable_progress_bar()
-        folder = checkpoint.resolve(path)
-        super().__init__(folder)
+        place = checkpoint.resolve(path)
+        super().__init__(place)
         self.revision = f"{checkpoint.revision(path)}-{dtype}"
         self.tokenizer = checkpoint.tokenizer_id(path)
         self.parameters = checkpoint.parameters(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+            model = _load(place, dtype)
             self._model: Any = model.to(self._device).eval()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
             raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
-        self.context = int(self._model.config.max_position_embeddings)
+        self._architecture = Architecture(self._model, path)
+        config = self._architecture.config
+        self.context = int(config.max_position_embeddings)
         self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
-        self._ends = _end_tokens(self._model, folder)
+        self._ends = _end_tokens(self._model, place)
         self._max_batch = max_batch
         self._threads = threads
         self._rows: list[BatchRow] = []
-        self._batch = BatchCache(self._model.config.num_hidden_layers, max_batch)
+        self._batch = BatchCache(config.num_hidden_layers, max_batch)
         self._prefixes = PrefixCache(cache_mib << 20)
         self._inbox: queue.SimpleQueue[BatchRow | None] = queue.SimpleQueue()
         self._closed = False
-        self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
+        self._worker = threading.Thread(target=self._run, name=f"decode-{place.name}", daemon=True)
         self._worker.start()
 
     async def generate(
@@ -199,11 +202,9 @@ class TransformersBackend(Tokenized):
             width, device=self._device
         )
         self._batch.place(low, positions)
-        end = int(positions.max()) + 1
-        mask = torch.arange(end, device=self._device)[None, None, None, :] <= positions[:, None, :, None]
-        hidden = self._model.model(
+        hidden = self._architecture.decoder(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=self._architecture.mask(positions),
             position_ids=positions,
             past_key_values=self._batch,
             use_cache=True,
@@ -214,7 +215,7 @@ class TransformersBackend(Tokenized):
                 self._read(row, hidden[i, new[i] - 1 - row.sampling.read : new[i] - 1])
         if last:
             writing = [row for row in rows if not row.sampling.read]
-            self._take(writing, self._model.lm_head(torch.stack(last)).float())
+            self._take(writing, self._architecture.logits(torch.stack(last)))
 
     def _read(self, row: BatchRow, hidden: torch.Tensor) -> None:
         """Record how likely the model thinks the last tokens of a prefix, and let the row go.
@@ -222,7 +223,7 @@ class TransformersBackend(Tokenized):
         Args:
             hidden: of the tokens before each of them [read, size].
         """
-        logprobs = self._model.lm_head(hidden).float().log_softmax(-1)
+        logprobs = self._architecture.logits(hidden).log_softmax(-1)
         tokens = torch.tensor(row.ids[-row.sampling.read :], device=self._device)
         row.chosen = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
         row.top = logprobs.topk(min(signals.TOP, logprobs.shape[1])).values.tolist()
@@ -299,13 +300,24 @@ class TransformersBackend(Tokenized):
         )
 
 
-def _end_tokens(model: Any, folder: Path) -> frozenset[int]:
+def _load(place: Path, dtype: str) -> Any:
+    """The model in a folder, or in a GGUF file, whose weights are multiplied out."""
+    folder, file = (place.parent, place.name) if place.is_file() else (place, None)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    )
+
+
+def _end_tokens(model: Any, place: Path) -> frozenset[int]:
     """All tokens that end an answer, from the generation config and the tokenizer's."""
-    # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [ends]
-    return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)
+    known = frozenset(int(end) for end in listed if end is not None)
+    if place.is_file():
+        return known | gguf.header(place).ends
+    # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
+    end = PreTrainedTokenizerFast.from_pretrained(place).eos_token_id
+    return known if end is None else known | {int(end)}
 
 
 def _fail(row: BatchRow, error: Exception) -> None:

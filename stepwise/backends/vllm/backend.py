@@ -84,6 +84,8 @@ class VllmBackend(Tokenized):
         threads: int | None = None,
     ) -> None:
         folder = checkpoint.resolve(path)
+        if folder.is_file():
+            raise ConfigError(f"model path {path!r}: vllm reads a folder; GGUF files need transformers.")
         limit = int(json.loads((folder / "config.json").read_text())["max_position_embeddings"])
         self.context = limit if context is None else context
         for wrong, sentence in (

@@ -20,6 +20,7 @@ from msgspec import structs
 from ray.cluster_utils import Cluster
 
 from stepwise.cluster import pool as pools
+from stepwise.cluster import workers
 from stepwise.cluster.connect import join
 from stepwise.cluster.pool import Pool
 from stepwise.cluster.settings import ClusterSettings
@@ -268,7 +269,7 @@ def test_a_service_that_cannot_be_built_and_other_code_on_a_worker_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="model 'small' is not on this machine"):
         Pool(NoRecipe(), ClusterSettings())
-    monkeypatch.setattr(pools, "code_version", lambda: "0.0.9-abc on Python 3.9.1")
+    monkeypatch.setattr(workers, "code_version", lambda: "0.0.9-abc on Python 3.9.1")
     with pytest.raises(
         ConfigError, match=r"a worker runs stepwise .*, this process 0\.0\.9-abc.* every node"
     ):
