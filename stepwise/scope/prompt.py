@@ -25,9 +25,9 @@ BLANK = f"{MARKER} {{len: [integer], correct: [yes/no]}}"
 FORMAT = f"Output format:\nAnalysis: [your analysis]\n{BLANK}"
 RELEASED = """\
 ### Task
-You predict how well an AI model performs. You are given a target question, {count} anchor questions with the \
-target model's results on them, and the name of the target model. Reason about them, then predict for the \
-target question how long the model's output is and whether it is correct.
+You predict how well an AI model performs. You are given a target question, {count} anchor questions with \
+the target model's results on them, and the name of the target model. Reason about them, then predict for \
+the target question how long the model's output is and whether it is correct.
 
 ### Target Model
 {model}

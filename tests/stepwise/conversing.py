@@ -10,7 +10,7 @@ from stepwise.types import Turn
 
 
 class Conversing(ScriptedBackend):
-    """Reads ``[role]text`` for every turn, and answers behind ``[assistant]``; keeps the prompts it was given."""
+    """Reads ``[role]text`` for every turn, answers behind ``[assistant]``, and keeps the prompts."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
