@@ -12,7 +12,7 @@ from envs.remote import CostWeight, Lost, Slots
 from envs.vector import RoutingVectorEnv, Slot
 from stepwise.cluster.connect import join
 from stepwise.cluster.settings import ClusterSettings
-from stepwise.cluster.workers import check_code, line, raised_there, start_workers
+from stepwise.cluster.workers import check_code, line, machines, raised_there, start_workers
 from stepwise.errors import ConfigError
 
 Make = Callable[[], Callable[[int], RoutingVectorEnv]]
@@ -43,10 +43,15 @@ class SlotsService(Slots):
 
 
 class RayPart:
-    """Slots in an actor. Ray starts it again when it is lost."""
+    """Slots in an actor. Ray starts it again when it is lost.
+
+    Attributes:
+        machines: of its cluster.
+    """
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self.actor = ray, actor
+        self.machines = machines(ray)
 
     def restore(self, slots: Sequence[Slot], cost_weight: CostWeight) -> Future[Any]:
         call = self.actor.call.options(max_task_retries=-1)

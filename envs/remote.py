@@ -123,7 +123,7 @@ class RemoteVectorEnv(RoutingVectorEnv):
             slot: (part, i) for part, share in enumerate(self._shares) for i, slot in enumerate(share)
         }
         self._slots: list[Slot] = []
-        self._seen = np.zeros_like(self.observation_space.sample())
+        self._seen: Observation = np.zeros_like(self.observation_space.sample())
         self._next: list[dict[int, int]] = [{} for _ in parts]
         self._sent: list[dict[int, int]] = [{} for _ in parts]
         self._calls: dict[Future[Any], int] = {}
@@ -171,8 +171,8 @@ class RemoteVectorEnv(RoutingVectorEnv):
         return self._seen.copy()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        models = len(self.task.engine.models)
-        return self._seen[:, -1 - models : -1] > 0
+        count = int(self.task.action_space.n)
+        return np.asarray(self._seen[:, -1 - count : -1] > 0)
 
     def close(self, **kwargs: Any) -> None:
         for part in self._parts:

@@ -3,6 +3,7 @@
     python -m scripts.train                              # for the nano pair
     python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
+    python -m scripts.train cluster=ray store=redis://HOST:6379/0  # rollouts on many machines
     python -m scripts.train -m policy.width=32,64 'output=outputs/widths/${hydra:job.num}' --yes
 
 Before it begins, a preflight solves five problems with each model alone, refuses what cannot work, says what
@@ -32,6 +33,7 @@ from envs.task import Task
 from policies.reference import Reference, measure_ends
 from policies.trackers import Tracked
 from policies.train import train
+from scripts.cluster import environment_of
 from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
@@ -69,6 +71,7 @@ class Train(Routing):
     scope: Any = None
     output: str = "outputs/train"
     seed: int = 0
+    cluster: Any = None  # where the rollouts are made
     yes: bool = False  # or --yes: train whatever the preflight says
     problems: int = 3000  # of the train split
     validation_problems: int = 300  # the frontier on them picks the weights and ends the training
@@ -99,7 +102,9 @@ def main(cfg: DictConfig) -> float:
     observer = Observer.of(features, tuple(reference.scales.items()))
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     tracked = [Tracked(cfg.tracker, output, {**policy, "seed": cfg.seed})] if cfg.tracker else []
-    env = RoutingVectorEnv(
+    env = environment_of(
+        cfg,
+        pair,
         engine,
         problems,
         num_envs=cfg.policy.num_envs,
@@ -123,6 +128,7 @@ def main(cfg: DictConfig) -> float:
         callbacks=[*tracked, *(instantiate(callback) for callback in cfg.callbacks)],
     )  # fmt: skip
     artifact.save(output / "policy")
+    env.close()
     engine.run(engine.close())
     console.print(verdict(artifact, output / "policy"))
     return float(artifact.card["validation"]["best"])

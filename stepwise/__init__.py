@@ -4,7 +4,7 @@ import stepwise
 
 engine = stepwise.load_pair("nano").engine()
 router = stepwise.load_router("nano-ppo", budget=0.4)
-trace = engine.solve_sync("Tom has 3 boxes with 12 pens each. ...", router=router)
+trace = engine.solve_sync("Ben planted 83 trees and lost 47 of them. ...", router=router)
 trace.answer, trace.cost, [(step.model, step.text) for step in trace.steps]
 """
 

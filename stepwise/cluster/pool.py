@@ -14,7 +14,7 @@ from typing import Any
 from stepwise.cluster.connect import join
 from stepwise.cluster.settings import ClusterSettings
 from stepwise.cluster.worker import Recipe
-from stepwise.cluster.workers import check_code, line, raised_there, start_workers
+from stepwise.cluster.workers import check_code, line, machines, raised_there, start_workers
 from stepwise.errors import BackendError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,12 @@ class Pool:
     @property
     def machines(self) -> int:
         """How many the cluster has."""
-        return len({node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]})
+        return machines(self._ray)
+
+    def processes(self) -> list[int]:
+        """Ids of the workers' processes."""
+        ids: list[int] = self._ray.get([place.actor.process.remote() for place in self._places])
+        return ids
 
     def share(self, value: Any) -> Any:
         """A stand-in for a large argument of many calls, which travels once to each machine."""

@@ -27,6 +27,11 @@ def start_workers(ray: Any, recipe: Recipe, settings: ClusterSettings, calls: in
     return [actor.remote(recipe, str(Path.cwd())) for _ in range(count)]
 
 
+def machines(ray: Any) -> int:
+    """How many the cluster has."""
+    return len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
+
+
 def check_code(code: str) -> None:
     """Raises:
     ConfigError: if it is not the code of this process.

@@ -246,9 +246,7 @@ class Engine:
             return decision
         if decision.model not in able:
             if fixed:
-                raise ConfigError(
-                    f"model {decision.model!r} cannot write with tools or in a response format."
-                )
+                raise ConfigError(f"model {decision.model!r} takes neither tools nor response formats.")
             decision = replace(decision, model=able[-1])
         if fixed or decision.model == able[-1] or (draft is not None and draft.model != decision.model):
             return decision

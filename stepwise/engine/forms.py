@@ -14,7 +14,6 @@ import jsonschema
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from stepwise.types import Form
 
@@ -72,8 +71,8 @@ def _wrong(text: str, schema: Mapping[str, Any]) -> str:
         _checker()(schema, registry=Registry()).validate(value)
     except ValidationError as error:
         return f"{error.json_path}: {error.validator} is violated"
-    except (_TooMuch, Unresolvable, RecursionError, TypeError, ValueError, AttributeError, KeyError):
-        return ""  # the schema is none that can be checked: the model's server has accepted it
+    except Exception:  # anything can come of a schema that is none; the model's server has accepted it
+        return ""
     return ""
 
 

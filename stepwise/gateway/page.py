@@ -72,7 +72,7 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
         """What each model alone would make of a question, before anything is generated."""
         if estimator is None:
             raise Refusal(404, "this server has no estimator.", code="no_estimator")
-        fields = ("model", "p_correct", "tokens", "cost")
+        fields = ("model", "p_correct", "p_interval", "tokens", "interval", "cost", "outside")
         estimates = estimator.estimate(asked.question, models=gateway.engine.models)
         return {"estimates": [{name: getattr(each, name) for name in fields} for each in estimates]}
 

@@ -76,7 +76,9 @@ def same(one: RoutingPPO, two: RoutingPPO) -> bool:
     names = ("observations", "actions", "rewards", "values", "log_probs", "advantages")
     buffers = [[getattr(model.rollout_buffer, name) for name in names] for model in (one, two)]
     weights = zip(one.policy.parameters(), two.policy.parameters(), strict=True)
-    return all(map(np.array_equal, *buffers)) and all(torch.equal(a, b) for a, b in weights)
+    return all(np.array_equal(a, b) for a, b in zip(*buffers, strict=True)) and all(
+        torch.equal(a, b) for a, b in weights
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,7 @@ def test_a_state_goes_on_in_one_process_and_in_parts_alike() -> None:
         other.restore(slots)
         for expected in went_on:
             came = other.step(np.zeros(SLOTS, int))
-            assert all(map(np.array_equal, came[:4], expected[:4]))
+            assert all(np.array_equal(a, b) for a, b in zip(came[:4], expected[:4], strict=True))
             assert np.array_equal(came[4]["action_mask"], expected[4]["action_mask"])
         other.close()
     env.close()

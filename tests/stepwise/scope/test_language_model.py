@@ -34,7 +34,8 @@ def test_the_prompt_has_its_sections_in_order() -> None:
 def test_the_released_prompt_has_its_headings_in_order_and_the_nearest_example_first() -> None:
     prompt = ask("2 + {2}?", "m", EXAMPLES, "released")
     headings = [
-        "### Task\n", "### Target Model\nm\n\nExample 1:\nQuestion: 1 + 1?\nPerformance: {len: 12, correct: yes}\n\n",
+        "### Task\n", "### Target Model\nm\n\nExample 1:\nQuestion: 1 + 1?\n",
+        "Performance: {len: 12, correct: yes}\n\n",
         "Example 2:\n", "### Target Question\n2 + {2}?\n\n", "### Prediction Requirements\n",
         "### Output Format (STRICT)\nAnalysis: [", "under 800 words",
         "\nPredicted Performance: {len: [integer], correct: [yes/no]}\n\n", "### Important Notes\n",
@@ -53,7 +54,7 @@ def test_the_released_prompt_has_its_headings_in_order_and_the_nearest_example_f
         "Analysis**: as before\n**Predicted Performance**: `{len: 1,234, correct: no}`",
         "__Analysis__: as before\n__Predicted Performance__: {len: [1234], correct: [no]}",
         "### Analysis: as before\npredicted performance: {`len`: 1_234, `correct`: **No**}",
-        "Analysis: the first was {len: 9, correct: yes}\nPredicted Performance:\nlen = 1 234 tokens; correct = no",
+        "Analysis: the first {len: 9, correct: yes}\npredicted Performance:\nlen = 1 234; correct = no",
     ],
 )
 def test_markup_and_separators_are_tolerated(text: str) -> None:
