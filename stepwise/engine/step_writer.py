@@ -52,8 +52,12 @@ class StepWriter:
     lookahead: frozenset[str]
 
     def context(self, chain: Chain, model: str) -> Context:
-        """The chain as the model reads it; the chain keeps it."""
-        context = chain.contexts[model] = self.contexts.of(chain.trace, model, chain.contexts)
+        """The chain as the model reads it; the chain keeps it. Who has read the waiting draft has all of it."""
+        context = self.contexts.of(chain.trace, model, chain.contexts)
+        reading = chain.trace.draft.reading if chain.trace.draft else None
+        if reading is not None and reading.model == model:
+            context = context.having_sent(len(context.prefix))
+        chain.contexts[model] = context
         return context
 
     async def write(
@@ -235,7 +239,6 @@ class StepWriter:
             sampling = replace(self.sampling.call(1, 0), read=len(ids))
             completion = await backend.generate(prefix, sampling, meter.lost)
         meter.completed(completion.usage)
-        chain.contexts[reader] = context.having_sent(len(context.prefix))
         usage = chain.ledger.step
         return replace(draft, usage=usage, cost=self.cost(usage), reading=Reading(reader, completion.signals))
 
