@@ -161,6 +161,6 @@ PREFIXES = {
 """Metrics whose sums are the prompt and the generated tokens."""
 
 
-def _total(text: str, names: Sequence[str]) -> int:
+def _total(text: str, names: tuple[str, ...]) -> int:
     lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(names))
     return sum(int(float(value)) for name, _, value in lines if name.partition("{")[0] in names)
