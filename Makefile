@@ -11,7 +11,7 @@ LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
 
-.PHONY: install demo test test-llama check clean
+.PHONY: install demo test test-all test-llama check docs clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -36,13 +36,16 @@ endif
 demo: .venv/.installed
 	$(BIN)/stepwise demo
 
-test: .venv/.vllm
+# `test-all` adds the long ones: they say no more than the others, but with more repetitions.
+test: CHOICE := not long and not llama_server
+test-all: CHOICE := not llama_server
+test test-all: .venv/.vllm
 	@echo "llama-server is tested against its recorded exchanges: make test-llama runs it."
 ifeq ($(strip $(CHROMIUM)),)
 	@echo "No Chromium found: the page is not tested. Install one, or name it with CHROMIUM=/path/to/chromium."
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and ($(CHOICE))"
 else
-	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m "$(CHOICE)"
 endif
 
 # The backend of llama-server against itself; `make test` has its recorded exchanges only.
@@ -69,6 +72,10 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Into build/site; a link that leads nowhere is an error.
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build outputs *.egg-info

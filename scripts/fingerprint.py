@@ -2,17 +2,17 @@
 
     python -m scripts.fingerprint                                   # nano's anchors, all nano models
     python -m scripts.fingerprint pair=mine anchors=gsm8k models=[small]
-    python -m scripts.fingerprint anchors.path=my_anchors.json
+    python -m scripts.fingerprint pair=five.yaml anchors.path=my_anchors.json   # a file that lies anywhere
 
 The anchors are chosen on the first run and kept in ``<output>/anchors.json``. Completions go to the step
 store, so a run that is killed continues where it stopped, and a model whose weights, prompt and sampling are
-as before is not asked again. ``stepwise fingerprint list`` shows the result.
+as before is not asked again. `stepwise fingerprint run` does the same without a checkout, on one machine.
+``stepwise fingerprint list`` shows the result.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,11 @@ from rich.progress import Progress
 from scripts.cluster import Alone, resolved, service_of
 from scripts.program import console, program, save_config
 from scripts.settings import Pool
-from stepwise.cluster.worker import Service
-from stepwise.engine.concurrency import as_they_finish, run
-from stepwise.engine.cost import Price
-from stepwise.errors import BackendError, ConfigError
+from stepwise.engine.concurrency import run
+from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
-from stepwise.models.model import Model
-from stepwise.models.pair import Pair
-from stepwise.routers import Always
-from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore
-from stepwise.types import Trace
-from stepwise.verify import is_correct
+from stepwise.scope import AnchorSet, FingerprintStore
+from stepwise.scope.taking import answer, changed, described, identity, price_of, summarise
 
 
 @dataclass
@@ -62,18 +56,23 @@ def main(cfg: DictConfig) -> None:
     save_config(cfg, output)
     fingerprints = FingerprintStore(cfg.fingerprints)
     for model, price in zip(chosen, prices, strict=True):
-        about = identity(model, pair, anchors, cfg)
-        if fresh(fingerprints, model.name, about):
+        about = identity(model, pair, anchors, cfg.temperature, cfg.seed)
+        stale = changed(fingerprints, model.name, about)
+        if stale == []:
             console.print(f"{model.name}: its fingerprint is up to date")
             continue
+        if stale:
+            console.print(f"{model.name}: {', '.join(stale)} changed, its fingerprint is taken again")
         service, concurrency = service_of(cfg, Alone(resolved(cfg), pair, model.name))
-        traces = answer(service, model.name, anchors, concurrency)
+        with Progress(console=console) as progress:
+            task = progress.add_task(model.name, total=len(anchors))
+            traces = run(
+                answer(service, model.name, anchors, concurrency, lambda: progress.advance(task))  # noqa: B023
+            )
         run(service.close())
         fingerprint = summarise(model.name, traces, price, about)
         fingerprints.add(fingerprint)
-        right = sum(fingerprint.correct) / len(traces)
-        mean = sum(fingerprint.tokens) / len(traces)
-        console.print(f"{model.name}: {len(traces)} anchors, {right:.1%} right, {mean:.0f} tokens on average")
+        console.print(described(fingerprint))
     record = {"anchors": anchors.digest, "models": [m.name for m in chosen], **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     console.print(
@@ -95,85 +94,6 @@ def anchor_set(cfg: DictConfig, output: Path) -> AnchorSet:
     anchors.save(file)
     made_by.write_text(json.dumps(recipe, indent=1) + "\n")
     return anchors
-
-
-def price_of(model: Model, unit: str) -> Price:
-    """A model's price; with ``cost=flops`` such that costs come out in FLOPs (2 x parameters a token).
-
-    Raises:
-        ConfigError: if the unit is unknown, or the model has no list price.
-    """
-    if unit == "flops":
-        flops = 2e6 * model.size
-        return Price(input=flops, output=flops)
-    if unit != "dollars":
-        raise ConfigError(f"cost must be flops or dollars, not {unit!r}.")
-    if model.price is None:
-        raise ConfigError(f"model {model.name!r} has no price; add one to the pair or use cost=flops.")
-    return model.price
-
-
-def identity(model: Model, pair: Pair, anchors: AnchorSet, cfg: DictConfig) -> dict[str, str]:
-    """What a fingerprint depends on; when any of it changes the fingerprint is stale."""
-    return {
-        "anchors": anchors.digest,
-        "revision": model.identity,
-        "prompt": f"{model.prompt or pair.prompt!r} {pair.rule}",
-        "sampling": f"temperature {cfg.temperature:g}, seed {cfg.seed}" if cfg.temperature else "greedy",
-    }
-
-
-def fresh(store: FingerprintStore, model: str, about: dict[str, str]) -> bool:
-    """Whether the store has a whole fingerprint of the model as it is now."""
-    taken = next((taken for taken in store.on(about["anchors"]) if taken.model == model), None)
-    if taken is None:
-        return False
-    changed = taken.stale(**about)
-    if changed:
-        console.print(f"{model}: {', '.join(changed)} changed, its fingerprint is taken again")
-    return not changed
-
-
-def answer(service: Service, model: str, anchors: AnchorSet, concurrency: int) -> list[Trace]:
-    """The model's chains on all anchors, in their order.
-
-    Raises:
-        BackendError: if an anchor could not be answered; all that were answered are in the step store.
-    """
-    done: dict[str, Trace] = {}
-
-    async def solve(progress: Progress) -> None:
-        task = progress.add_task(model, total=len(anchors))
-        async for trace in as_they_finish(lambda p: service(p, Always(model)), anchors.problems, concurrency):
-            done[trace.problem.id] = trace
-            progress.advance(task)
-
-    with Progress(console=console) as progress:
-        run(solve(progress))
-    failed = [trace for trace in done.values() if trace.error is not None]
-    if failed:
-        raise BackendError(
-            f"{model}: {len(failed)} of {len(anchors)} anchors failed, the first with: {failed[0].error} "
-            "The same command goes on where this one stopped."
-        )
-    return [done[problem.id] for problem in anchors]
-
-
-def summarise(model: str, traces: Sequence[Trace], price: Price, about: dict[str, str]) -> Fingerprint:
-    """Measured outcomes; prompt tokens are those of the question, not of the steps that follow it."""
-    usage = [trace.usage[model] for trace in traces]
-    return Fingerprint(
-        model=model,
-        anchor_ids=[trace.problem.id for trace in traces],
-        correct=[float(is_correct(trace)) for trace in traces],
-        tokens=[used.completion + used.discarded for used in usage],
-        prompt_tokens=[trace.prompt_tokens for trace in traces],
-        price=price,
-        anchors=about["anchors"],
-        revision=about["revision"],
-        prompt=about["prompt"],
-        sampling=about["sampling"],
-    )
 
 
 if __name__ == "__main__":

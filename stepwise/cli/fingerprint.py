@@ -1,4 +1,4 @@
-"""``stepwise fingerprint list | show | diff | import | export``: look at a store of fingerprints."""
+"""``stepwise fingerprint run | list | show | diff | import | export``: look at a store of fingerprints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from stepwise.cli import fingerprint_run
 from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
 from stepwise.evaluation.metrics import interval, paired_difference
@@ -21,8 +22,11 @@ STORE = "outputs/fingerprints.db"
 
 def add_parser(commands: Commands) -> None:
     """Register ``fingerprint`` and its own commands."""
-    parser = commands.add_parser("fingerprint", help="list, show, compare, import and export fingerprints")
+    parser = commands.add_parser(
+        "fingerprint", help="take, list, show, compare, import and export fingerprints"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    fingerprint_run.add_parser(actions, STORE)
     for name, summary, arguments in (
         ("list", "every model: anchors, accuracy, tokens, price", []),
         ("show", "one model, anchor by anchor", ["model"]),
@@ -58,7 +62,7 @@ def _list(
     store: FingerprintStore, anchors: AnchorSet | None, options: argparse.Namespace, console: Console
 ) -> None:
     if not len(store):
-        console.print(f"{options.store} is empty; `python -m scripts.fingerprint` takes fingerprints.")
+        console.print(f"{options.store} is empty; `stepwise fingerprint run` takes fingerprints.")
         return
     table = Table("model", "anchors", "right (95%)", "tokens", "price in/out", "sampling", "state")
     for fingerprint in store:

@@ -1,11 +1,11 @@
-"""``stepwise scope import | estimate | choose | report``: from a table of results to a routed answer."""
+"""``stepwise scope import | estimate | choose | report | experiments``: from a table to a routed answer."""
 
 from __future__ import annotations
 
-from stepwise.cli import scope_choose, scope_estimate, scope_import, scope_report
+from stepwise.cli import scope_choose, scope_estimate, scope_experiments, scope_import, scope_report
 from stepwise.cli.options import Commands
 
-ACTIONS = (scope_import, scope_estimate, scope_choose, scope_report)
+ACTIONS = (scope_import, scope_estimate, scope_choose, scope_report, scope_experiments)
 
 
 def add_parser(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""``stepwise scope report``: the models of a folder, and what routing among them gives on the anchors."""
+"""``stepwise scope report``: a folder's models, the estimators that are believed, and what routing gives."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stepwise.cli.scope_files import add_action, add_pool, open_folder
 
 if TYPE_CHECKING:
     from stepwise.scope import Scope, Setting
+    from stepwise.scope.estimators import Candidate
 
 LINES = 9
 
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     scope.beliefs(["?"], models)  # unknown names are refused before anything is printed
     priced = [model for model in models if known.prices[known.models.index(model)] is not None]
     console.print(_models(scope, models))
+    console.print(_estimators(scope.candidates))
     for reason in known.quarantined.values():
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     if len(priced) < len(models):
@@ -57,6 +59,14 @@ def _models(scope: Scope, models: Sequence[str]) -> Table:
             f"{known.tokens[row][seen].mean():.0f}",
             f"{price.input:.4g} / {price.output:.4g}" if price else "none",
         )
+    return table
+
+
+def _estimators(candidates: Sequence[Candidate]) -> Table:
+    """Which estimators are believed, and why: who predicts left-out anchors better has the larger part."""
+    table = Table("estimators", "log loss", "part", title="what predicts left-out anchors")
+    for candidate in candidates:
+        table.add_row(" + ".join(candidate.members), f"{candidate.loss:.4f}", f"{candidate.share:.0%}")
     return table
 
 

@@ -18,7 +18,7 @@ from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.knob import record_of
-from stepwise.gateway.schemas import Strict, Text
+from stepwise.gateway.strict import Strict, Text
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
@@ -65,14 +65,14 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
     @routes.get("/stepwise/recent")
     async def recent(request: Request) -> Mapping[str, Any]:
         """The caller's latest chains."""
-        return {"recent": gateway.recent(tenant_of(request))}
+        return {"recent": await gateway.spending.recent.of(tenant_of(request).name)}
 
     @routes.post("/stepwise/estimate")
     def estimate(asked: Question) -> Mapping[str, Any]:
         """What each model alone would make of a question, before anything is generated."""
         if estimator is None:
             raise Refusal(404, "this server has no estimator.", code="no_estimator")
-        fields = ("model", "p_correct", "tokens", "cost")
+        fields = ("model", "p_correct", "p_interval", "tokens", "interval", "cost", "outside")
         estimates = estimator.estimate(asked.question, models=gateway.engine.models)
         return {"estimates": [{name: getattr(each, name) for name in fields} for each in estimates]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,23 @@ from stepwise.errors import ConfigError
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
+CostScale = Literal["log", "linear"]
 GRID, POINTS = 21, 201
 FINEST = 1e-7
+GAMMA_BASE = 2.0
 W_BASE = 0.2
 """Weight of the anchors' own record beside the estimator: 0.2 in the paper, 0.3 in its code."""
 
 
 def utility(
-    anchor_value: Array, anchor_cost: Array, value: Array, cost: Array, alpha: float, w_base: float = W_BASE
+    anchor_value: Array,
+    anchor_cost: Array,
+    value: Array,
+    cost: Array,
+    alpha: float,
+    w_base: float = W_BASE,
+    scale: CostScale = "log",
+    gamma_base: float = GAMMA_BASE,
 ) -> Array:
     """Utilities [models, questions]; the model with the largest answers the question.
 
@@ -37,6 +46,10 @@ def utility(
         value: the estimator's, in [0, 1]. Likewise ``cost``.
         alpha: 0 looks at cost alone, 1 at value alone.
         w_base: 0 leaves the anchors' record out.
+        scale: of ``cost``. "linear" is what the released code does with predicted costs: min-max of the costs
+            themselves over all questions that are given, so that one expensive answer moves the choice on
+            every other question, and the choice for one question depends on its batch.
+        gamma_base: 2 in the paper, as in the formula above.
 
     Raises:
         ConfigError: if alpha or w_base is outside [0, 1].
@@ -44,10 +57,11 @@ def utility(
     for name, given in (("alpha", alpha), ("w_base", w_base)):
         if not 0.0 <= given <= 1.0:
             raise ConfigError(f"{name} must lie in [0, 1], not {given}.")
-    gamma = 2 * (1 + 2 * (1 - alpha))
+    gamma = gamma_base * (1 + 2 * (1 - alpha))
     weight = w_base * (0.5 + 0.5 * alpha)
     from_anchors = alpha * min_max(anchor_value) + (1 - alpha) * _thrift(anchor_cost) ** gamma
-    predicted = alpha * value + (1 - alpha) * _thrift(cost) ** gamma
+    thrift = _thrift(cost) if scale == "log" else 1 - min_max(cost.reshape(-1)).reshape(cost.shape)
+    predicted = alpha * value + (1 - alpha) * thrift**gamma
     return np.asarray(weight * from_anchors + (1 - weight) * predicted)
 
 

@@ -27,6 +27,7 @@ class Fingerprint:
         anchors: `AnchorSet.digest` of the set that was answered; "" if unknown.
         revision: of the weights. ``prompt``, ``sampling``: how it was asked. Empty if unknown.
         estimated: whether the token counts are estimates, not measured usage.
+        cached_tokens: the part of ``prompt_tokens`` that came from the server's cache; none unless given.
 
     Raises:
         ConfigError: if lengths differ, an anchor occurs twice, or a value is out of its range.
@@ -44,6 +45,7 @@ class Fingerprint:
     prompt: str = ""
     sampling: str = ""
     estimated: bool = False
+    cached_tokens: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -58,6 +60,13 @@ class Fingerprint:
         self._set("tokens", self.tokens, 1e-9, math.inf)
         if self.prompt_tokens is not None:
             self._set("prompt_tokens", self.prompt_tokens, 0.0, math.inf)
+        if self.cached_tokens is not None:
+            self._set("cached_tokens", self.cached_tokens, 0.0, math.inf)
+            if sum(self.cached_tokens) > sum(self.prompt_tokens or ()):
+                raise ConfigError(
+                    f"fingerprint of {self.model!r}: cached_tokens are a part of prompt_tokens and must not "
+                    "exceed them."
+                )
         scores = {name: self._checked(name, values, 0.0, 1.0) for name, values in self.scores.items()}
         object.__setattr__(self, "scores", scores)
 

@@ -47,6 +47,7 @@ class Known:
         tokens: generated tokens, [m, n]; nan likewise.
         prices: per model, None where unknown.
         prompt_rate: prompt tokens per character of a question, [m].
+        cached_share: of the prompt tokens, what the server's cache holds, [m].
         quarantined: why a fingerprint is left out, by model.
     """
 
@@ -56,6 +57,7 @@ class Known:
     tokens: Array
     prices: tuple[Price | None, ...]
     prompt_rate: Array
+    cached_share: Array
     quarantined: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -85,12 +87,18 @@ class Known:
     def cost(self, tokens: Array, questions: Iterable[str], rows: NDArray[np.intp]) -> Array:
         """Price of answers, shaped as ``tokens`` [len(rows), questions]; nan for a model without a price."""
         characters = np.array([len(question) for question in questions], dtype=np.float64)
-        input_price, output_price = (
-            np.array([np.nan if self.prices[i] is None else getattr(self.prices[i], part) for i in rows])
-            for part in ("input", "output")
-        )
+        input_price, output_price = np.array([self._prices_of(int(row)) for row in rows]).T
         prompt = self.prompt_rate[rows, None] * characters
         return np.asarray((prompt * input_price[:, None] + tokens * output_price[:, None]) * 1e-6)
+
+    def _prices_of(self, row: int) -> tuple[float, float]:
+        """Of a model's prompt, as far as it is cached at the cached price, and of its output."""
+        price = self.prices[row]
+        if price is None:
+            return np.nan, np.nan
+        cached = price.input if price.cached_input is None else price.cached_input
+        share = float(self.cached_share[row])
+        return (1 - share) * price.input + share * cached, price.output
 
 
 def gather(
@@ -114,13 +122,16 @@ def gather(
         raise ConfigError(next(iter(quarantined.values()), "fingerprints: the store is empty."))
     value, tokens = (np.full((len(usable), len(anchors)), np.nan) for _ in range(2))
     rate = np.full(len(usable), PROMPT_TOKENS_PER_CHARACTER)
+    share = np.zeros(len(usable))
     for row, taken in enumerate(usable):
         at = [anchors.place[name] for name in taken.anchor_ids]
         value[row, at], tokens[row, at] = taken.objective(objective), taken.tokens
         if taken.prompt_tokens is not None:
             rate[row] = sum(taken.prompt_tokens) / sum(len(anchors.problems[i].question) for i in at)
+        if taken.cached_tokens is not None:
+            share[row] = sum(taken.cached_tokens) / max(sum(taken.prompt_tokens or ()), 1.0)
     names, prices = tuple(taken.model for taken in usable), tuple(taken.price for taken in usable)
-    return Known(names, encoded, value, tokens, prices, rate, quarantined)
+    return Known(names, encoded, value, tokens, prices, rate, share, quarantined)
 
 
 def _misfit(anchors: AnchorSet, taken: Fingerprint, objective: str, coverage: float) -> str:
@@ -134,13 +145,13 @@ def _misfit(anchors: AnchorSet, taken: Fingerprint, objective: str, coverage: fl
         )
         return (
             f"fingerprint of {taken.model!r} was taken on other anchors ({what}); run "
-            "`python -m scripts.fingerprint` on these."
+            "`stepwise fingerprint run` on these."
         )
     share = len(taken.anchor_ids) / len(anchors)
     if share < coverage:
         return (
             f"fingerprint of {taken.model!r} covers {len(taken.anchor_ids)} of {len(anchors)} "
-            f"anchors, and needs {coverage:.0%}; run `python -m scripts.fingerprint` to complete it."
+            f"anchors, and needs {coverage:.0%}; run `stepwise fingerprint run` to complete it."
         )
     try:
         taken.objective(objective)

@@ -15,7 +15,7 @@ from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.decision import W_BASE, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
-from stepwise.scope.estimators import Beliefs, Combination, Estimator, Neighbours
+from stepwise.scope.estimators import Beliefs, Candidate, Combination, Estimator, Neighbours
 from stepwise.scope.estimators.base import Charge, free
 from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
@@ -48,7 +48,8 @@ class Scope:
         anchors: the questions that the fingerprints are about.
         fingerprints: of every model that may be asked for; all of them teach how hard questions are.
         embedder: "tfidf", a sentence-transformers model, several of them, or one of your own.
-        estimator: neighbours and pooled difficulty, combined and calibrated, unless given.
+        estimator: pooled difficulty, a ridge per model and neighbours, combined by held-out loss and
+            calibrated, unless given.
         objective: "correct", or the name of a score in [0, 1] that every fingerprint has (safety, say); it
             takes the place of correctness everywhere.
         auxiliary: labelled questions from elsewhere that teach the estimator what is hard or long.
@@ -120,9 +121,7 @@ class Scope:
             version = self.fingerprints.version
             if self._fitted is None or self._fitted[0] != version:
                 if not len(self.fingerprints):
-                    raise ConfigError(
-                        "fingerprints: the store is empty; run `python -m scripts.fingerprint`."
-                    )
+                    raise ConfigError("fingerprints: the store is empty; run `stepwise fingerprint run`.")
                 fingerprints = self.fingerprints.on(self.anchors.digest)
                 known = gather(
                     self.anchors,
@@ -138,6 +137,16 @@ class Scope:
                     self._reliability = Reliability(held.value, known.value)
                 self._fitted = version, known
             return self._fitted[1]
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What the estimator chose among, by held-out loss on this store; none if it does not choose.
+
+        Raises:
+            ConfigError: as `known`.
+        """
+        _ = self.known
+        return getattr(self._estimator, "candidates", ())
 
     def estimate(
         self, question: str, models: Sequence[str] | None = None, charge: Charge = free
@@ -261,6 +270,14 @@ class Scope:
         )
         return lambda alpha: self._utility(known, rows, compared, record, predicted, novelty, alpha)
 
+    def compare(self, questions: Sequence[str]) -> Compared:
+        """Questions against the anchors, as estimators see them.
+
+        Raises:
+            ConfigError: if a question is empty.
+        """
+        return self._compare(self.known, questions)
+
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
         if not all(question.strip() for question in questions):
             raise ConfigError("question must not be empty.")
@@ -276,7 +293,7 @@ class Scope:
                 raise ConfigError(known.quarantined[unknown[0]])
             raise ConfigError(
                 f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); run "
-                "`python -m scripts.fingerprint`."
+                "`stepwise fingerprint run`."
             )
         rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
         unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]

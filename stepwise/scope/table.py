@@ -3,11 +3,14 @@
 Three layouts are told apart by their columns:
 
 - *long*: a row per question and model: ``question, model, correct[, tokens, cost, group, answer]``;
-- *wide*: a row per question and a column per model with 0, 1 or a share (RouterEval's tables are such);
-- *RouterBench*: wide, with ``MODEL|total_cost`` and ``MODEL|model_response`` columns.
+- *wide*: a row per question and a column per model with 0, 1 or a share;
+- *RouterBench*: wide, with ``MODEL|total_cost`` and ``MODEL|model_response`` columns;
+- *RouterEval*: one object with lists: ``model``, and per split ``prompt.train_prompt`` and
+  ``data.train_score`` [questions, models] (likewise ``val`` and ``test``), read as wide rows.
 
-CSV, JSON Lines (``.gz`` too) and Parquet. Rows that cannot be used are left out and named by number: the
-first row of data is row 1.
+CSV, JSON Lines (``.gz`` too), Parquet, and JSON for RouterEval. Both benchmarks publish pickles, which can
+run code when they are read: whoever trusts one writes it as Parquet or JSON first. Rows that cannot be used
+are left out and named by number: the first row of data is row 1.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 """Headers under which a field is looked for, the first that is there."""
 ABOUT = ("id", "sample_id", "index", "embedding", "oracle_model_to_route_to", "response", "metric", "split")
 """Columns of a wide table that describe the question, beside those in `NAMES`."""
+ROUTER_EVAL = ("train", "val", "test")
 WORDS = {"true": 1.0, "yes": 1.0, "right": 1.0, "false": 0.0, "no": 0.0, "wrong": 0.0}
 
 
@@ -122,9 +126,14 @@ def _chained(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
 def _rows(path: Path) -> Iterator[Row]:
     """Rows of a file by its ending; a generator, so that errors come with the first row."""
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}
+    readers = {
+        ".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows, ".json": _router_eval_rows
+    }  # fmt: skip
     if kind not in readers:
-        raise ConfigError(f"results: {str(path)!r} must end in .csv, .jsonl or .parquet (.gz allowed).")
+        hint = "; a pickle can run code, and is not read" if kind in (".pkl", ".pickle") else ""
+        raise ConfigError(
+            f"results: {str(path)!r} must end in .csv, .jsonl, .json or .parquet (.gz allowed){hint}."
+        )
     try:
         yield from readers[kind](path)
     except ConfigError:
@@ -159,6 +168,23 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise missing_extra("Parquet", "scope") from error
     for batch in parquet.ParquetFile(path).iter_batches():
         yield from batch.to_pylist()
+
+
+def _router_eval_rows(path: Path) -> Iterator[Row]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        content = json.load(file)
+    try:
+        models = [str(name) for name in content["model"]]
+        for split in ROUTER_EVAL:
+            prompts = content["prompt"].get(f"{split}_prompt", [])
+            for prompt, scores in zip(prompts, content["data"].get(f"{split}_score", []), strict=True):
+                yield {"question": prompt, **dict(zip(models, scores, strict=True))}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"results: {str(path)!r} must have model, prompt and data as RouterEval's sets do, with a prompt "
+            "and a score per model for every question; rows in JSON go into a .jsonl file."
+        ) from error
 
 
 def _columns(row: Row, path: str | Path) -> dict[str, str]:

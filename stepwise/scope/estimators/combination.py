@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Self
 
 import numpy as np
@@ -21,23 +22,51 @@ from stepwise.scope.estimators.base import (
 )
 from stepwise.scope.estimators.difficulty import PooledDifficulty
 from stepwise.scope.estimators.neighbours import Neighbours
+from stepwise.scope.estimators.ridge import ModelRidge
 from stepwise.scope.known import Compared, Known
 from stepwise.types import add_usage
 
 PRIOR = 20.0
 """Pulls the weights towards equal ones that sum to 1: what that many undecided outcomes would say."""
+FOLDS = 5
+K = (6, 10, 20, 40, 80)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Some of the members, calibrated together.
+
+    Attributes:
+        members: their names.
+        loss: mean log loss on anchors that the weights were not fitted to.
+        share: of the weights that are taken.
+    """
+
+    members: tuple[str, ...]
+    loss: float
+    share: float
 
 
 @dataclass
 class Combination:
-    """A logistic regression on the members' logits, fitted on their held-out predictions.
+    """Logistic regressions on the logits of every choice of members, averaged by held-out loss.
 
-    One set of weights serves all models, so that a new model gets them too (Platt scaling, generalised to
-    several inputs). Lengths are combined by weights in inverse proportion to the squared error of ln(tokens).
+    Members predict every anchor without its own outcomes. For each set of them a logistic regression on those
+    predictions is fitted to all models at once, so that a new model gets the weights too (Platt scaling,
+    generalised to several inputs), and judged by its log loss on folds of anchors. The weights of a set count
+    in proportion to exp(-total loss), as posterior probabilities would (pseudo-BMA, Yao et al. 2018): a set
+    that is clearly worse on this store has no part, sets that are as good share. Lengths are combined by
+    weights in inverse proportion to the squared error of ln(tokens).
+
+    Attributes:
+        candidates: the sets of members with their losses and shares, the best first, once fitted.
     """
 
-    members: Sequence[Estimator] = field(default_factory=lambda: [PooledDifficulty(), Neighbours()])
+    members: Sequence[Estimator] = field(
+        default_factory=lambda: [PooledDifficulty(), ModelRidge(), Neighbours(K)]
+    )
     name: str = "combined"
+    candidates: tuple[Candidate, ...] = field(init=False, repr=False, default=())
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -46,12 +75,33 @@ class Combination:
     def fit(self, known: Known) -> Self:
         held = [member.fit(known).held_out() for member in self.members]
         logs = np.log(known.tokens)
-        self._weights = _stack(np.stack([logit(beliefs.value) for beliefs in held], axis=-1), known.value)
+        self._weights = self._average(
+            np.stack([logit(beliefs.value) for beliefs in held], axis=-1), known.value
+        )
         errors = [np.nanmean((logs - np.log(beliefs.tokens)) ** 2) + 1e-9 for beliefs in held]
         self._shares = (1 / np.array(errors)) / (1 / np.array(errors)).sum()
         self._quantiles = spread(logs, self._log_tokens(held))
         self._held = self._mix(held, np.arange(len(known.models)))
         return self
+
+    def _average(self, logits: Array, value: Array) -> Array:
+        """(intercept, weight per member): the mean over all sets of members."""
+        sets = [
+            list(places)
+            for size in range(1, len(self.members) + 1)
+            for places in combinations(range(len(self.members)), size)
+        ]
+        losses = np.array([held_out_loss(logits[..., places], value) for places in sets])
+        count = (~np.isnan(value)).sum()
+        shares = np.exp(count * (losses.min() - losses))
+        shares /= shares.sum()
+        weights = np.zeros((len(sets), len(self.members) + 1))
+        for row, places in zip(weights, sets, strict=True):
+            row[[0, *(place + 1 for place in places)]] = _stack(logits[..., places], value)
+        named = [tuple(self.members[place].name for place in places) for places in sets]
+        listed = sorted(zip(losses.tolist(), named, shares.tolist(), strict=True))
+        self.candidates = tuple(Candidate(names, loss, share) for loss, names, share in listed)
+        return np.asarray(shares @ weights)
 
     def held_out(self) -> Beliefs:
         return self._held
@@ -78,16 +128,35 @@ class Combination:
         )
 
 
+def held_out_loss(logits: Array, value: Array) -> float:
+    """Mean log loss of outcomes [m, n] by logits [m, n, members], on folds of anchors left out in turn."""
+    n = value.shape[1]
+    fold = np.random.default_rng(0).permutation(n) % min(FOLDS, n)
+    p = np.empty_like(value)
+    for part in range(fold.max() + 1):
+        out = fold == part
+        weights = _stack(logits[:, ~out], value[:, ~out]) if n > 1 else _prior(logits.shape[-1])
+        p[:, out] = sigmoid(weights[0] + logits[:, out] @ weights[1:])
+    return float(-np.nanmean(value * np.log(p) + (1 - value) * np.log(1 - p)))
+
+
+def _prior(members: int) -> Array:
+    return np.array([0.0, *np.full(members, 1 / members)])
+
+
 def _stack(logits: Array, value: Array) -> Array:
     """(intercept, weight per member) of a penalised logistic regression of outcomes [m, n] in [0, 1]."""
     seen = ~np.isnan(value)
     x, y = logits[seen], value[seen]
     design = np.column_stack([np.ones(len(x)), x])
-    prior = np.array([0.0, *np.full(x.shape[1], 1 / x.shape[1])])
-    stiffness = PRIOR * np.diag([1.0, *(x**2).mean(axis=0)]) / 4
+    prior = _prior(x.shape[1])
+    stiffness = PRIOR * np.diag([1.0, *(x**2).mean(axis=0) + 1e-9]) / 4  # also where a member says nothing
     weights = prior.copy()
     for _ in range(30):
         p = sigmoid(design @ weights)
         pull = design.T @ (y - p) - stiffness @ (weights - prior)
-        weights += np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + stiffness, pull)
+        step = np.linalg.solve((design * (p * (1 - p))[:, None]).T @ design + stiffness, pull)
+        weights += step
+        if np.abs(step).max() < 1e-9:
+            break
     return weights

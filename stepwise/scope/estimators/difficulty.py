@@ -8,10 +8,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, row_mean, sigmoid, spread
+from stepwise.scope.estimators.regression import Regression, Spectrum
 from stepwise.scope.known import Compared, Known
-
-NOISE = (0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Ridge penalties that are tried by leave-one-out error, in units of the kernel's."""
 
 
 @dataclass
@@ -37,10 +35,11 @@ class PooledDifficulty:
 
     def fit(self, known: Known) -> Self:
         self._known = known
-        self._difficulty = Regression(known.among.kernel, rasch(known.value))
+        spectrum = Spectrum(known.among.kernel)
+        self._difficulty = Regression(spectrum, rasch(known.value))
         logs = np.log(known.tokens)
         self._length = Regression(
-            known.among.kernel, _column_mean(logs - row_mean(logs, float(np.nanmean(logs)))[:, None])
+            spectrum, _column_mean(logs - row_mean(logs, float(np.nanmean(logs)))[:, None])
         )
         self._curves = logistic(-self._difficulty.held_out, known.value, self.slope_strength)
         self._lines = linear(self._length.held_out, logs, self.slope_strength)
@@ -66,33 +65,6 @@ class PooledDifficulty:
         low, high = self._quantiles[rows].T[:, :, None]
         value = sigmoid(intercept[:, None] - slope[:, None] * difficulty)
         return Beliefs(value, np.exp(logs), np.exp(logs + low), np.exp(logs + high))
-
-
-class Regression:
-    """Kernel ridge regression of one number per anchor [n], with leave-one-out predictions.
-
-    With H = K (K + c I)^-1 the prediction without anchor i is y_i - (y - H y)_i / (1 - H_ii).
-    """
-
-    def __init__(self, gram: Array, target: Array) -> None:
-        self._mean = float(target.mean())
-        self._range = float(target.min()), float(target.max())
-        centred = target - self._mean
-        values, vectors = np.linalg.eigh(gram)
-        values = np.maximum(values, 0.0)
-        rotated = vectors.T @ centred
-        best = np.inf
-        for noise in NOISE:
-            shrunk = values / (values + noise)
-            missed = (centred - vectors @ (shrunk * rotated)) / (1 - (vectors**2) @ shrunk)
-            if (error := float(missed @ missed)) < best:
-                best = error
-                self.held_out = np.clip(target - missed, *self._range)
-                self._weights = vectors @ (rotated / (values + noise))
-
-    def at(self, near: Array) -> Array:
-        """Predictions [questions] from kernel values [questions, n], within the range of the targets."""
-        return np.asarray(np.clip(near @ self._weights + self._mean, *self._range))
 
 
 def rasch(value: Array, *, ability_variance: float = 4.0, difficulty_variance: float = 4.0) -> Array:

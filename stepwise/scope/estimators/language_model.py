@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from stepwise.scope.estimators.base import Array, Beliefs, Charge, Rows, free, r
 from stepwise.scope.estimators.mean import sigmoid_of
 from stepwise.scope.estimators.neighbours import but_oneself
 from stepwise.scope.known import Compared, Known
-from stepwise.scope.prompt import Answer, Example, ask, read, seed_of
+from stepwise.scope.prompt import Answer, Example, Form, ask, read, seed_of
 from stepwise.types import Usage
 
 
@@ -46,8 +46,10 @@ class LanguageModel:
         backend: runs the estimator.
         model: its name, by which its tokens are charged.
         template: chat template around the prompt, with ``{prompt}``.
+        form: of the prompt, see `stepwise.scope.prompt`; published weights expect the released one.
         k: anchors that it is shown (5 in the paper).
         samples: 8 or more, with temperature 0.6 to 0.7, on the model card.
+        max_tokens: of an answer, 1,536 in the released code.
         concurrency: answers in flight.
     """
 
@@ -59,10 +61,12 @@ class LanguageModel:
         *,
         model: str = "estimator",
         template: str = "{prompt}",
+        form: Form = "released",
         k: int = 5,
         samples: int = 8,
         temperature: float = 0.7,
-        max_tokens: int = 400,
+        top_p: float = 0.95,
+        max_tokens: int = 1536,
         concurrency: int = 64,
         seed: int = 0,
     ) -> None:
@@ -71,14 +75,15 @@ class LanguageModel:
         if k < 0 or samples < 1 or concurrency < 1:
             raise ConfigError("k must be at least 0, samples and concurrency at least 1.")
         self._backend, self._template, self._k, self._samples = backend, template, k, samples
-        self._sampling = Sampling(max_tokens, temperature, seed=seed)
+        self._form: Form = form
+        self._sampling = Sampling(max_tokens, temperature, top_p, seed=seed)
         self._concurrency = concurrency
         self.asks = (model,)
         self.counts = Counts()
 
     def __repr__(self) -> str:
         """Identifies what the estimates depend on, as frozen values do."""
-        how = (self._backend.revision, self._template, self._k, self._samples, self._sampling)
+        how = (self._backend.revision, self._template, self._form, self._k, self._samples, self._sampling)
         return f"LanguageModel({self.asks[0]}, {how})"
 
     def fit(self, known: Known) -> Self:
@@ -100,21 +105,12 @@ class LanguageModel:
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
         return self._predict(questions.questions, questions.similarity, models, charge)
 
-    def examples(self, similarities: Array, row: int) -> list[Example]:
-        """The nearest anchors that a model has answered, the nearest last; similarities [n]."""
-        known = self._known
-        seen = np.flatnonzero(known.seen[row] & np.isfinite(similarities))
-        best = seen[np.argsort(-similarities[seen], kind="stable")[: self._k]]
-        return [
-            Example(known.anchors.questions[i], bool(known.value[row, i] >= 0.5), round(known.tokens[row, i]))
-            for i in reversed(best)
-        ]
-
     def _predict(
         self, questions: Sequence[str], similarities: Array, rows: Rows, charge: Charge = free
     ) -> Beliefs:
+        shown = Examples(self._known, self._k, self._form)
         prompts = [
-            ask(question, self._known.models[row], self.examples(similarities[at], row))
+            ask(question, self._known.models[row], shown(similarities[at], row), self._form)
             for row in rows
             for at, question in enumerate(questions)
         ]
@@ -170,7 +166,7 @@ class LanguageModel:
 
         prefix = self._backend.encode(self._template.replace("{prompt}", prompt))
         seeded = seed_of(prompt, sample, self._sampling.seed)
-        sampling = Sampling(self._sampling.max_tokens, self._sampling.temperature, seed=seeded)
+        sampling = replace(self._sampling, seed=seeded)
         written = await self._backend.generate(prefix, sampling, lost)
         answer = read(written.text)
         # What a server has in its cache counts where this question itself has brought it there.
@@ -178,6 +174,26 @@ class LanguageModel:
         self.counts += Counts(1, answer is None, usage.prompt - usage.cached, usage.completion)
         charge(self.asks[0], usage.rejected())
         return answer, usage.rejected()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The ``k`` nearest anchors that a model has answered: the nearest first in the released prompt, last in
+    the short one."""
+
+    known: Known
+    k: int
+    form: Form
+
+    def __call__(self, similarities: Array, row: int) -> list[Example]:
+        """Of the model in a row of what is known; similarities [n], -inf for an anchor not to be shown."""
+        seen = np.flatnonzero(self.known.seen[row] & np.isfinite(similarities))
+        best = seen[np.argsort(-similarities[seen], kind="stable")[: self.k]]
+        return [self._example(row, int(i)) for i in (best if self.form == "released" else best[::-1])]
+
+    def _example(self, row: int, i: int) -> Example:
+        correct, tokens = self.known.value[row, i] >= 0.5, round(self.known.tokens[row, i])
+        return Example(self.known.anchors.questions[i], bool(correct), tokens)
 
 
 def _sum(samples: Iterable[tuple[Answer | None, Usage]]) -> Usage:

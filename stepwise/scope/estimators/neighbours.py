@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -17,12 +18,17 @@ class Neighbours:
 
     This is the calibration term of SCOPE (arXiv 2601.22323; k = 6), shrunk toward the model's mean as if that
     were one more neighbour of weight ``shrinkage``. Anchors that a model has not answered are left out.
+
+    Attributes:
+        k: how many; of several, the one with the least squared leave-one-out error is taken.
+        taken: that one, once fitted.
     """
 
-    k: int = 6
+    k: int | Sequence[int] = 6
     shrinkage: float = 1.0
     name: str = "neighbours"
     asks: ClassVar[tuple[str, ...]] = ()
+    taken: int = field(init=False, repr=False)
     _known: Known = field(init=False, repr=False)
     _quantiles: Array = field(init=False, repr=False)
 
@@ -33,7 +39,10 @@ class Neighbours:
         every = float(np.nanmean(self._logs))
         self._log_mean = row_mean(self._logs, every)
         rows = np.arange(len(known.models))
-        self._held_value, self._held_logs = self._near(but_oneself(known.among.similarity), rows)
+        among, tried = but_oneself(known.among.similarity), [self.k] if isinstance(self.k, int) else self.k
+        held = {k: self._near(among, rows, k) for k in tried}
+        self.taken = min(held, key=lambda k: float(np.nanmean((known.value - held[k][0]) ** 2)))
+        self._held_value, self._held_logs = held[self.taken]
         self._quantiles = spread(self._logs, self._held_logs)
         return self
 
@@ -41,16 +50,16 @@ class Neighbours:
         return self._beliefs(self._held_value, self._held_logs, np.arange(len(self._known.models)))
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
-        value, logs = self._near(questions.similarity, models)
+        value, logs = self._near(questions.similarity, models, self.taken)
         return self._beliefs(value, logs, models)
 
-    def _near(self, similarities: Array, rows: Rows) -> tuple[Array, Array]:
+    def _near(self, similarities: Array, rows: Rows, k: int) -> tuple[Array, Array]:
         """Weighted means of value and ln(tokens), [rows, questions], from similarities [questions, n]."""
         value, logs = np.empty((2, len(rows), len(similarities)))
         for at, row in enumerate(rows):
             seen = np.flatnonzero(self._known.seen[row])
             own = similarities[:, seen]
-            best = np.argsort(-own, axis=1, kind="stable")[:, : self.k]
+            best = np.argsort(-own, axis=1, kind="stable")[:, :k]
             near = np.take_along_axis(own, best, axis=1)
             weight = np.where(np.isfinite(near), np.maximum(near, 0.0), 0.0) ** 2
             total = weight.sum(axis=1) + self.shrinkage

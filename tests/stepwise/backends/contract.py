@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from stepwise.engine.backend import Backend, Completion, Generation, Sampling, StreamingBackend
+from stepwise.engine.backend import Backend, Completion, Generation, Sampling, StreamingBackend, reads
 from stepwise.errors import ContextOverflow
 from stepwise.types import Usage
 
@@ -20,6 +20,7 @@ __all__ = [
     "test_a_prefix_that_was_computed_is_cached",
     "test_a_stream_can_be_left_and_gone_on_from",
     "test_a_stream_has_the_tokens_of_a_whole_call",
+    "test_reading_a_step_thinks_of_it_what_writing_it_did",
     "test_steps_are_the_uninterrupted_generation",
     "test_what_is_charged_is_what_was_counted",
     "test_why_a_generation_stops",
@@ -174,3 +175,18 @@ async def test_a_prefix_beyond_the_context_is_refused(subject: Subject) -> None:
     long = prefix * (subject.backend.context // len(prefix) + 1)
     with pytest.raises(ContextOverflow):
         await subject.write(long, max_tokens=1)
+
+
+async def test_reading_a_step_thinks_of_it_what_writing_it_did(subject: Subject) -> None:
+    if not reads(subject.backend):
+        pytest.skip("it does not tell how likely a text is")
+    prefix = subject.backend.encode(subject.prompt)
+    first, *_ = await subject.steps()
+    wrote, ids = first.signals, len(first.token_ids)
+    read = await subject.write(prefix + first.token_ids, max_tokens=1, read=ids)
+    again = await subject.write(prefix + first.token_ids, max_tokens=1, read=ids)
+    for call in (read, again):
+        assert not call.token_ids and not call.text and call.usage.completion == 0
+        assert call.usage.prompt == len(prefix) + ids and call.signals.length == ids
+        for name in ("mean_logprob", "min_logprob", "first_entropy", "margin"):
+            assert getattr(call.signals, name) == pytest.approx(getattr(wrote, name), abs=2e-3)

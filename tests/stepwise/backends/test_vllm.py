@@ -161,6 +161,18 @@ def test_signals_are_those_of_transformers(world: World) -> None:
         assert getattr(done.signals, name) == pytest.approx(getattr(expected, name), abs=1e-3), name
 
 
+def test_reading_a_text_gives_the_signals_of_writing_it(world: World) -> None:
+    prefix = world.backend.encode(PROMPTS[0])
+    done = world.write(prefix, max_tokens=30)
+    ids = len(done.token_ids)
+    for _ in range(2):  # the second time vLLM has all of it in its cache, and reads it anew
+        read = world.write(prefix + done.token_ids, max_tokens=1, read=ids)
+        assert not read.token_ids and read.signals.length == ids
+        assert read.usage.prompt == len(prefix) + ids and read.usage.completion == 0
+        for name in ("mean_logprob", "min_logprob", "first_entropy", "margin"):
+            assert getattr(read.signals, name) == pytest.approx(getattr(done.signals, name), abs=2e-3), name
+
+
 @pytest.mark.parametrize("stop", ["\n\n", "\n", "A"])
 def test_a_stop_string_ends_the_completion_with_the_token_that_completes_it(world: World, stop: str) -> None:
     prefix = world.backend.encode(PROMPTS[1])

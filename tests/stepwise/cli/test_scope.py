@@ -58,6 +58,16 @@ def test_estimate_choose_and_report(folder: Path, capsys: pytest.CaptureFixture[
     assert kept.startswith("middling")
     report = run(folder, capsys, "report")
     assert "held out" in report and "middling" in report
+    assert "what predicts left-out anchors" in report and "difficulty" in report and "ridge" in report
+
+
+def test_experiments_judge_fewer_anchors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(folder, capsys, "experiments")
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.count("│") == 5]
+    dials = [(row[0].strip(), int(row[1])) for row in rows]
+    assert dials[:3] == [("anchors", 25), ("anchors", 50), ("anchors", 80)]
+    assert dials[3:] == [("neighbours", k) for k in (1, 2, 5, 10, 20, 40)]
+    assert all(0.5 < float(row[2]) <= 1 for row in rows)
 
 
 def test_bad_input_is_one_sentence_and_code_2(

@@ -321,4 +321,7 @@ async def test_an_estimate_before_the_start() -> None:
         small, large = answer.json()["estimates"]
         assert (small["model"], large["model"]) == ("small", "large")
         assert 0.2 < small["p_correct"] < large["p_correct"] <= 1 and small["tokens"] == pytest.approx(40)
+        low, high = small["p_interval"]
+        assert 0 <= low <= small["p_correct"] <= high <= 1 and small["outside"] is False
+        assert small["interval"][0] <= small["tokens"] <= small["interval"][1]
     assert (await refused({"question": "1"}, "/stepwise/estimate")).json()["error"]["code"] == "no_estimator"

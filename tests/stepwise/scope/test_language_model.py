@@ -31,6 +31,45 @@ def test_the_prompt_has_its_sections_in_order() -> None:
     assert places == sorted(places)
 
 
+def test_the_released_prompt_has_its_headings_in_order_and_the_nearest_example_first() -> None:
+    prompt = ask("2 + {2}?", "m", EXAMPLES, "released")
+    headings = [
+        "### Task\n", "### Target Model\nm\n\nExample 1:\nQuestion: 1 + 1?\n",
+        "Performance: {len: 12, correct: yes}\n\n",
+        "Example 2:\n", "### Target Question\n2 + {2}?\n\n", "### Prediction Requirements\n",
+        "### Output Format (STRICT)\nAnalysis: [", "under 800 words",
+        "\nPredicted Performance: {len: [integer], correct: [yes/no]}\n\n", "### Important Notes\n",
+    ]  # fmt: skip
+    places = [prompt.index(heading) for heading in headings]
+    assert places == sorted(places) and prompt.endswith("### Output:")
+    assert "2 anchor questions" in prompt
+    with pytest.raises(ConfigError, match="form must be released or short, not 'long'"):
+        ask("2 + 2?", "m", EXAMPLES, "long")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Analysis:** as **before**\n**Predicted Performance:** {len: 1234, correct: no}",
+        "Analysis**: as before\n**Predicted Performance**: `{len: 1,234, correct: no}`",
+        "__Analysis__: as before\n__Predicted Performance__: {len: [1234], correct: [no]}",
+        "### Analysis: as before\npredicted performance: {`len`: 1_234, `correct`: **No**}",
+        "Analysis: the first {len: 9, correct: yes}\npredicted Performance:\nlen = 1 234; correct = no",
+    ],
+)
+def test_markup_and_separators_are_tolerated(text: str) -> None:
+    answer = read(text)
+    assert answer is not None and (answer.correct, answer.tokens) == (False, 1234)
+    assert answer.analysis.startswith(("as", "the first")) and not answer.analysis.endswith("*")
+
+
+def test_a_length_that_is_none_is_refused() -> None:
+    assert read(write("a", True, 10**7)) is not None
+    for tokens in (10**7 + 1, int("9" * 400)):
+        assert read(write("a", True, tokens)) is None
+    assert read("Predicted Performance: {len: 12, correct: yes/no}") is None
+
+
 @given(
     st.text(max_size=40).filter(lambda text: "Predicted" not in text), st.booleans(), st.integers(1, 10**6)
 )
@@ -114,7 +153,7 @@ def test_an_anchor_is_never_its_own_example() -> None:
         prompts.append(prompt)
         return write("a", True, 9)
 
-    one = LanguageModel(ScriptedBackend(answer), samples=1, k=3)
+    one = LanguageModel(ScriptedBackend(answer), form="short", samples=1, k=3)
     _ = Scope(anchors=anchors, fingerprints=worlds.store(anchors, ("weak",)), estimator=one).known
     one.held_out()
     assert len(prompts) == 12

@@ -55,6 +55,22 @@ def test_routerbench_has_costs_and_estimated_tokens(tmp_path: Path) -> None:
     assert taken.price == Price(0.0, 1000.0)
 
 
+def test_routereval_s_object_is_read_as_wide_rows(tmp_path: Path) -> None:
+    content = {
+        "model": ["m", "n"],
+        "prompt": {"train_prompt": ["What is 1?"], "test_prompt": ["What is 2?"]},
+        "data": {"train_score": [[1, 0]], "test_score": [[0.5, 1]], "train_embed": [[0.1]]},
+    }
+    results = read_results(write(tmp_path, json.dumps(content), "set.json"))
+    assert (results.layout, results.rows, results.models) == ("wide", 2, ["m", "n"])
+    assert results.outcomes["What is 2?"] == {"m": Outcome(0.5), "n": Outcome(1.0)}
+    content["data"]["test_score"] = [[0.5]]  # type: ignore[index]
+    with pytest.raises(ConfigError, match="a prompt and a score per model"):
+        read_results(write(tmp_path, json.dumps(content), "set.json"))
+    with pytest.raises(ConfigError, match="a pickle can run code"):
+        read_results(write(tmp_path, "", "set.pkl"))
+
+
 def test_costs_stand_in_for_tokens_that_are_missing(tmp_path: Path) -> None:
     text = "question,model,correct,cost\nWhat is 1?,m,1,0.002\nWhat is 2?,m,1,0.004\n"
     results = read_results(write(tmp_path, text))

@@ -1,0 +1,83 @@
+"""One picture of SCOPE's anatomy: what each dial does, on every set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stepwise.report.plot import COLORS, MARKERS, MUTED, STYLE
+
+DIALS = (
+    ("sizes", "all", "anchors", "AUC, all models"),
+    ("sizes", "contested", "anchors", "AUC, contested models"),
+    ("neighbours", "all", "neighbours (K)", "AUC, neighbours alone"),
+    ("weight", "log, area", "weight of the anchors' record (w)", "mean accuracy of the frontier"),
+    ("portfolio", "models in use", "alpha", "models in use (effective number)"),
+)
+
+
+def draw(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG: a panel a dial, a line a set, bars for the rivals."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(12.0, 7.0), layout="constrained")
+        *dials, last = figure.subplots(2, 3).ravel()
+        for axes, dial in zip(dials, DIALS, strict=True):
+            _dial(axes, summary, *dial)
+        _rivals(last, summary)
+        figure.savefig(path, dpi=150, format="png")
+
+
+def _dial(axes: Any, summary: Mapping[str, Mapping[str, Any]], part: str, what: str, x: str, y: str) -> None:
+    for (name, parts), color, marker in zip(summary.items(), COLORS, MARKERS, strict=False):
+        points = {
+            float(number.split(", ")[0]): values
+            for number, values in parts.get(part, {}).items()
+            if number.partition(", ")[2] == what
+        }
+        if points:
+            middle, low, high = zip(*points.values(), strict=True)
+            axes.plot(list(points), middle, color=color, marker=marker, markersize=5, label=name)
+            axes.fill_between(list(points), low, high, color=color, alpha=0.15, linewidth=0)
+    if part == "neighbours":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    _finish(axes)
+
+
+def _rivals(axes: Any, summary: Mapping[str, Mapping[str, Any]]) -> None:
+    """How far each router's frontier is from mixing at random towards the oracle's."""
+    sets = {name: parts["rivals"] for name, parts in summary.items() if "rivals" in parts}
+    routers = [
+        key.removesuffix(", area")
+        for key in dict.fromkeys(key for parts in sets.values() for key in parts)
+        if key.endswith(", area") and not key.startswith(("oracle", "random"))
+    ]
+    for place, ((name, parts), color) in enumerate(zip(sets.items(), COLORS, strict=False)):
+        floor, top = (
+            parts[f"{end}, area"][0] for end in ("random mix of the cheapest and the best", "oracle")
+        )
+        heights = [
+            100 * (parts[f"{router}, area"][0] - floor) / (top - floor) if f"{router}, area" in parts else 0.0
+            for router in routers
+        ]
+        rows = [i + 0.27 * place for i in range(len(routers))]
+        axes.barh(rows, heights, height=0.25, color=color, label=name)
+    axes.set_yticks([i + 0.27 for i in range(len(routers))], routers)
+    axes.invert_yaxis()
+    axes.axvline(0, color=MUTED, linewidth=1.0)
+    axes.set_xlabel("of the way from a random mix to the oracle (%)")
+    _finish(axes)
+
+
+def _finish(axes: Any) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8, handlelength=2.0)
