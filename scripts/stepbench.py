@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from envs.tree import Tree
-from policies.oracle import Best, frontier, search_many
+from policies.oracle import Best, frontier, search
 from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.settings import EVERYTHING
@@ -74,11 +74,12 @@ def prices_of(prices: Any) -> CostModel | None:
 def ceiling(bench: Bench) -> str:
     """What no router can do better on the recorded chains: the cheapest right one, with hindsight."""
 
-    async def search() -> list[Best]:
-        return [best async for best in search_many(Tree(bench.engine, "before"), bench.problems)]
+    async def searched() -> list[Best]:
+        tree = Tree(bench.engine, "before")
+        return [await search(tree, problem) for problem in bench.problems]
 
     unit, goal = float(bench.large.cost.mean()), float(bench.large.correct.mean())
-    cost, accuracy = frontier(bench.engine.run(search()), unit)
+    cost, accuracy = frontier(bench.engine.run(searched()), unit)
     gap = float(bench.small.correct.mean()) + 0.9 * (goal - float(bench.small.correct.mean()))
     reached = {share: cost[np.searchsorted(accuracy, least)] for share, least in ((100, goal), (90, gap))}
     return (
