@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 UNAME := $(shell uname -s)-$(shell uname -m)
 
-# llama-server takes half an hour to build on one core, so it is kept outside of the checkout.
+# llama-server takes five minutes to build on two cores, so it is kept outside of the checkout.
 LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
