@@ -60,8 +60,9 @@ async def _measure(url: str, checkpoint: str, n: int, tokens: int, repeats: int)
     try:
         seconds = await _side_by_side(work, asked, repeats)
     finally:
-        for closing in (*engines, endpoint):
-            await closing.close()
+        for engine in engines:
+            await engine.close()
+        await endpoint.close()
     figures: dict[str, Any] = {"tokens_per_s": 1 / statistics.median(seconds["call"])}
     for name in ("steps", "lookahead"):
         for against in ("call", "bare"):

@@ -72,8 +72,8 @@ class RecordingEndpoint(Endpoint):
 
     def _note(self, body: Mapping[str, Any], events: Sequence[Any]) -> None:
         if events:
-            count = _llama_counts if "n_predict" in body else _vllm_counts
-            ids, usage, counted = count(len(body["prompt"]), events)
+            llama = "n_predict" in body
+            ids, usage, counted = llama_counts(events) if llama else vllm_counts(len(body["prompt"]), events)
             self._notes.append(
                 Exchange(
                     self._chain, self._model, body["prompt"], ids, usage.prompt, usage.cached,
@@ -86,14 +86,16 @@ Counts = tuple[list[int], Usage, bool]
 """The token ids that arrived, what the server counted, and whether it did so to the end."""
 
 
-def _llama_counts(length: int, events: Sequence[Any]) -> Counts:
+def llama_counts(events: Sequence[Any]) -> Counts:
+    """Of the events of a stream of ``/completion``; they count as they go."""
     last = events[-1]
     ids = [token for event in events for token in event["tokens"]]
     cached = last["tokens_evaluated"] - last["timings"]["prompt_n"]
     return ids, Usage(last["tokens_evaluated"], cached, last["tokens_predicted"]), last["stop"]
 
 
-def _vllm_counts(length: int, events: Sequence[Any]) -> Counts:
+def vllm_counts(length: int, events: Sequence[Any]) -> Counts:
+    """Of the answer of ``/completions``, or the events of its stream, to a prompt of this length."""
     ids = [token for event in events for choice in event["choices"] for token in choice["token_ids"] or ()]
     usage = events[-1].get("usage")
     if not usage:
@@ -159,6 +161,6 @@ PREFIXES = {
 """Metrics whose sums are the prompt and the generated tokens."""
 
 
-def _total(text: str, names: Sequence[str]) -> int:
+def _total(text: str, names: tuple[str, ...]) -> int:
     lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(names))
     return sum(int(float(value)) for name, _, value in lines if name.partition("{")[0] in names)

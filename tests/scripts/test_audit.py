@@ -18,6 +18,8 @@ from scripts.checks.audit import (
     record,
     relative_error,
 )
+from scripts.checks.real_servers import Exchange, RealServer, credited, llama_counts, vllm_counts
+from stepwise.errors import ConfigError
 from stepwise.types import Usage
 
 Books = tuple[list[ServerCall], list[Charged]]
@@ -62,3 +64,31 @@ def test_models_that_run_ahead_are_charged_what_the_servers_counted(tmp_path: Pa
     calls, charged = read(tmp_path / "usage.jsonl", ServerCall), read(tmp_path / "charged.jsonl", Charged)
     assert any(usage.discarded for chain in charged for usage in chain.usage.values())
     assert disagreements(calls, charged) == []
+
+
+def test_a_real_servers_counts_are_read_from_its_answers_and_credited_by_chain() -> None:
+    begun = {"tokens_evaluated": 3, "timings": {"prompt_n": 1}}
+    llama = [
+        {**begun, "tokens": [7], "stop": False, "tokens_predicted": 1},
+        {**begun, "tokens": [], "stop": True, "tokens_predicted": 2},
+    ]
+    assert llama_counts(llama) == ([7], Usage(3, 2, 2), True)
+    assert llama_counts(llama[:1]) == ([7], Usage(3, 2, 1), False)
+    choices = [{"token_ids": [7, 8]}]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+    assert vllm_counts(3, [{"choices": choices, "usage": usage}]) == ([7, 8], Usage(3, 1, 2), True)
+    assert vllm_counts(3, [{"choices": choices}]) == ([7, 8], Usage(3, 0, 2), False)
+    calls = [
+        Exchange("a", "m", [1, 2, 3], [7, 8], 3, 2, 2, counted=True),  # cached for another chain
+        Exchange("a", "m", [1, 2, 3, 7, 8], [9], 5, 4, 1, counted=False),
+        Exchange("a", "other", [1, 2, 3], [7], 3, 2, 1, counted=True),
+        Exchange("a", "m", [1, 2, 3, 7, 8, 9], [4], 6, 6, 1, counted=True),
+    ]
+    assert [usage.cached for usage in credited(calls)] == [0, 4, 0, 6]
+
+
+def test_a_server_that_cannot_be_audited_is_refused() -> None:
+    with pytest.raises(ConfigError, match="backend must be one of"):
+        RealServer("chat", "http://127.0.0.1:1/v1", "")
+    with pytest.raises(ConfigError, match="lists no models"):
+        RealServer("vllm-server", "http://127.0.0.1:1/v1", "")

@@ -119,25 +119,26 @@ class LlamaBackend(TokenServer):
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> LlamaGeneration:
         limit = min(sampling.max_tokens, room(prefix, self.context))
-        return LlamaGeneration(self, len(prefix), self._body(prefix, sampling, limit))
+        return LlamaGeneration(self, len(prefix), completion_body(self.model, prefix, sampling, limit))
 
-    def _body(self, prefix: Sequence[int], sampling: Sampling, limit: int) -> dict[str, Any]:
-        """The request that continues ``prefix``. Probabilities are the model's own, before temperature."""
-        body: dict[str, Any] = {
-            **PLAIN,
-            "prompt": list(prefix),
-            "n_predict": limit,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stop": list(sampling.stop),
-            "n_probs": signals.TOP,
-            "return_tokens": True,
-            "cache_prompt": True,
-            "timings_per_token": True,
-            "stream": True,
-        }
-        seed = {"seed": sampling.seed % RANDOM_SEED} if sampling.temperature > 0.0 else {}
-        return body | seed | ({"model": self.model} if self.model else {})
+
+def completion_body(model: str, prefix: Sequence[int], sampling: Sampling, limit: int) -> dict[str, Any]:
+    """The request that continues ``prefix``. Probabilities are the model's own, before temperature."""
+    body: dict[str, Any] = {
+        **PLAIN,
+        "prompt": list(prefix),
+        "n_predict": limit,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "stop": list(sampling.stop),
+        "n_probs": signals.TOP,
+        "return_tokens": True,
+        "cache_prompt": True,
+        "timings_per_token": True,
+        "stream": True,
+    }
+    seed = {"seed": sampling.seed % RANDOM_SEED} if sampling.temperature > 0.0 else {}
+    return body | seed | ({"model": model} if model else {})
 
 
 class LlamaGeneration:

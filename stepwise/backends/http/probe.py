@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from stepwise.backends.http import llama
 from stepwise.backends.http import ollama as ollama_http
 from stepwise.backends.http import sglang as sglang_http
 from stepwise.backends.http.chat import Options
@@ -16,7 +18,9 @@ from stepwise.backends.http.reading import (
     ChatAnswer,
     CompletionAnswer,
     Counts,
+    LlamaEvent,
     chat_signals,
+    llama_logprobs,
     served,
     shaped,
     token_logprobs,
@@ -27,6 +31,7 @@ from stepwise.engine.backend import Sampling
 from stepwise.errors import BackendError, ConfigError
 
 STEP = Sampling(max_tokens=16, stop=("\n\n",))
+Question = Callable[[], Awaitable[str]]
 QUESTION = "Count from one to ten, in words."
 BEGUN = "one two three four five six seven eight"
 
@@ -48,6 +53,7 @@ async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list
         BackendError: if the server cannot be reached.
     """
     endpoint = Endpoint(base_url, api_key_env=api_key_env, timeout_s=60.0)
+    root = Endpoint(endpoint.base_url.removesuffix("/v1"), api_key_env=api_key_env, timeout_s=60.0).closing()
     try:
         names = [*served(await endpoint.get("/models"), f"{endpoint.base_url}/models")]
         if not names:
@@ -55,13 +61,14 @@ async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list
         if model and model not in names:
             raise ConfigError(f"model must be one of {', '.join(names)}, not {model!r}.")
         name = model or names[0]
-        server = Server(endpoint, name)
+        server = Server(endpoint, root, name)
         findings = [Finding("models", True, ", ".join(names))]
         for what, question in server.questions:
             findings.append(await _ask(what, question))
         return findings + await _own(endpoint.base_url.removesuffix("/v1"), name, api_key_env)
     finally:
         await endpoint.close()
+        await root.close()
 
 
 async def _own(root: str, model: str, api_key_env: str) -> list[Finding]:
@@ -95,22 +102,41 @@ class Lacking(BackendError):
 
 
 class Server:
-    """A model of a server, to be asked what it can do."""
+    """A model of a server, to be asked what it can do. What the completions of OpenAI's interface lack,
+    llama-server has at its root."""
 
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
-        self._endpoint, self._model = endpoint, model
+    def __init__(self, endpoint: Endpoint, root: Endpoint, model: str) -> None:
+        self._endpoint, self._root, self._model = endpoint, root, model
 
     @property
-    def questions(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+    def questions(self) -> list[tuple[str, Question]]:
         """What is asked, and a call that tells what follows, or raises `BackendError`."""
         return [
-            ("token ids in both directions", self._token_ids),
-            ("log-probabilities of completions", self._logprobs),
-            ("cached prompt tokens are told (vLLM: --enable-prompt-tokens-details)", self._cached),
+            ("token ids in both directions", self._either(self._token_ids, self._llama_token_ids)),
+            ("log-probabilities of completions", self._either(self._logprobs, self._llama_logprobs)),
+            (
+                "cached prompt tokens are told (vLLM: --enable-prompt-tokens-details)",
+                self._either(self._cached, self._llama_cached),
+            ),
             ("chat", self._chat),
             ("log-probabilities of chat", self._chat_logprobs),
             ("continues the assistant's message", self._continues),
         ]
+
+    def _either(self, usual: Question, own: Question) -> Question:
+        """What the answer to one question says, or else that to the other; the first one's failure if both
+        fail."""
+
+        async def ask() -> str:
+            try:
+                return await usual()
+            except BackendError as error:
+                try:
+                    return await own()
+                except BackendError:
+                    raise error from None
+
+        return ask
 
     async def _complete(self) -> CompletionAnswer:
         body = completion_body(self._model, [1, 2, 3], STEP, STEP.max_tokens)
@@ -139,6 +165,31 @@ class Server:
         if counts.prompt_tokens_details is None or counts.prompt_tokens_details.cached_tokens is None:
             raise Lacking("the answer does not have it")
         return f"{counts.prompt_tokens_details.cached_tokens} of {counts.prompt_tokens}"
+
+    async def _llama(self) -> LlamaEvent:
+        """The first token of llama-server's own completions."""
+        body = llama.completion_body("", [1, 2, 3], STEP, STEP.max_tokens)
+        async with aclosing(self._root.stream("/completion", body)) as events:  # type: ignore[type-var]
+            async for event in events:
+                return shaped(event, LlamaEvent, self._root.base_url)
+        raise Lacking("the answer does not have it")
+
+    async def _llama_token_ids(self) -> str:
+        if not (await self._llama()).tokens:
+            raise Lacking("the answer does not have it")
+        return f"backend llama-server, base_url {self._root.base_url}"
+
+    async def _llama_logprobs(self) -> str:
+        logprob, top = llama_logprobs(await self._llama())
+        if not signals.measure([logprob], [top]).known:
+            raise Lacking("the answer does not have them")
+        return f"{len(top)} per token; drafts can be judged"
+
+    async def _llama_cached(self) -> str:
+        event = await self._llama()
+        if event.timings is None:
+            raise Lacking("the answer does not have it")
+        return f"{event.tokens_evaluated - event.timings.prompt_n} of {event.tokens_evaluated}"
 
     async def _say(self, steps: str = "", **options: Any) -> ChatAnswer:
         body = Options(base_url=self._endpoint.base_url, **options).body(self._model, QUESTION, steps, STEP)
@@ -174,7 +225,7 @@ class Server:
         return "continues: true"
 
 
-async def _ask(what: str, question: Callable[[], Awaitable[str]]) -> Finding:
+async def _ask(what: str, question: Question) -> Finding:
     try:
         return Finding(what, True, await question())
     except BackendError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from stepwise import load_dataset, load_pair
+from stepwise.backends.http.probe import examine
 from stepwise.engine.backend import Sampling
 from stepwise.engine.engine import Engine
 from stepwise.models.model import Model, options_of
@@ -147,6 +148,13 @@ async def test_a_run_is_charged_what_the_server_counted(
         total += trace.usage["small"]
     prompt, written = (b - a for a, b in zip(before, server.counters(), strict=True))
     assert (total.prompt, total.completion + total.discarded) == (prompt, written)
+
+
+@pytest.mark.parametrize("path", ["", "/v1"])
+async def test_the_doctor_names_the_backend(server: Server, path: str) -> None:
+    findings = {finding.what: finding for finding in await examine(server.url + path)}
+    assert all(finding.works for finding in findings.values())
+    assert findings["token ids in both directions"].note == f"backend llama-server, base_url {server.url}"
 
 
 async def test_leaving_a_generation_stops_it_on_the_server(server: Server, subject: Subject) -> None:
