@@ -14,9 +14,7 @@ from stepwise.cli.scope_files import ANCHORS, FINGERPRINTS, add_action
 def add_parser(commands: Commands) -> None:
     summary = "choose anchors in a table of results and write the models' fingerprints"
     action = add_action(commands, "import", summary)
-    action.add_argument(
-        "file", help="results as .csv, .jsonl, .json or .parquet, long or wide"
-    )
+    action.add_argument("file", help="results as .csv, .jsonl, .json or .parquet, long or wide")
     action.add_argument("--anchors", type=positive, default=250, help="how many (default: %(default)s)")
     action.add_argument("--pair", help="a YAML file of models: their list prices are written too")
     action.add_argument("--seed", type=int, default=0, help="of the choice (default: %(default)s)")
