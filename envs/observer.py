@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stepwise.routers.features import bounds, expand, observe
+from stepwise.routers.features import Scales, bounds, expand, observe
 from stepwise.types import Trace
 
 
@@ -28,6 +28,7 @@ class Observer:
         high: their largest values [features].
         observe: (trace, cheapest model, most expensive model) -> observation [features].
         cost: (trace, most expensive model) -> what the chain has cost.
+        scales: of the features, where they were fitted.
     """
 
     features: tuple[str, ...]
@@ -35,16 +36,21 @@ class Observer:
     high: NDArray[np.float32]
     observe: Callable[[Trace, str, str], NDArray[np.float32]]
     cost: Callable[[Trace, str], float]
+    scales: Scales = ()
 
     @classmethod
-    def of(cls, features: Iterable[str]) -> Observer:
+    def of(cls, features: Iterable[str], scales: Scales = ()) -> Observer:
         """Sees features and groups of `stepwise.routers.features`, and pays for everything that is computed.
+
+        Args:
+            scales: those that `stepwise.routers.features.fit` found; nano's by default.
 
         Raises:
             ConfigError: if a feature is unknown.
         """
         names = expand(features)
-        return cls(names, *bounds(names), partial(observe, features=names), computed)
+        seen = partial(observe, features=names, scales=scales)
+        return cls(names, *bounds(names), seen, computed, scales)
 
 
 DEFAULT_OBSERVER = Observer.of(["signals"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from envs.episode import Episode, Observation
 from envs.observer import DEFAULT_OBSERVER, Observer
+from envs.recorded import recorded_world
 from envs.task import EngineOrFactory, Task, made
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
@@ -25,7 +26,9 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ## Action space
     ``Discrete(n)``: the index, cheapest first, of the model that writes the next step. With
     ``look="after_draft"`` action 0 accepts the draft of the cheapest model; any other action
-    discards it, at its cost, and lets that model write the step.
+    discards it, at its cost, and lets that model write the step. With ``verify`` there is one action more,
+    ``Discrete(n + 1)``: n lets the most expensive model read the draft, at the cost of reading it, and the
+    agent acts again on the same draft, which cannot be read twice.
 
     An action makes no sense where that model's context leaves no room for another step (`Trace.full`), as a
     served policy sees it too: taking it may end the chain.
@@ -33,7 +36,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     action does: all models of the pool are loaded, and a chain that hits a limit has ended.
 
     ## Observation space
-    ``Box`` of float32 [features + models + 1]. By default, with n models:
+    ``Box`` of float32 [features + actions + 1]. By default, with n models:
 
     TABLE
 
@@ -55,9 +58,11 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     ``total_cost``; every ``info`` has the ``cost`` of the transition. Then ``step`` is refused until a reset.
 
     ## Arguments
-    engine, problems, look, cost_weight, cost_scale, observer, potential: those of `Task`; in place of the
-    engine, a function without arguments that makes one. An environment made with such a function can be
-    pickled and copied: what comes out is new and has not been reset. render_mode: "ansi" or None.
+    engine, problems, look, cost_weight, cost_scale, observer, potential, verify: those of `Task`; in place of
+    the engine, a function without arguments that makes one. An environment made with such a function can be
+    pickled and copied: what comes out is new and has not been reset. In place of engine, problems and
+    cost_scale a ``recording`` gives all three without models (`envs.recorded`; ``split``: which of its
+    problems). render_mode: "ansi" or None.
 
     ## Version
     v0: first version.
@@ -67,23 +72,33 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
 
     def __init__(
         self,
-        engine: EngineOrFactory,
-        problems: Sequence[Problem],
+        engine: EngineOrFactory | None = None,
+        problems: Sequence[Problem] = (),
         look: Look = "after_draft",
         cost_weight: float | tuple[float, float] = 0.3,
         cost_scale: float = 1.0,
         observer: Observer = DEFAULT_OBSERVER,
         render_mode: str | None = None,
         potential: Callable[[Trace], float] | None = None,
+        verify: bool = False,
+        recording: str | None = None,
+        split: str = "train",
     ) -> None:
         if render_mode not in (None, "ansi"):
             raise ConfigError(f"render_mode must be 'ansi' or None, not {render_mode!r}.")
         self._arguments = (
-            engine, problems, look, cost_weight, cost_scale, observer, render_mode, potential
+            engine, problems, look, cost_weight, cost_scale, observer, render_mode, potential, verify,
+            recording, split,
         )  # fmt: skip
+        if (engine is None) == (recording is None):
+            raise ConfigError("give either an engine with problems, or a recording.")
+        if engine is None:
+            running, problems, cost_scale = recorded_world(str(recording), split)
+        else:
+            running = made(engine)
         self.task = Task(
-            made(engine), problems, look, cost_weight, cost_scale, observer, potential=potential
-        )  # fmt: skip
+            running, problems, look, cost_weight, cost_scale, observer, potential=potential, verify=verify
+        )
         self.observation_space: spaces.Space[Any] = self.task.observation_space
         self.action_space = self.task.action_space
         self.render_mode = render_mode
@@ -107,7 +122,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
         return result.observation, result.reward, result.terminated, result.truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions make sense [models]."""
+        """Which actions make sense [actions]."""
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("call reset() before action_masks().")
         return self._episode.open.copy()

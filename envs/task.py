@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from envs.episode import MAX_COST_WEIGHT, Episode, Start
 from envs.observer import DEFAULT_OBSERVER, Observer
-from envs.tree import Tree
+from envs.tree import MAX_NODES, Tree
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem, Trace
@@ -39,7 +39,7 @@ class Task:
     Args:
         engine: with its models loaded; actions are indices into ``engine.models``.
         problems: each with a gold answer.
-        look: when the agent decides: ``before``, ``probe``, ``after_draft`` or ``judged``.
+        look: when the agent decides: ``before``, ``probe``, ``after_draft``, ``judged`` or ``verified``.
         cost_weight: λ, the reward lost per unit of cost, in [0, 10], or (low, high): drawn log-uniformly per
             episode.
         cost_scale: cost of one unit, in the engine's unit; usually the mean cost of large-only.
@@ -49,6 +49,9 @@ class Task:
         potential: Φ of a chain, such as a judge's verdict on its last step; ``Φ(after) - Φ(before)`` is added
             to the reward of a step, with Φ = 0 at the end, which leaves the best policy what it was (Ng,
             Harada and Russell 1999, theorem 1, with no discount).
+        max_nodes: chains that are remembered, at 1 to 2 kB each; see `envs.tree.Tree`.
+        verify: one action more, the last one, lets the most expensive model read the draft before the agent
+            decides on it; with ``look="after_draft"``.
 
     Raises:
         ConfigError: if an argument is none of these, or a question cannot be asked.
@@ -62,6 +65,8 @@ class Task:
     observer: Observer = DEFAULT_OBSERVER
     patience_s: float = 0.0
     potential: Callable[[Trace], float] | None = None
+    max_nodes: int = MAX_NODES
+    verify: bool = False
 
     def __post_init__(self) -> None:
         for problem in self.problems:
@@ -70,6 +75,8 @@ class Task:
             raise ConfigError("problems must not be empty, and each needs a gold answer.")
         if self.look not in LOOKS:
             raise ConfigError(f"look must be one of {', '.join(LOOKS)}, not {self.look!r}.")
+        if self.verify and self.look != "after_draft":
+            raise ConfigError(f"verify needs look='after_draft', not {self.look!r}.")
         given = self.cost_weight
         low, high = given if isinstance(given, tuple) else (given, given)
         if not (0.0 if low == high else 1e-6) <= low <= high <= MAX_COST_WEIGHT:
@@ -81,14 +88,19 @@ class Task:
 
     @property
     def observation_space(self) -> spaces.Box:
-        rest = len(self.engine.models) + 1
+        rest = self.actions + 1
         low = np.append(self.observer.low, np.zeros(rest))
         high = np.append(self.observer.high, np.ones(rest))
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
+    @property
+    def actions(self) -> int:
+        """A model each, and reading the draft where that is one."""
+        return len(self.engine.models) + self.verify
+
     @cached_property
     def action_space(self) -> spaces.Discrete[Any]:
-        return spaces.Discrete(len(self.engine.models))
+        return spaces.Discrete(self.actions)
 
     def episode(self, random: np.random.Generator, options: dict[str, Any] | None = None) -> Episode:
         """A new episode; ``options`` may fix what `envs.episode.Start` has.
@@ -126,14 +138,16 @@ class Task:
         """
         if not self.action_space.contains(action):
             raise gymnasium.error.InvalidAction(
-                f"action must be an integer from 0 to {len(self.engine.models) - 1}, not {action!r}."
+                f"action must be an integer from 0 to {self.actions - 1}, not {action!r}."
             )
         return int(action)
 
     @cached_property
     def tree(self) -> Tree:
         """Shared by all episodes."""
-        return Tree(self.engine, self.look, self.observer, self.patience_s)
+        return Tree(
+            self.engine, self.look, self.observer, self.patience_s, self.max_nodes, verify=self.verify
+        )
 
     def _draw(self, random: np.random.Generator) -> float:
         """The cost weight of one episode."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from envs.episode import Episode, Observation, Start, Transition
 from envs.observer import DEFAULT_OBSERVER, Observer
 from envs.task import EngineOrFactory, Task, made
+from envs.tree import MAX_NODES
 from stepwise.errors import ConfigError
 from stepwise.types import Look, Problem, Trace
 
@@ -54,8 +55,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
 
     Args:
         num_envs: episodes at a time.
-        engine, problems, look, cost_weight, cost_scale, observer, patience_s, potential: those of `Task`; in
-            place of the engine, a function without arguments that makes one.
+        engine: as of `Task`, like all that follows; or a function without arguments that makes one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium's own)
@@ -71,11 +71,14 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         observer: Observer = DEFAULT_OBSERVER,
         patience_s: float = 0.0,
         potential: Callable[[Trace], float] | None = None,
+        max_nodes: int = MAX_NODES,
+        verify: bool = False,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, not {num_envs}.")
         self.task = Task(
-            made(engine), problems, look, cost_weight, cost_scale, observer, patience_s, potential
+            made(engine), problems, look, cost_weight, cost_scale, observer, patience_s, potential, max_nodes,
+            verify,
         )  # fmt: skip
         self.num_envs = num_envs
         self.single_observation_space = self.task.observation_space

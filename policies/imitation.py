@@ -70,7 +70,9 @@ def demonstrations(task: Task, problems: int) -> tuple[torch.Tensor, torch.Tenso
         return task.engine.run(walk(task.tree, task.problems[:problems], [0.0], act))
 
     large = len(task.engine.models) - 1
-    drafts = [node.features for drafted in follow(lambda seen: [0] * len(seen)) for node in drafted.nodes]
+    drafts = [
+        node.features for drafted in follow(lambda seen: [0] * len(seen)) for node in drafted.nodes[:-1]
+    ]
     runs = [
         follow(rule(feature, threshold, large))
         for feature in map(names.index, SIGNALS)
@@ -81,7 +83,7 @@ def demonstrations(task: Task, problems: int) -> tuple[torch.Tensor, torch.Tenso
         per_cost = cost_weight / task.cost_scale
         best = max(runs, key=lambda run: sum(_values(chain, per_cost)[0] for chain in run))
         for chain in best:
-            seen += [observation(node, cost_weight) for node in chain.nodes]
+            seen += [observation(node, cost_weight) for node in chain.nodes[:-1]]
             actions += chain.actions
             returns += _values(chain, per_cost)[:-1]
     return torch.from_numpy(np.stack(seen)), torch.tensor(actions), torch.tensor(returns, dtype=torch.float32)
@@ -90,4 +92,4 @@ def demonstrations(task: Task, problems: int) -> tuple[torch.Tensor, torch.Tenso
 def _values(chain: Walk, cost_weight: float) -> list[float]:
     """What was still to come at each node of a chain and at its end: correct - λ * cost."""
     end = chain.end
-    return [end.correct - cost_weight * (end.cost - node.cost) for node in (*chain.nodes, end)]
+    return [end.correct - cost_weight * (end.cost - node.cost) for node in chain.nodes]

@@ -32,7 +32,7 @@ class GainCost(nn.Module):
 
     Args:
         features: length of the observation: what the trace says, the action mask, and the cost weight.
-        models: number of actions.
+        models: number of actions: one a model, and one more where a draft can be read first.
         width: of the two hidden layers.
     """
 

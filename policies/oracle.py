@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
     while heap and looked < max_nodes and not (ends and ends[-1].correct):
         _, _, node = heapq.heappop(heap)
         looked += 1
-        if node.trace.stop is not None:
+        if node.stop is not None:
             ends.append(node)
             continue
         for child in await asyncio.gather(*(tree.child(node, i) for i in range(len(tree.engine.models)))):
@@ -62,18 +62,6 @@ async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
     first, last = (ends or [node])[0], (ends or [node])[-1]
     right = last.cost if last.correct else float("nan")
     return Best(problem.id, first.cost, first.correct, right, looked, last.correct or not heap)
-
-
-async def search_many(tree: Tree, problems: Sequence[Problem], concurrency: int = 64) -> AsyncIterator[Best]:
-    """Search problems side by side; results as they finish."""
-    gate = asyncio.Semaphore(concurrency)
-
-    async def gated(problem: Problem) -> Best:
-        async with gate:
-            return await search(tree, problem)
-
-    for finished in asyncio.as_completed([gated(problem) for problem in problems]):
-        yield await finished
 
 
 def frontier(best: Sequence[Best], unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

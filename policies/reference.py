@@ -1,4 +1,5 @@
-"""What each model does alone: the unit of cost, and the accuracies that routing is measured against.
+"""What each model does alone: the unit of cost, the accuracies that routing is measured against, and how long
+chains are.
 
 A chain that failed says nothing of what a chain costs: it is tried again, then left out and counted; where
 too many fail there is no reference at all.
@@ -7,12 +8,13 @@ too many fail there is no reference at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always
+from stepwise.routers.features import fit
 from stepwise.types import Problem, Trace
 from stepwise.verify import correct as is_correct
 
@@ -29,6 +31,7 @@ class Reference:
         n: problems that large-only solved to an end, right or wrong.
         failed: problems that it could not be run on, which are in no mean.
         small_cost: of small-only; 0 where it was not measured.
+        scales: of features, fitted to these chains.
     """
 
     large_cost: float
@@ -37,6 +40,7 @@ class Reference:
     failed: int = 0
     small_cost: float = 0.0
     small_accuracy: float = 0.0
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, budget: float | None, unit: str) -> None:
         """Refuse a training that cannot lead anywhere.
@@ -68,10 +72,14 @@ async def measure_reference(engine: Engine, problems: Sequence[Problem]) -> Refe
     Raises:
         BackendError: if it cannot be run on more than `MAX_FAILED` of them.
     """
-    return await _alone(engine, problems, engine.models[-1])
+    reference, _ = await _alone(engine, problems, engine.models[-1])
+    return reference
 
 
-async def _alone(engine: Engine, problems: Sequence[Problem], model: str) -> Reference:
+async def _alone(
+    engine: Engine, problems: Sequence[Problem], model: str
+) -> tuple[Reference, Sequence[Trace]]:
+    """What a model does alone, and its chains."""
     done, failed = await _solve(engine, problems, model)
     if len(failed) > MAX_FAILED * len(problems):
         raise BackendError(
@@ -80,22 +88,25 @@ async def _alone(engine: Engine, problems: Sequence[Problem], model: str) -> Ref
             model=model,
         )
     correct = [await is_correct(trace) for trace in done]
-    return Reference(
-        math.fsum(trace.cost for trace in done) / len(done), sum(correct) / len(done), len(done), len(failed)
-    )
+    cost = math.fsum(trace.cost for trace in done) / len(done)
+    return Reference(cost, sum(correct) / len(done), len(done), len(failed)), done
 
 
-async def measure_ends(engine: Engine, problems: Sequence[Problem]) -> Reference:
-    """`measure_reference`, with the cheapest model alone beside it.
+async def measure_ends(
+    engine: Engine, problems: Sequence[Problem], features: Sequence[str] = ()
+) -> Reference:
+    """`measure_reference`, with the cheapest model alone beside it, and the scales of ``features``.
 
     Raises:
         BackendError: if a model cannot be run on more than `MAX_FAILED` of the problems.
     """
-    large = await measure_reference(engine, problems)
-    small = await _alone(engine, problems, engine.models[0])
+    small_name, large_name = engine.models[0], engine.models[-1]
+    large, by_large = await _alone(engine, problems, large_name)
+    small, by_small = await _alone(engine, problems, small_name)
     return replace(
         large, small_cost=small.large_cost, small_accuracy=small.large_accuracy,
         failed=large.failed + small.failed,
+        scales=dict(fit((*by_small, *by_large), small_name, large_name, features)),
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class SB3Routing(VecEnv):
     def close(self) -> None:
         self.env.close()
 
-    # Slots of a batched environment are not objects of their own.
+    # Slots of a batched environment are not objects of their own; sb3-contrib asks them for their masks.
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         return [getattr(self.env, attr_name, None)] * len(list(self._get_indices(indices)))
@@ -63,7 +63,10 @@ class SB3Routing(VecEnv):
         raise NotImplementedError("the slots of RoutingVectorEnv share their attributes.")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        raise NotImplementedError("the slots of RoutingVectorEnv have no methods of their own.")
+        if method_name == "action_masks":
+            masks = self.env.action_masks()
+            return [masks[slot] for slot in self._get_indices(indices)]
+        raise NotImplementedError(f"the slots of RoutingVectorEnv have no method {method_name!r}.")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         return [False] * len(list(self._get_indices(indices)))

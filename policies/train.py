@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,7 @@ def train(
     reference: Reference,
     validation: Task | None = None,
     about: Mapping[str, Any] | None = None,
+    callbacks: Sequence[BaseCallback] = (),
 ) -> PolicyArtifact:
     """Run PPO to ``policy["total_steps"]`` environment steps and return the exported policy.
 
@@ -137,18 +138,19 @@ def train(
         validation: problems on which the frontier is measured; the best weights are exported, and
             training ends after ``patience`` measurements without a new best. None: the last weights are.
         about: what else the policy's card says, such as its data.
+        callbacks: SB3's, called beside those of the training; one that returns False ends it.
     """
     total, budget = int(policy["total_steps"]), policy.get("budget")
     model = _resumed_or_new(env, policy, output, seed)
     left = total - model.num_timesteps
     if left > 0:
-        callbacks: list[BaseCallback] = [Watch(total)]
+        every_one: list[BaseCallback] = [Watch(total), *callbacks]
         if budget is not None:
-            callbacks.append(DualAscent(env, float(budget)))
+            every_one.append(DualAscent(env, float(budget)))
         if validation is not None:
-            callbacks.append(Validation(validation, every, policy.get("patience"), budget))
-        callbacks.append(Checkpoints(output, every, seed))
-        model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="ppo")
+            every_one.append(Validation(validation, every, policy.get("patience"), budget))
+        every_one.append(Checkpoints(output, every, seed))
+        model.learn(left, callback=every_one, reset_num_timesteps=False, tb_log_name="ppo")
         save(model, output)
     measured = getattr(model, "validation", None)
     if measured:
@@ -202,4 +204,5 @@ def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any
         features=env.task.observer.features,
         weights=weights,
         card=card,
+        scales=env.task.observer.scales,
     )

@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs.episode import observation
+from envs.episode import Observation, observation
 from envs.task import Task
 from envs.tree import Node, Tree
 from policies.reference import measure_reference
+from stepwise.engine.concurrency import as_they_finish
 from stepwise.evaluation.metrics import Point, aiq, curve
 from stepwise.types import Problem
 
 COST_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+LANES = 128
+"""Chains that are walked at a time: at most as many generations are in flight."""
 Act = Callable[[NDArray[np.float32]], Sequence[int]]
 """Observations [k, features + models + 1] to actions [k]."""
 
@@ -39,29 +42,74 @@ def greedy(policy: Any) -> Act:
 
 @dataclass
 class Walk:
-    """A chain as it was walked: where it went through, what was done there, and where it ended."""
+    """A chain as it was walked: the nodes that it went through, the last one its end, and what was done at
+    the others."""
 
     cost_weight: float
-    end: Node
     nodes: list[Node] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
 
+    @property
+    def end(self) -> Node:
+        """Where it ended."""
+        return self.nodes[-1]
+
+
+class Lanes:
+    """Lets several chains at a time ask for actions, in one pass of the network for all that wait.
+
+    The network always sees as many rows, each chain's in the place of its lane, because the rounding of a
+    matrix product depends on its shape: what a chain is told does not depend on who else asks.
+    """
+
+    def __init__(self, act: Act, lanes: int) -> None:
+        self._act = act
+        self._seen: list[Observation | None] = [None] * lanes
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+
+    async def act(self, lane: int, seen: Observation) -> int:
+        """The action for what a chain's agent sees."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._answer)
+        self._seen[lane] = seen
+        waiting: asyncio.Future[int] = loop.create_future()
+        self._waiting[lane] = waiting
+        return await waiting
+
+    def _answer(self) -> None:
+        some = next(seen for seen in self._seen if seen is not None)
+        actions = self._act(np.stack([some if seen is None else seen for seen in self._seen]))
+        waiting, self._waiting = self._waiting, {}
+        for lane, future in waiting.items():
+            if not future.cancelled():
+                future.set_result(actions[lane])
+
 
 async def walk(
-    tree: Tree, problems: Sequence[Problem], cost_weights: Sequence[float], act: Act
+    tree: Tree, problems: Sequence[Problem], cost_weights: Sequence[float], act: Act, lanes: int = LANES
 ) -> list[Walk]:
-    """Walk every problem at every cost weight, all chains of one weight before those of the next."""
-    roots = await asyncio.gather(*(tree.root(problem) for problem in problems))
-    walks = [Walk(cost_weight, root) for cost_weight in cost_weights for root in roots]
-    while live := [walk for walk in walks if walk.end.trace.stop is None]:
-        actions = act(np.stack([observation(walk.end, walk.cost_weight) for walk in live]))
-        steps = zip(live, actions, strict=True)
-        arrived = await asyncio.gather(*(tree.child(walk.end, action) for walk, action in steps))
-        for walk, action, node in zip(live, actions, arrived, strict=True):
-            walk.nodes.append(walk.end)
-            walk.actions.append(action)
-            walk.end = node
-    return walks
+    """Walk every problem at every cost weight, all chains of one weight before those of the next.
+
+    As many chains as there are lanes are under way at a time, and none waits for another.
+    """
+    walks = [(problem, Walk(cost_weight)) for cost_weight in cost_weights for problem in problems]
+    lanes = min(lanes, len(walks))
+    agents = Lanes(act, lanes)
+
+    async def follow(lane: int) -> None:
+        for problem, walk in walks[lane::lanes]:
+            node = await tree.root(problem)
+            while node.stop is None:
+                action = await agents.act(lane, observation(node, walk.cost_weight))
+                walk.nodes.append(node)
+                walk.actions.append(action)
+                node = await tree.child(node, action)
+            walk.nodes.append(node)
+
+    async for _ in as_they_finish(follow, range(lanes), lanes):
+        pass
+    return [walk for _, walk in walks]
 
 
 async def outcomes(

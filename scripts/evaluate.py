@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
     solver, concurrency = solver_of(cfg, pair, **sampling)
     models, unit = solver.about.models, solver.about.unit
     sampled = f"{sampling}" if cfg.temperature else ""
-    setting = " ".join(filter(None, (pair.identity, cfg.backend, sampled, solver.about.prior)))
+    setting = " ".join(filter(None, (pair.identity, f"{backend_of(cfg)}", sampled, solver.about.prior)))
     rows = compare(
         solver, problems, field, output, console=console,
         setting=setting, concurrency=concurrency, samples=cfg.samples,

@@ -1,6 +1,7 @@
 """How much is left: the oracle frontier of a pair, by search through the tree of continuations.
 
     python -m scripts.oracle n=300
+    python -m scripts.oracle cluster=ray store=redis://HOST:6379/0
 
 Writes one line a problem to ``rows.jsonl`` and the frontier to ``summary.json``. Completions are
 kept in the step store, so that a run that is killed goes on where it was.
@@ -10,17 +11,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from envs.tree import Tree
-from policies.oracle import Best, frontier, search_many
+from policies.oracle import Best, frontier
 from policies.reference import measure_reference
+from scripts.cluster import Searcher, Searching, cluster_of, resolved, service_of
 from scripts.program import console, program, save_config
 from scripts.settings import Routing, engine_of
+from stepwise.engine.concurrency import as_they_finish
 from stepwise.evaluation import provenance
 
 
@@ -31,7 +35,8 @@ class Oracle(Routing):
     output: str = "outputs/oracle"
     split: str = "test"
     n: int = 1000
-    concurrency: int = 64
+    concurrency: int = 64  # problems at a time, on every worker of a cluster
+    cluster: Any = None
 
 
 @program("oracle", Oracle)
@@ -42,17 +47,20 @@ def main(cfg: DictConfig) -> None:
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
     engine = engine_of(cfg, pair)
     reference = engine.run(measure_reference(engine, problems))
+    searching = Searching(resolved(cfg), pair) if cluster_of(cfg) else partial(Searcher, engine)
+    search, concurrency = service_of(cfg, searching)
     searched: list[Best] = []
 
     async def search_all() -> None:
         with Progress(console=console) as progress, (output / "rows.jsonl").open("w") as rows:
             task = progress.add_task("searching", total=len(problems))
-            async for best in search_many(Tree(engine, "before"), problems, cfg.concurrency):
+            async for best in as_they_finish(search, problems, concurrency):
                 searched.append(best)
                 print(json.dumps(asdict(best)), file=rows, flush=True)
                 progress.advance(task)
 
     engine.run(search_all())
+    engine.run(search.close())
     engine.run(engine.close())
     cost, accuracy = frontier(searched, reference.large_cost)
     reaches = cost[np.searchsorted(accuracy, min(reference.large_accuracy, accuracy[-1]))]

@@ -7,10 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Console
 
-from envs.observer import Observer
 from policies.reference import measure_ends
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
@@ -18,10 +16,6 @@ from stepwise.routers import Always
 from stepwise.types import Look, Problem, Trace
 
 PROBLEMS = 5
-SATURATED = 0.5
-"""The share of chains that end with a feature at its bound from which on it says little."""
-OFTEN_FULL = ("position", "prompt_length", "unread", "draft_length")
-"""Features that are scaled by a length, which nano's chains have set."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,6 @@ class Preflight:
 
     Attributes:
         doubts: whether there is anything to gain.
-        notes: what else is worth knowing.
         calls: generations, at most.
         tokens: generated, at most.
         hours: at the pace of the few problems, at most.
@@ -38,7 +31,6 @@ class Preflight:
     """
 
     doubts: tuple[str, ...]
-    notes: tuple[str, ...]
     calls: float
     tokens: float
     hours: float
@@ -51,9 +43,7 @@ class Preflight:
         )
 
 
-def preflight(
-    engine: Engine, problems: Sequence[Problem], look: Look, observer: Observer, steps: int
-) -> Preflight:
+def preflight(engine: Engine, problems: Sequence[Problem], look: Look, steps: int) -> Preflight:
     """Solve a few problems with each end of the pool alone.
 
     Args:
@@ -61,7 +51,8 @@ def preflight(
 
     Raises:
         BackendError: if a model cannot be run.
-        ConfigError: if the policy would read log-probabilities that nobody gives, or small-only is dearer.
+        ConfigError: if the policy would read log-probabilities that nobody gives, or small-only costs
+            more than large-only.
     """
     few, began = problems[:PROBLEMS], time.perf_counter()
     ends = engine.run(measure_ends(engine, few))
@@ -75,33 +66,17 @@ def preflight(
             f"large-only is right on {ends.large_accuracy:.0%} of {len(few)} problems and small-only on "
             f"{ends.small_accuracy:.0%}: there may be nothing to gain."
         )
-    notes = [
-        f"feature {name!r} is at its bound at the end of {share:.0%} of the chains: it says little here."
-        for name, share in saturated(engine, chains, observer).items()
-    ]
     written = sum(len(trace.steps) for trace in chains)
     tokens = sum(step.length for trace in chains for step in trace.steps)
     each = sum(trace.cost for trace in chains) / written + ends.large_cost * len(few) / written
     calls = 2 * steps  # a draft, and a step in its place
     return Preflight(
         tuple(doubts),
-        tuple(notes),
         calls,
         calls * tokens / written,
         took / (3 * written) * calls / 3600,
         each * steps,
     )
-
-
-def saturated(engine: Engine, chains: Sequence[Trace], observer: Observer) -> dict[str, float]:
-    """By feature that a length scales, the share of chains at whose end it is at its bound."""
-    seen = np.array([observer.observe(trace, engine.models[0], engine.models[-1]) for trace in chains])
-    shares = (seen >= observer.high).mean(0)
-    return {
-        name: float(share)
-        for name, share in zip(observer.features, shares, strict=True)
-        if name in OFTEN_FULL and share > SATURATED
-    }
 
 
 def _check_logprobs(chains: Sequence[Trace], look: Look, model: str) -> None:
@@ -120,7 +95,7 @@ def consent(ahead: Preflight, console: Console, *, yes: bool) -> None:
         ConfigError: if not, or if there are doubts and nobody can be asked.
     """
     console.print(f"preflight: {ahead}")
-    for sentence in (*ahead.doubts, *ahead.notes):
+    for sentence in ahead.doubts:
         console.print(f"  {sentence}")
     if yes:
         return

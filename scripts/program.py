@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.resolvers import oc
 from rich.console import Console
 
 import envs
@@ -29,21 +31,22 @@ CONFIGS = ROOT / "configs"
 console = Console()
 
 
-def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function a Hydra program over ``configs/{name}.yaml``.
 
     The schema is a dataclass with the types and defaults of the settings; the configuration has the name of
-    its class in its defaults list. Bad input, on the command line or met later, ends the program with one
-    sentence and exit code 2, not with a traceback.
+    its class in its defaults list. Of what the function returns Hydra's sweepers look for the best. Bad
+    input, on the command line or met later, ends the program with one sentence and exit code 2, not with a
+    traceback.
     """
     ConfigStore.instance().store(schema.__name__, schema)
 
-    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(main)
-        def job(cfg: DictConfig) -> None:
+        def job(cfg: DictConfig) -> Any:
             collect_rarely()
             with _refusing(name):  # here too: an error that reaches Hydra gets a line of its own
-                main(cfg)
+                return main(cfg)
 
         composed = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=name)(job)
 
@@ -78,7 +81,8 @@ def _with_file(argument: str, artifact: bool) -> list[str]:
         return ["yes=true"]
     if key == "policy" and artifact:
         return [f"artifact={json.dumps(path)}"]
-    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not (CONFIGS / "pair" / path).is_file():
+    ours = not Path(path).is_absolute() and (CONFIGS / "pair" / path).is_file()
+    if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not ours:
         return ["pair=nano", f"pair.name={json.dumps(path)}"]  # which loads a pair by its name or path
     return [argument]
 
@@ -88,17 +92,68 @@ def repeating(arguments: Sequence[str]) -> list[str]:
     for place, argument in enumerate(arguments[:-1]):
         folder = Path(arguments[place + 1]).resolve()
         if argument in ("--config-path", "-cp") and (folder / "config.yaml").is_file():
+            check_targets(folder)
             repeat = ["--config-path", str(folder), "--config-name", "config", "--config-dir", str(CONFIGS)]
             return [*arguments[:place], *repeat, *arguments[place + 2 :]]
     return list(arguments)
 
 
+def check_targets(folder: Path) -> None:
+    """Refuse a run's folder, which may be a stranger's, whose configuration names code that ours does not.
+
+    Raises:
+        ConfigError: if it does, or a file is no configuration.
+    """
+    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(_plain(path))}
+    for path in sorted(folder.rglob("*.yaml")):
+        for target in _targets(_plain(path)):
+            if target not in known:
+                raise ConfigError(
+                    f"config-path: {path} names {target!r}, which no file of {CONFIGS} does; it could be any "
+                    "code, so it is not run. Write it into a configuration of your own if you trust it."
+                )
+
+
+def _plain(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"config-path: {path} is no configuration: {str(error).splitlines()[0]}."
+        ) from error
+
+
+def _targets(value: Any) -> Iterator[Any]:
+    """All that Hydra would look up and call."""
+    if isinstance(value, dict):
+        yield from (inner for name, inner in value.items() if name == "_target_")
+        yield from (target for inner in value.values() for target in _targets(inner))
+    elif isinstance(value, list):
+        yield from (target for inner in value for target in _targets(inner))
+
+
 def save_config(cfg: DictConfig, output: Path) -> None:
-    """Save the resolved configuration in a run's folder, in a form that ``--config-path`` accepts."""
+    """Save the resolved configuration in a run's folder, in a form that ``--config-path`` accepts. What it
+    takes from the environment stays the name of a variable."""
     schema: Any = OmegaConf.get_type(cfg)
     frame = {"defaults": ["base", schema.__name__, "_self_"]}
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    with _environment_by_name():
+        resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(OmegaConf.merge(frame, resolved), output / "config.yaml")
+
+
+@contextmanager
+def _environment_by_name() -> Iterator[None]:
+    """Let ``${oc.env:NAME}`` be itself."""
+
+    def itself(*parts: str) -> str:
+        return f"${{oc.env:{','.join(map(str, parts))}}}"
+
+    OmegaConf.register_new_resolver("oc.env", itself, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
 def collect_rarely() -> None:

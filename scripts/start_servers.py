@@ -19,6 +19,8 @@ from omegaconf import MISSING, DictConfig
 
 from scripts.program import console, program
 from stepwise import Model, Pair
+from stepwise.backends.http.chat import Options as ChatOptions
+from stepwise.backends.http.completions import Options as CompletionsOptions
 from stepwise.errors import ConfigError
 
 GIB = 2**30
@@ -66,7 +68,7 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
     Raises:
         ConfigError: if no model of the pair is served from here, or they do not fit.
     """
-    local = [model for model in pair.everyone if _address(model).hostname in ("localhost", "127.0.0.1")]
+    local = [model for model in pair.everyone if _expected_here(model)]
     if not local:
         raise ConfigError(f"pair {pair.name!r} has no model with a base_url on localhost: nothing to serve.")
     weights = [2 * model.size / GIB for model in local]
@@ -80,6 +82,12 @@ def plan(pair: Pair, *, gpu_gib: float, cache_gib: float, options: Sequence[str]
         Server(model.name, _command(model, 0.95 * need / sum(needs), options), weight, need)
         for model, weight, need in zip(local, weights, needs, strict=True)
     ]
+
+
+def _expected_here(model: Model) -> bool:
+    """Whether vLLM would serve it, on this machine."""
+    here = _address(model).hostname in ("localhost", "127.0.0.1")
+    return here and isinstance(model.options, CompletionsOptions | ChatOptions)
 
 
 def _command(model: Model, share: float, options: Sequence[str]) -> tuple[str, ...]:

@@ -5,11 +5,13 @@
     python -m scripts.stepbench router=confidence 'router.values=[0.5,1,2]'
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
+    python -m scripts.stepbench oracle=true                # and what no router can do better there
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
-The last line is one JSON object. Costs are fractions of the large model's FLOPs alone, drafts and prefill
-included; intervals are 95%, over problems. A chain that leaves the recording counts as
-wrong, and at best as right: where coverage is below 100% the truth lies between.
+The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs or (with
+``'prices={small: {input: .25, output: 2}, large: {input: 1.25, output: 10}}'``) dollars, drafts and prefill
+included; intervals are 95%, over problems. A chain that leaves the recording counts as wrong, and at best as
+right: where coverage is below 100% the truth lies between.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
+from envs.tree import Tree
+from policies.oracle import Best, frontier, search
 from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.settings import EVERYTHING
+from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.evaluation.replayed import Bench, Row
 from stepwise.recording.folder import Recording
 
@@ -38,6 +44,8 @@ class StepBench:
     split: str = "test"
     dataset: Any = None  # the recorded one, for routers that read questions
     preamble: bool = True  # charge each chain for reading what all prompts begin with
+    prices: Any = None  # by model: {input, output, cached_input} in dollars per million tokens; null: FLOPs
+    oracle: bool = False  # search what is recorded for the cheapest right chains
     seed: int = 0  # of the bootstrap
     router: Any = None  # one of configs/router, alone
     routers: dict[str, Any] = field(default_factory=dict)  # what is scored where no router is named
@@ -46,13 +54,38 @@ class StepBench:
 @program("stepbench", StepBench)
 def main(cfg: DictConfig) -> None:
     dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
-    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble, dataset=dataset)
+    recording, cost = Recording(cfg.recording), prices_of(cfg.prices)
+    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
     groups = [cfg.router] if cfg.router else cfg.routers.values()
     scored = [bench.replay(contender) for contender in settings_of(groups)]
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)
     name, n = Path(cfg.recording).name, len(bench.problems)
     console.print(table(rows, f"{name}, {cfg.split}: {n} problems"))
+    if cfg.oracle:
+        console.print(ceiling(bench))
     print(msgspec.json.encode({"recording": name, "n": n, "rows": rows}).decode())
+
+
+def prices_of(prices: Any) -> CostModel | None:
+    """Prices by model as a cost model; None for FLOPs."""
+    return Dollars({name: Price(**price) for name, price in prices.items()}) if prices else None
+
+
+def ceiling(bench: Bench) -> str:
+    """What no router can do better on the recorded chains: the cheapest right one, with hindsight."""
+
+    async def searched() -> list[Best]:
+        tree = Tree(bench.engine, "before")
+        return [await search(tree, problem) for problem in bench.problems]
+
+    unit, goal = float(bench.large.cost.mean()), float(bench.large.correct.mean())
+    cost, accuracy = frontier(bench.engine.run(searched()), unit)
+    gap = float(bench.small.correct.mean()) + 0.9 * (goal - float(bench.small.correct.mean()))
+    reached = {share: cost[np.searchsorted(accuracy, least)] for share, least in ((100, goal), (90, gap))}
+    return (
+        f"oracle on what is recorded: {accuracy[-1]:.1%} right at {cost[-1]:.1%} of the large model's cost; "
+        f"its accuracy at {reached[100]:.1%}, 90% of the gap at {reached[90]:.1%}"
+    )
 
 
 def table(rows: list[Row], title: str) -> Table:

@@ -3,6 +3,8 @@
     python -m scripts.train                              # for the nano pair
     python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
+    python -m scripts.train cluster=ray store=redis://HOST:6379/0  # rollouts on many machines
+    python -m scripts.train -m policy.width=32,64 'output=outputs/widths/${hydra:job.num}' --yes
 
 Before it begins, a preflight solves five problems with each model alone, refuses what cannot work, says what
 the training may take, and asks; ``--yes`` answers.
@@ -10,7 +12,8 @@ the training may take, and asks; ``--yes`` answers.
 Progress goes to TensorBoard (``tensorboard --logdir outputs/train``). A run that is killed
 continues from its last checkpoint to the identical result, and training ends early when the frontier
 on the validation problems no longer rises. The policy lands in ``<output>/policy``, ready for
-`stepwise.load_router` once `scripts.calibrate` has given it a calibration.
+`stepwise.load_router` once `scripts.calibrate` has given it a calibration. The program returns the best
+frontier on the validation problems, for sweepers that look for the best settings.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from envs import RoutingVectorEnv
 from envs.observer import Observer
 from envs.task import Task
 from policies.reference import Reference, measure_ends
+from policies.trackers import Tracked
 from policies.train import train
+from scripts.cluster import environment_of
 from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
@@ -38,7 +43,7 @@ from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.provenance import same_run
 from stepwise.routers import PolicyArtifact
-from stepwise.routers.features import ESTIMATES
+from stepwise.routers.features import ESTIMATES, expand
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Policy:
     patience: int | None = MISSING
     imitation: Any = MISSING
     num_envs: int = MISSING
+    verify: bool = False
     width: int = MISSING
     ppo: dict[str, int | float] = MISSING
 
@@ -65,17 +71,20 @@ class Train(Routing):
     scope: Any = None
     output: str = "outputs/train"
     seed: int = 0
+    cluster: Any = None  # where the rollouts are made
     yes: bool = False  # or --yes: train whatever the preflight says
     problems: int = 3000  # of the train split
     validation_problems: int = 300  # the frontier on them picks the weights and ends the training
     reference_problems: int = 300  # solved by large-only first, to know what one unit of cost is
     patience_s: float = 600.0  # to wait for a model that cannot be run for now
     checkpoint_every: int = 5  # rollouts; the frontier is measured as often
+    tracker: str | None = None  # wandb or mlflow, beside TensorBoard
+    callbacks: list[Any] = field(default_factory=list)  # SB3's: [{_target_: mine.Callback}]
 
 
 @program("train", Train)
-def main(cfg: DictConfig) -> None:
-    observer = Observer.of(cfg.policy.features)
+def main(cfg: DictConfig) -> float:
+    features = expand(cfg.policy.features)
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)
@@ -84,34 +93,45 @@ def main(cfg: DictConfig) -> None:
     validation = instantiate(cfg.dataset, split="validation", limit=cfg.validation_problems)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
-    _check_estimates(estimates, observer.features)
+    _check_estimates(estimates, features)
     if not (output / "reference.json").exists():  # else the run has begun
-        steps = cfg.policy.total_steps
-        consent(preflight(engine, problems, cfg.policy.look, observer, steps), console, yes=cfg.yes)
-    reference = _reference(output, engine, problems[: cfg.reference_problems])
+        ahead = preflight(engine, problems, cfg.policy.look, cfg.policy.total_steps)
+        consent(ahead, console, yes=cfg.yes)
+    reference = _reference(output, engine, problems[: cfg.reference_problems], features)
     reference.check(cfg.policy.budget, engine.cost.unit)
+    observer = Observer.of(features, tuple(reference.scales.items()))
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
-    env = RoutingVectorEnv(
+    tracked = [Tracked(cfg.tracker, output, {**policy, "seed": cfg.seed})] if cfg.tracker else []
+    env = environment_of(
+        cfg,
+        pair,
         engine,
         problems,
         num_envs=cfg.policy.num_envs,
         look=cfg.policy.look,
         cost_weight=_cost_weight(cfg.policy.cost_weight),
+        verify=cfg.policy.verify,
         cost_scale=reference.large_cost,
         observer=observer,
         patience_s=cfg.patience_s,
     )
     artifact = _trained(
         env, pair, policy, output=output, seed=cfg.seed, every=cfg.checkpoint_every, reference=reference,
-        validation=Task(engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s),
+        validation=Task(
+            engine, validation, cfg.policy.look, observer=observer, patience_s=cfg.patience_s,
+            verify=cfg.policy.verify,
+        ),
         about={
             "dataset": cfg.dataset.name, "problems": len(problems), "validated_on": len(validation),
             "seen": {"train": fingerprints(problems), "validation": fingerprints(validation)},
         },
+        callbacks=[*tracked, *(instantiate(callback) for callback in cfg.callbacks)],
     )  # fmt: skip
     artifact.save(output / "policy")
+    env.close()
     engine.run(engine.close())
     console.print(verdict(artifact, output / "policy"))
+    return float(artifact.card["validation"]["best"])
 
 
 def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: Any) -> PolicyArtifact:
@@ -170,12 +190,12 @@ def _cost_weight(value: Any) -> float | tuple[float, float]:
     return float(value) if isinstance(value, int | float) else (float(value[0]), float(value[1]))
 
 
-def _reference(output: Path, engine: Any, problems: Any) -> Reference:
+def _reference(output: Path, engine: Any, problems: Any, features: Sequence[str]) -> Reference:
     """Each model alone on a few training problems, measured once per run folder."""
     file = output / "reference.json"
     if file.exists():
         return Reference(**json.loads(file.read_text()))
-    reference = engine.run(measure_ends(engine, problems))
+    reference = engine.run(measure_ends(engine, problems, features))
     file.write_text(json.dumps(reference.__dict__) + "\n")
     return Reference(**reference.__dict__)
 

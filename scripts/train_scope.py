@@ -39,7 +39,7 @@ from stepwise.scope.hindsight import Teacher
 from stepwise.scope.known import Known, gather
 from stepwise.scope.prompt import Example, ask, seed_of, write
 from stepwise.store.backend import StoredBackend
-from stepwise.store.sqlite import SqliteStore
+from stepwise.store.opening import open_store
 
 STAGES = ("few_shot", "sft", "grpo")
 
@@ -60,6 +60,7 @@ class TrainScope:
 
     base: Any = MISSING
     output: str = "outputs/train_scope"
+    store: str = "${output}/completions.db"  # what the models answered, in a file or at redis://HOST:PORT/0
     seed: int = 0
     anchor_set: str = "outputs/scope_anchors/anchors.json"
     fingerprints: str = "outputs/scope_anchors/fingerprints.db"
@@ -85,11 +86,11 @@ def main(cfg: DictConfig) -> None:
         "sft": str(output / "sft" / "model"),
         "grpo": str(output / "grpo" / "model"),
     }
-    samples = {"few_shot": measure(folders["few_shot"], test, cfg, output)}
+    samples = {"few_shot": measure(folders["few_shot"], test, cfg)}
     supervise(train, settings, output / "sft", seed=cfg.seed)
-    samples["sft"] = measure(folders["sft"], test, cfg, output)
+    samples["sft"] = measure(folders["sft"], test, cfg)
     reinforce(train, settings, folders["sft"], output / "grpo", seed=cfg.seed)
-    samples["grpo"] = measure(folders["grpo"], test, cfg, output)
+    samples["grpo"] = measure(folders["grpo"], test, cfg)
     summary = {
         "cases": {"train": len(train), "test": len(test)},
         "samples": cfg.measure.samples,
@@ -111,7 +112,8 @@ def main(cfg: DictConfig) -> None:
 def _about(cfg: DictConfig) -> Any:
     """What every stage depends on."""
     about: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {name: value for name, value in about.items() if name not in ("output", "backend", "measure")}
+    elsewhere = ("output", "store", "backend", "measure")
+    return {name: value for name, value in about.items() if name not in elsewhere}
 
 
 def cases(cfg: DictConfig, output: Path) -> tuple[list[Datum], list[Datum]]:
@@ -161,10 +163,10 @@ def _case(
     return known.anchors.questions[at], known.models[row], examples, *outcome
 
 
-def measure(model: str, test: Sequence[Datum], cfg: DictConfig, output: Path) -> Samples:
+def measure(model: str, test: Sequence[Datum], cfg: DictConfig) -> Samples:
     """Answers of one model to all test cases; kept, so that a rerun does not ask again."""
     opened = Model("estimator", model).open(options_of(cfg.backend), share=1)
-    backend: Backend = StoredBackend(opened, SqliteStore(output / "completions.db"))
+    backend: Backend = StoredBackend(opened, open_store(cfg.store))
 
     async def answer(gate: asyncio.Semaphore, datum: Datum, sample: int) -> str:
         async with gate:

@@ -4,7 +4,7 @@ import stepwise
 
 engine = stepwise.load_pair("nano").engine()
 router = stepwise.load_router("nano-ppo", budget=0.4)
-trace = engine.solve_sync("Tom has 3 boxes with 12 pens each. ...", router=router)
+trace = engine.solve_sync("Ben planted 83 trees and lost 47 of them. ...", router=router)
 trace.answer, trace.cost, [(step.model, step.text) for step in trace.steps]
 """
 
@@ -26,7 +26,7 @@ from stepwise.models.pair import Pair
 from stepwise.routers import load_router
 from stepwise.types import Decision, Problem, Router, Signals, Step, Trace, Usage
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BackendError",
     "ConfigError",

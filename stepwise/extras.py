@@ -14,6 +14,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "report": ("matplotlib", "jinja2"),
     "gateway": ("fastapi", "uvicorn", "prometheus_client"),
     "cluster": ("ray", "redis"),
+    "hub": ("huggingface_hub",),
     "train": ("gymnasium", "stable_baselines3", "hydra"),
 }
 """What an extra of ``pyproject.toml`` brings, where a command has to look before it starts."""

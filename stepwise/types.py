@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Look = Literal["before", "probe", "after_draft", "judged"]
-"""When a router looks: at the trace alone, at the first token of a draft, at a whole draft, or at a draft
-with a judge's verdict on it."""
+Look = Literal["before", "probe", "after_draft", "judged", "verified"]
+"""When a router looks: at the trace alone, at the first token of a draft, at a whole draft, at a draft with a
+judge's verdict on it, or at a draft that the most expensive model has read."""
 
 Finish = Literal["stop", "end", "length"]
 """How a generation ended: at a stop string, by the model's own end of answer, or cut off."""
@@ -24,16 +24,47 @@ Stop = Literal["answered", "max_steps", "max_tokens", "repeated", "context", "er
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side of a conversation said."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a turn has to be that is written whole, as one step: a call of a tool, or a text of a given shape.
+    In the words of OpenAI's chat endpoint, as JSON, so that it is a value.
+
+    Attributes:
+        messages: the conversation, an object each, calls of tools and their results among them.
+        options: an object of ``tools``, ``tool_choice`` and ``response_format``, as far as they are given.
+    """
+
+    messages: tuple[str, ...]
+    options: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A question with its gold answer (empty when unknown).
 
-    ``labels`` say what kind of problem it is (level, subject, ...), for breakdowns.
+    Attributes:
+        labels: what kind of problem it is (level, subject, ...), for breakdowns.
+        turns: what was said before the question, where it is part of a conversation.
+        form: what the answer has to be, where it is one step. Models then read its messages, and the question
+            is what routers know of them.
+        read: by model, how many messages of the conversation it has read in earlier turns of it, the first
+            ones: what its server has cached of them is priced as cached.
     """
 
     id: str
     question: str
     answer: str = ""
     labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    turns: tuple[Turn, ...] = field(default=(), kw_only=True)
+    form: Form | None = field(default=None, kw_only=True)
+    read: Mapping[str, int] = field(default_factory=dict, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +147,19 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A router's choice for one step: the model, the score behind it, and a reason to show."""
+    """A router's choice for one step.
+
+    Attributes:
+        model: that writes it.
+        score: behind the choice.
+        reason: to show.
+        look: what the router wants to see before it chooses; ``model`` is what it would choose without.
+    """
 
     model: str
     score: float | None = None
     reason: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +169,14 @@ class Verdict:
 
     token: str
     probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the probabilities of a model say of a draft that it has read, and did not write."""
+
+    model: str
+    signals: Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +194,7 @@ class Step:
         draft: the rejected draft that this step replaced, if any.
         decision: the router's choice that led to the step, if a router was asked.
         verdict: what a judge said of it while it was a draft, if one was asked.
+        reading: what the most expensive model thought of it while it was a draft, if it was asked to read it.
         counted: tokens of the step by its server's count, where ``token_ids`` are characters.
     """
 
@@ -161,6 +209,7 @@ class Step:
     decision: Decision | None = None
     verdict: Verdict | None = None
     counted: int | None = None
+    reading: Reading | None = None
 
     @property
     def length(self) -> int:
@@ -229,6 +278,13 @@ class Trace:
     @property
     def text(self) -> str:
         return "".join(step.text for step in self.steps)
+
+    def then(self, question: str, id: str = "") -> Problem:
+        """The next question of the conversation that this answer belongs to."""
+        asked = self.problem
+        turns = (*asked.turns, Turn("user", asked.question), Turn("assistant", self.text))
+        read = {**asked.read, **dict.fromkeys(self.usage, len(asked.turns) + 1)}
+        return Problem(id or f"{asked.id}+", question, turns=turns, read=read)
 
     @property
     def usage(self) -> dict[str, Usage]:

@@ -13,11 +13,15 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import scripts.evaluate  # noqa: F401  makes its settings known
+from stepwise.cli.main import parser
+from stepwise.gateway.redis_accounts import DOWN
 from stepwise.store.redis_server import read_address
+from tests.stepwise.gateway.serving import app_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "docker-compose.yaml").read_text())
+GATEWAYS = yaml.safe_load((DEPLOY / "docker-compose.gateway.yaml").read_text())
 MANIFESTS = [
     document
     for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
@@ -28,6 +32,7 @@ REQUIRED = {
     "StatefulSet": {"serviceName", "selector", "template"},
     "Deployment": {"selector", "template"},
     "PersistentVolumeClaim": {"accessModes", "resources"},
+    "PodDisruptionBudget": {"selector"},
     "RayJob": {"entrypoint", "rayClusterSpec"},
 }
 ENTRYPOINTS = {
@@ -51,14 +56,58 @@ def test_commands_compose_and_name_a_cluster_and_a_shared_store(name: str) -> No
     assert cfg.cluster.address and read_address(cfg.store, "store", "volatile").host
 
 
-def test_services_of_the_compose_file_refer_to_each_other() -> None:
-    services = COMPOSE["services"]
+@pytest.mark.parametrize("file", [COMPOSE, GATEWAYS], ids=["cluster", "gateway"])
+def test_services_of_a_compose_file_refer_to_each_other(file: Any) -> None:
+    services = file["services"]
     for service in services.values():
         assert "image" in service and set(service.get("depends_on", ())) <= services.keys()
+        for kind in ("secrets", "configs"):
+            named = {entry if isinstance(entry, str) else entry["source"] for entry in service.get(kind, ())}
+            assert named <= file.get(kind, {}).keys()
+        assert not service.get("build") or (ROOT / service["build"]["dockerfile"]).is_file()
+
+
+def test_the_nodes_of_the_compose_file_are_services() -> None:
+    services = COMPOSE["services"]
     text = (DEPLOY / "docker-compose.yaml").read_text()
     hosts = set(re.findall(r"(?:redis://|address=)([a-z]+):\d+", text))
     assert hosts == {"redis", "evaluate"} and hosts <= services.keys()
-    assert (ROOT / services["evaluate"]["build"]["dockerfile"]).is_file()
+
+
+def gateway_pod() -> Any:
+    return next(m for m in MANIFESTS if m["kind"] == "Deployment")["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_gateways_are_served_as_the_command_line_takes_it_and_share_accounts_that_are_kept(
+    where: str,
+) -> None:
+    if where == "compose":
+        servers = GATEWAYS["services"]
+        command, settings = servers["gateway"]["command"][1:], servers["accounts"]["command"]
+        wait, grace = 0, int(servers["gateway"]["stop_grace_period"].removesuffix("s"))
+    else:
+        (container,) = gateway_pod()["containers"]
+        command = [*container["command"][1:], *container["args"]]
+        servers = {m["metadata"]["name"]: m for m in MANIFESTS if m["kind"] == "Service"}
+        accounts = next(m for m in MANIFESTS if m["kind"] == "StatefulSet" and "accounts" in str(m))
+        settings = accounts["spec"]["template"]["spec"]["containers"][0]["args"]
+        wait = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
+        grace = gateway_pod()["terminationGracePeriodSeconds"]
+    options = parser().parse_args(command)
+    state = read_address(options.state, "state", "down")
+    assert state.host in servers and state.options["down"] in DOWN
+    assert "noeviction" in settings and "--appendonly" in settings
+    assert options.keys and grace > wait + options.drain
+
+
+def test_probes_ask_what_the_gateway_answers() -> None:
+    (container,) = gateway_pod()["containers"]
+    paths = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    asked = re.findall(r"localhost:8700(/\w+)", str(GATEWAYS["services"]["gateway"]["healthcheck"]))
+    known = {getattr(route, "path", "") for route in app_of().routes}
+    assert paths == {"/health", "/ready"} and {*paths, *asked} <= known
+    assert container["ports"][0]["containerPort"] == parser().parse_args(["serve"]).port
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")

@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench engine|gateway|training|store|cluster
+python -m scripts.bench engine|gateway|training|simulate|store|cluster|llama
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from rich.table import Table
 
-from scripts.bench import cluster, engine, gateway, store, training
+from scripts.bench import cluster, engine, gateway, llama, simulate, store, training
 from scripts.program import console
 from stepwise.errors import StepwiseError
 
@@ -25,6 +25,14 @@ def main() -> int:
     for_training.add_argument("--steps", type=int, default=12_000, help="environment steps of a rollout")
     for_training.add_argument("--backend", choices=("transformers", "vllm"), default="transformers")
     for_training.set_defaults(run=lambda o: training.measure(o.num_envs, o.problems, o.steps, o.backend))
+    for_simulate = benchmarks.add_parser(
+        "simulate", help="memory, pace and the cost of episodes over many problems, without models"
+    )
+    for_simulate.add_argument("--problems", type=int, default=10_000)
+    for_simulate.add_argument("--steps", type=int, default=300_000, help="environment steps")
+    for_simulate.add_argument("--num-envs", type=int, default=64)
+    for_simulate.add_argument("--max-nodes", type=int, default=50_000, help="chains that are remembered")
+    for_simulate.set_defaults(run=lambda o: simulate.measure(o.problems, o.steps, o.num_envs, o.max_nodes))
     for_engine = benchmarks.add_parser(
         "engine", help="against uninterrupted calls, against lock step, by itself"
     )
@@ -60,6 +68,15 @@ def main() -> int:
     for_cluster.add_argument("--latency", type=float, default=0.02, help="seconds a step")
     for_cluster.set_defaults(
         run=lambda o: cluster.measure(o.workers, o.chains, o.in_flight, o.latency, o.address)
+    )
+    for_llama = benchmarks.add_parser("llama", help="one call a step on a llama-server, against one call")
+    for_llama.add_argument("--base-url", default="http://127.0.0.1:8080", help="the server, without /v1")
+    for_llama.add_argument("--checkpoint", required=True, help="folder with the model's tokenizer")
+    for_llama.add_argument("--questions", type=int, default=6)
+    for_llama.add_argument("--tokens", type=int, default=120, help="of an answer at most")
+    for_llama.add_argument("--repeats", type=int, default=5)
+    for_llama.set_defaults(
+        run=lambda o: llama.measure(o.base_url, o.checkpoint, o.questions, o.tokens, o.repeats)
     )
     options = parser.parse_args()
     try:

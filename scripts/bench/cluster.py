@@ -1,12 +1,13 @@
 """Chains per second on a Ray cluster, by number of workers, with models that take a given time a step.
 
 The models only wait, so that whatever does not scale is the driver, the workers or what is between them.
+Linux only: it reads /proc.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -67,36 +68,83 @@ class Recipe:
 def measure(
     workers: list[int], chains: int, in_flight: int, latency_s: float, address: str
 ) -> dict[str, Any]:
-    """Chains per second by number of workers, and what a chain takes that no model needs.
+    """Chains per second by number of workers, and what a chain takes of the processors: in the driver, in its
+    worker, in Ray's own processes. On a busy machine the latter still hold.
 
     Args:
         chains: of each worker.
         in_flight: likewise.
     """
     recipe, ideal = Recipe(latency_s), in_flight / (len(LINES) * latency_s)
-    figures: dict[str, Any] = {"ideal_per_worker": ideal}
-    figures["here"] = _rate(recipe(), chains, in_flight)
+    figures: dict[str, Any] = {"ideal_per_worker": ideal, "load": os.getloadavg()[0]}
+    figures["here"] = _run(recipe(), chains, in_flight, []).rate
     for count in workers:
         settings = ClusterSettings(address, workers=count, cpus=0.1)
         pool = Pool(recipe, settings, concurrency=in_flight)
-        figures[f"workers_{count}"] = rate = _rate(OnCluster(pool), chains * count, pool.capacity)
-        figures[f"share_of_ideal_{count}"] = rate / (ideal * count)
-    figures["driver_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        went = _run(OnCluster(pool), chains * count, pool.capacity, pool.processes())
+        figures[f"workers_{count}"] = went.rate
+        figures[f"share_of_ideal_{count}"] = went.rate / (ideal * count)
+        for part, milliseconds in went.milliseconds.items():
+            figures[f"{part}_ms_{count}"] = milliseconds
+        figures[f"driver_bytes_a_chain_{count}"] = went.bytes
+    figures["driver_mib"] = resident() / 2**20
     return figures
 
 
-def _rate(solver: Solver, chains: int, concurrency: int) -> float:
+@dataclass(frozen=True)
+class Run:
+    """Attributes:
+    rate: chains per second.
+    milliseconds: of a processor that a chain takes, by who takes them.
+    bytes: that the driver keeps of a chain.
+    """
+
+    rate: float
+    milliseconds: dict[str, float]
+    bytes: float
+
+
+def _run(solver: Solver, chains: int, concurrency: int, processes: Sequence[int]) -> Run:
     problems = [Problem(f"{i}", f"What is 1 + 2 + 4? ({i})", "7") for i in range(chains)]
     field = [Contender(Always("model"))]
     with tempfile.TemporaryDirectory() as folder:
 
-        async def timed() -> float:
+        async def timed() -> Run:
             warm = evaluate(solver, problems[:8], field, Path(folder) / "warm.jsonl", concurrency=concurrency)
             await warm
-            began = time.perf_counter()
-            await evaluate(solver, problems, field, Path(folder) / "rows.jsonl", concurrency=concurrency)
-            return chains / (time.perf_counter() - began)
+            groups = {"driver": [os.getpid()], "workers": processes, "ray": _of_ray()}
+            before, held, began = (
+                {g: _seconds(ids) for g, ids in groups.items()},
+                resident(),
+                time.perf_counter(),
+            )
+            rows = await evaluate(
+                solver, problems, field, Path(folder) / "rows.jsonl", concurrency=concurrency
+            )
+            took = time.perf_counter() - began
+            used = {g: (_seconds(ids) - before[g]) * 1e3 / chains for g, ids in groups.items()}
+            return Run(len(rows) / took, used, (resident() - held) / chains)
 
-        rate = run(timed())
+        figures = run(timed())
     run(solver.close())
-    return rate
+    return figures
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seconds(processes: Sequence[int]) -> float:
+    """Of processors, that processes have used."""
+    used = 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
+
+
+def _of_ray() -> list[int]:
+    """Ray's own servers on this machine."""
+    names = {file.parent: file.read_text().strip() for file in Path("/proc").glob("[0-9]*/comm")}
+    return [int(folder.name) for folder, name in names.items() if name in ("raylet", "gcs_server")]

@@ -2,6 +2,7 @@
 
     python -m scripts.checks.audit                # 1,000 chains
     python -m scripts.checks.audit n=50 miscounts=20
+    python -m scripts.checks.audit n=200 backend=llama-server base_url=http://127.0.0.1:8080 checkpoint=DIR
 
 Scripted servers solve sums under every router, read whole or as streams; their connections break in the
 middle of an answer, they are killed, and chains are cancelled at random moments. The servers write a
@@ -9,11 +10,15 @@ line per call into ``usage.jsonl``, the engine one per chain into ``charged.json
 files alone. Then one number of ``usage.jsonl`` at random is made wrong by one token, or a call is lost or
 comes twice, as often as ``miscounts`` says: every one must be noticed.
 
+With ``base_url`` the models run on that server instead (vLLM's, with ``--enable-prompt-tokens-details``, or
+llama-server with ``--metrics``), which must have nothing else to do, and nano's questions are asked. The raw
+counts of its answers, and the token ids behind them, are recorded in ``exchanges.jsonl``
+(`scripts.checks.real_servers`); the summary holds the sums beside those of the server's own ``/metrics``.
+
+``trouble=false`` leaves out what breaks, dies and is cancelled.
+
 The exit code is 1 where an account disagrees, the cost is off by more than 0.1%, or a miscount is not
 noticed. The figure on the last line is the cost's relative error.
-
-Models that run ahead of the step (``lookahead=true``) are charged for everything, but not credited with all
-that a server had cached: what they wrote beyond a step counts as sent only where the chain took it.
 """
 
 from __future__ import annotations
@@ -32,9 +37,12 @@ import msgspec
 from omegaconf import DictConfig
 from rich.progress import track
 
+from scripts.checks.real_servers import Exchange, RealServer, credited
+from scripts.checks.trouble import Trouble, server
 from scripts.program import console, program, save_config
+from stepwise import load_dataset
 from stepwise.backends.http.resilient import Patience, resilient
-from stepwise.backends.scripted import ScriptedBackend
+from stepwise.engine.backend import Backend
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.judge import Judge
@@ -65,6 +73,10 @@ class Audit:
     miscounts: int = 100
     seed: int = 0
     lookahead: bool = False
+    trouble: bool = True
+    base_url: str = ""
+    backend: str = "vllm-server"
+    checkpoint: str = ""
     output: str = "outputs/check_audit"
 
 
@@ -91,7 +103,10 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
     rng = random.Random(cfg.seed)
-    asyncio.run(record(output, cfg.n, rng, lookahead=cfg.lookahead))
+    servers = Served(RealServer(cfg.backend, cfg.base_url, cfg.checkpoint)) if cfg.base_url else Scripted()
+    before = servers.counters()
+    asyncio.run(record(output, cfg.n, rng, servers, lookahead=cfg.lookahead, trouble=cfg.trouble))
+    counted = [b - a for a, b in zip(before, servers.counters(), strict=True)]
     calls, charged = read(output / "usage.jsonl", ServerCall), read(output / "charged.jsonl", Charged)
     wrong, error = disagreements(calls, charged), relative_error(calls, charged)
     noticed = sum(bool(disagreements(miscounted(calls, rng), charged)) for _ in range(cfg.miscounts))
@@ -99,7 +114,7 @@ def main(cfg: DictConfig) -> None:
         console.print(line)
     figures = {
         "chains": len(charged), "calls": len(calls), "disagree": len(wrong), "miscounts": cfg.miscounts,
-        "noticed": noticed, "relative_error": error,
+        "noticed": noticed, "relative_error": error, "server_counted": counted, **totals(charged),
     }  # fmt: skip
     summary = json.dumps({**figures, **provenance.describe()}, indent=1)
     (output / "summary.json").write_text(summary + "\n", encoding="utf-8")
@@ -108,7 +123,7 @@ def main(cfg: DictConfig) -> None:
         f"{noticed} of {cfg.miscounts} miscounts noticed"
     )
     console.print(f"{error:.6f}")
-    if wrong or error > LARGEST_ERROR or noticed < cfg.miscounts:
+    if (wrong and not cfg.base_url) or error > LARGEST_ERROR or noticed < cfg.miscounts:
         sys.exit(1)
 
 
@@ -124,6 +139,13 @@ def disagreements(calls: Iterable[ServerCall], charged: Iterable[Charged]) -> li
         for at in sorted({*served, *billed})
         if _counts(a := served.get(at, Usage())) != _counts(b := billed.get(at, Usage()))
     ]
+
+
+def totals(charged: Sequence[Charged]) -> dict[str, int]:
+    """Prompt and generated tokens that were charged, and how many of all of them nobody counted."""
+    total = sum((usage for chain in charged for usage in chain.usage.values()), Usage())
+    written = total.completion + total.discarded
+    return {"charged_prompt": total.prompt, "charged_written": written, "estimated": total.estimated}
 
 
 def relative_error(calls: Iterable[ServerCall], charged: Sequence[Charged]) -> float:
@@ -144,20 +166,73 @@ def miscounted(calls: Sequence[ServerCall], rng: random.Random) -> list[ServerCa
     return [*calls[:i], msgspec.structs.replace(call, **{kind: count}), *calls[i + 1 :]]
 
 
-async def record(output: Path, n: int, rng: random.Random, *, lookahead: bool = False) -> None:
+class Scripted:
+    """Servers of a chain that write what a function says, and count it."""
+
+    def open(self, chain: str, trouble: Trouble) -> dict[str, Backend]:
+        self._servers = {name: server(name, trouble) for name in MODELS}
+        return dict(self._servers)
+
+    def question(self, rng: random.Random) -> str:
+        return " ".join(str(rng.randint(1, 9)) for _ in range(rng.randint(1, 6)))
+
+    def calls(self, output: Path) -> list[tuple[str, Usage]]:
+        """By model, of the chain that was opened last."""
+        return [(name, used) for name, one in self._servers.items() for used in one.calls]
+
+    def counters(self) -> tuple[int, int]:
+        return 0, 0
+
+
+class Served:
+    """One real server behind all models."""
+
+    def __init__(self, server: RealServer) -> None:
+        self._server = server
+        self._notes: list[Exchange] = []
+        self._questions = [problem.question for problem in load_dataset("nano", split="validation")]
+
+    def open(self, chain: str, trouble: Trouble) -> dict[str, Backend]:
+        self._notes = []
+        return {name: self._server.backend(chain, name, trouble, self._notes) for name in MODELS}
+
+    def question(self, rng: random.Random) -> str:
+        return rng.choice(self._questions)
+
+    def calls(self, output: Path) -> list[tuple[str, Usage]]:
+        with (output / "exchanges.jsonl").open("ab") as file:
+            file.writelines(msgspec.json.encode(note) + b"\n" for note in self._notes)
+        owed = credited(self._notes)
+        return [(note.model, usage) for note, usage in zip(self._notes, owed, strict=True)]
+
+    def counters(self) -> tuple[int, int]:
+        return self._server.counters()
+
+
+async def record(
+    output: Path,
+    n: int,
+    rng: random.Random,
+    servers: Scripted | Served | None = None,
+    *,
+    lookahead: bool = False,
+    trouble: bool = True,
+) -> None:
     """Solve ``n`` problems, and write both files."""
+    servers = servers or Scripted()
+    (output / "exchanges.jsonl").unlink(missing_ok=True)
     with (
         (output / "usage.jsonl").open("wb") as calls,
         (output / "charged.jsonl").open("wb") as charged,
     ):
         for i in track(range(n), description="chains", console=console):
-            chain, trouble = str(i), Trouble(rng)
-            servers = {name: server(name, trouble) for name in MODELS}
-            trace = await solve(chain, servers, trouble, rng, lookahead=lookahead)
-            for name, one in servers.items():
-                for used in one.calls:
-                    call = ServerCall(chain, name, used.prompt, used.cached, used.completion)
-                    calls.write(msgspec.json.encode(call) + b"\n")
+            chain, happens = str(i), Trouble(rng) if trouble else Trouble(rng, 0.0)
+            backends = servers.open(chain, happens)
+            problem = Problem(chain, servers.question(rng))
+            trace = await solve(problem, backends, happens, rng, lookahead=lookahead)
+            for name, used in servers.calls(output):
+                call = ServerCall(chain, name, used.prompt, used.cached, used.completion)
+                calls.write(msgspec.json.encode(call) + b"\n")
             charged.write(msgspec.json.encode(Charged(chain, trace.cost, trace.usage)) + b"\n")
 
 
@@ -166,7 +241,7 @@ def read(path: Path, kind: type[Any]) -> list[Any]:
 
 
 async def solve(
-    chain: str, servers: dict[str, ScriptedBackend], trouble: Trouble, rng: random.Random, *, lookahead: bool
+    problem: Problem, servers: dict[str, Backend], trouble: Trouble, rng: random.Random, *, lookahead: bool
 ) -> Trace:
     """One problem under one router, read whole or as a stream."""
     backends = {name: resilient(one, name, patience=PATIENCE) for name, one in servers.items()}
@@ -175,73 +250,15 @@ async def solve(
         backends, prompt="{question}\n", rule=StepRule("\n", 64, 12), cost=Tokens(), judge=judge,
         lookahead=[*backends] if lookahead else [], failover=True,
     )  # fmt: skip
-    numbers = " ".join(str(rng.randint(1, 9)) for _ in range(rng.randint(1, 6)))
-    solution = engine.solve(Problem(chain, numbers), rng.choice(ROUTERS))
+    solution = engine.solve(problem, rng.choice(ROUTERS))
     heard: list[Event] = []
     trouble.task = asyncio.ensure_future(solution.finish(heard.append if rng.random() < 0.5 else None))
     with suppress(asyncio.CancelledError):
         await trouble.task
     await engine.close()
     if solution.trace is None:
-        raise BackendError(f"chain {chain} has no trace.")
+        raise BackendError(f"chain {problem.id} has no trace.")
     return solution.trace
-
-
-class Trouble:
-    """Breaks connections, kills a server and cancels the chain, at random moments of the
-    servers' work.
-
-    Attributes:
-        task: that solves the chain.
-    """
-
-    task: asyncio.Future[Trace]
-
-    def __init__(self, rng: random.Random) -> None:
-        self._moment = 0
-        self._breaks = {rng.randint(1, 60) for _ in range(rng.randint(0, 3))}
-        self._kills = rng.randint(1, 60) if rng.random() < 0.2 else None
-        self._cancels = rng.randint(1, 60) if rng.random() < 0.2 else None
-        self._dead: set[str] = set()
-
-    async def connect(self, name: str) -> None:
-        await asyncio.sleep(0)
-        if name in self._dead:
-            raise BackendError("the server is down.")
-
-    async def write(self, name: str) -> None:
-        self._moment += 1
-        if self._moment == self._cancels:
-            self.task.cancel()
-        await asyncio.sleep(0)
-        if self._moment == self._kills:
-            self._dead.add(name)
-        if self._moment in self._breaks or name in self._dead:
-            raise BackendError("the connection broke.", retryable=True)
-
-
-def server(name: str, trouble: Trouble) -> ScriptedBackend:
-    """A model that adds up the question's numbers, one a line. The small one is unsure of large numbers, and
-    the judge doubts every second line."""
-    made = ScriptedBackend(
-        (lambda text: "+" if text.count("\n") % 2 else "-") if name == "judge" else sums,
-        logprob=(lambda line: -1.0 if "8" in line else -0.01),
-        before=lambda _: trouble.connect(name),
-    )
-    made.during = lambda _: trouble.write(name)
-    return made
-
-
-def sums(text: str) -> str:
-    """What follows a question and the lines so far, of which the last may be unfinished."""
-    question, _, chain = text.partition("\n")
-    *done, begun = chain.split("\n")
-    numbers = [int(number) for number in question.split()]
-    lines = [
-        f"{sum(numbers[:i])} + {number} = {sum(numbers[: i + 1])}.\n" for i, number in enumerate(numbers)
-    ]
-    rest = "".join(lines[len(done) :]) + f"The answer is {sum(numbers)}."
-    return rest[len(begun) :]
 
 
 def _counts(usage: Usage) -> tuple[int, int, int]:

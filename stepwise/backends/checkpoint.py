@@ -1,4 +1,5 @@
-"""What a Hugging Face checkpoint on disk is: where it lies, whether it is whole, how large it is.
+"""What a checkpoint on disk is, a Hugging Face folder or a GGUF file: where it lies, whether it is whole, how
+large it is.
 
 Everything here reads headers only, so that a wrong path or a truncated file is refused before any
 model loads.
@@ -14,16 +15,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from stepwise.backends import gguf
 from stepwise.errors import ConfigError
 
 
 def resolve(path: str) -> Path:
-    """The folder of a checkpoint, given a local folder or a hub id that is already downloaded.
+    """The folder of a checkpoint, given a local folder or a hub id that is already downloaded; or the GGUF file.
 
     Raises:
         ConfigError: if nothing is there, a file is missing, or a weight file is truncated.
     """
     folder = locate(path)
+    if folder.is_file():
+        gguf.header(folder)
+        return folder
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise ConfigError(f"model path {path!r}: {name} is missing from {folder}.")
@@ -40,11 +45,14 @@ def resolve(path: str) -> Path:
 
 
 def locate(path: str) -> Path:
-    """The folder behind a path or the id of a downloaded hub model.
+    """The folder behind a path or the id of a downloaded hub model; or the GGUF file.
 
     Raises:
-        ConfigError: if nothing is there.
+        ConfigError: if nothing is there, or several GGUF files.
     """
+    file = gguf.find(path)
+    if file is not None:
+        return file
     folder = Path(path).expanduser()
     return folder if folder.is_dir() else _downloaded(path)
 
@@ -91,6 +99,9 @@ def context(path: str) -> int:
     Raises:
         ConfigError: if there is none that says so.
     """
+    file = gguf.find(path)
+    if file is not None:
+        return gguf.header(file).context
     try:
         raw = json.loads((locate(path) / "config.json").read_bytes())
         return int(raw["max_position_embeddings"])
@@ -100,16 +111,20 @@ def context(path: str) -> int:
 
 def parameters(path: str) -> int:
     """Number of parameters stored in the checkpoint (tied weights count once)."""
-    tables = [_header(file) for file in _weights(resolve(path))]
+    place = resolve(path)
+    if place.is_file():
+        return gguf.header(place).parameters
+    tables = [_header(file) for file in _weights(place)]
     return sum(math.prod(entry["shape"]) for table in tables for entry in table.values())
 
 
 @lru_cache
 def revision(path: str) -> str:
     """Content hash of the weights, the configuration and the tokenizer."""
-    folder = resolve(path)
+    place = resolve(path)
     digest = hashlib.sha256()
-    for file in (folder / "config.json", folder / "tokenizer.json", *_weights(folder)):
+    parts = (place / "config.json", place / "tokenizer.json", *_weights(place))
+    for file in (place,) if place.is_file() else parts:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -122,7 +137,10 @@ def tokenizer_id(path: str) -> str:
     Raises:
         ConfigError: if there is none.
     """
-    file = locate(path) / "tokenizer.json"
+    place = locate(path)
+    if place.is_file():
+        return hashlib.sha256(gguf.tokenizer(place).to_str().encode()).hexdigest()[:16]
+    file = place / "tokenizer.json"
     if not file.is_file():
         raise ConfigError(f"tokenizer {path!r}: {file} is missing.")
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

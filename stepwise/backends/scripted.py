@@ -10,12 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, only_read, unaccounted
 from stepwise.errors import BackendError, ContextOverflow
 from stepwise.types import Finish, Usage, common_prefix
 
 Script = Callable[[str], str]
 """From the whole text so far to everything that the model would write after it."""
+
+
+STRANGE = -9.0
+"""Log-probability of a token that a script does not write."""
 
 
 class ScriptedBackend:
@@ -33,6 +37,8 @@ class ScriptedBackend:
     Attributes:
         calls: what has been computed, one entry a call; an exact account to hold others against.
     """
+
+    reads = True
 
     def __init__(
         self,
@@ -65,6 +71,8 @@ class ScriptedBackend:
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         await self._admit(prefix)
+        if sampling.read:
+            return self._read(tuple(prefix), sampling.read)
         written, finish = self._cut(prefix, sampling)
         count = len(written) + (finish == "end")
         kept, finish = sampling.ends.cut(written, finish, sampling.max_tokens)
@@ -82,6 +90,18 @@ class ScriptedBackend:
         count -= behind
         measured = signals.measure([logprob] * count, [[logprob, logprob - 1.0]] * count)
         return Completion(written, self.encode(written), self.calls[call].discard(behind), measured, finish)
+
+    def _read(self, prefix: tuple[int, ...], tokens: int) -> Completion:
+        """How likely the model thinks the end of a prefix: what it would have written itself as likely as
+        that, anything else not at all."""
+        before, written = prefix[:-tokens], self.text((), prefix[-tokens:])
+        own = self._script(self.text((), before))[:tokens]
+        likely = [self.logprob(own) if a == b else STRANGE for a, b in zip(own, written, strict=False)]
+        chosen = likely + [STRANGE] * (tokens - len(likely))
+        usage = self.calls[self.open(prefix)]
+        usage = replace(usage, cached=min(usage.cached, len(before) - 1))
+        self.calls[-1] = usage
+        return only_read(usage, signals.measure(chosen, [[-0.01, STRANGE]] * tokens))
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> ScriptedGeneration:
         return ScriptedGeneration(self, tuple(prefix), sampling)

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from stepwise.backends import gguf
+from stepwise.backends.chat_template import ChatTemplate
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Sampling
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import ConfigError
-from stepwise.types import Finish, Usage
+from stepwise.types import Finish, Turn, Usage
 
 
 class Tokenized:
     """Encodes and decodes with the ``tokenizer.json`` in a folder, and with nothing else: what
-    `checkpoint.tokenizer_id` hashes is what runs, and a client of a server needs no transformers.
+    `checkpoint.tokenizer_id` hashes is what runs, and a client of a server needs no transformers. (Only the
+    tokenizer in a GGUF file is read by them.)
 
     Raises:
         ConfigError: if there is none, or it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more special
-            raise ConfigError(f"the tokenizer in {folder} could not be loaded: {error}.") from error
+    def __init__(self, place: Path) -> None:
+        self._tokenizer = gguf.tokenizer(place) if place.is_file() else _load(place)
+        self._folder = place
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._pieces: dict[int, str] = {}
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=first).ids)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """A conversation by the checkpoint's chat template, which writes the special tokens itself."""
+        return self.encode(self._chat_template.render(turns), first=False)
+
+    @cached_property
+    def _chat_template(self) -> ChatTemplate:
+        return ChatTemplate(self._folder)
 
     def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:
         """What ``token_ids`` add to the text; a character cut in half is left to the next completion."""
@@ -73,3 +83,10 @@ class Tokenized:
         if token not in self._pieces:
             self._pieces[token] = self._tokenizer.decode([token])
         return self._pieces[token]
+
+
+def _load(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing more special
+        raise ConfigError(f"the tokenizer in {folder} could not be loaded: {error}.") from error

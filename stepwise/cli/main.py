@@ -9,16 +9,30 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from stepwise import __version__
-from stepwise.cli import demo, doctor, fingerprint, models, report, scope, serve, solve, store
+from stepwise.cli import (
+    bench,
+    chat,
+    demo,
+    doctor,
+    fingerprint,
+    hub,
+    init,
+    models,
+    report,
+    scope,
+    serve,
+    solve,
+    store,
+)
 from stepwise.cli.terminal import plain
 from stepwise.errors import StepwiseError
 
-COMMANDS = (demo, solve, serve, report, fingerprint, scope, store, models, doctor)
+COMMANDS = (demo, init, solve, chat, serve, report, bench, fingerprint, scope, store, models, hub, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Bad input is one sentence and code 2."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     console = Console()
     try:
         return int(options.run(options, console) or 0)
@@ -30,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stepwise", description=sys.modules["stepwise"].__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--version", action="version", version=f"stepwise {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    whole = argparse.ArgumentParser(prog="stepwise", description=sys.modules["stepwise"].__doc__)
+    whole.formatter_class = argparse.RawDescriptionHelpFormatter
+    whole.add_argument("--version", action="version", version=f"stepwise {__version__}")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    return parser
+    return whole

@@ -15,20 +15,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_routing(command: argparse.ArgumentParser) -> None:
     """Which models run, and which router chooses among them."""
+    add_router(command)
     add = command.add_argument
-    add("--pair", default="nano", help="'nano', or a YAML file of models (default: nano)")
-    rules = ", ".join(RULES)
-    add(
-        "--router", default="nano-ppo",
-        help=f"'nano-ppo', a policy's folder, a rule ({rules}; needs --threshold), or a model's name",
-    )  # fmt: skip
-    knob = command.add_mutually_exclusive_group()
-    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
-    knob.add_argument("--threshold", type=float, help="the router's threshold, instead of a budget")
-    add(
-        "--max-accuracy-loss", type=float,
-        help="largest share of problems that the large model gets right and routing gets wrong",
-    )  # fmt: skip
     backends = ", ".join(known_backends())
     add(
         "--backend", default=DEFAULT_BACKEND,
@@ -39,6 +27,24 @@ def add_routing(command: argparse.ArgumentParser) -> None:
         help="of that backend, or of a model's own: dtype=bfloat16, large.patience={deadline_s: 10}",
     )  # fmt: skip
     add("--cost", choices=COSTS, default="flops", help="unit of cost (default: flops)")
+
+
+def add_router(command: argparse.ArgumentParser, default: str | None = "nano-ppo") -> None:
+    """A router, and the pair that it is for."""
+    add = command.add_argument
+    add("--pair", default="nano", help="'nano', or a YAML file of models (default: nano)")
+    rules = ", ".join(RULES)
+    add(
+        "--router", default=default,
+        help=f"'nano-ppo', a policy's folder, a rule ({rules}; needs --threshold), or a model's name",
+    )  # fmt: skip
+    knob = command.add_mutually_exclusive_group()
+    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
+    knob.add_argument("--threshold", type=float, help="the router's threshold, instead of a budget")
+    add(
+        "--max-accuracy-loss", type=float,
+        help="largest share of problems that the large model gets right and routing gets wrong",
+    )  # fmt: skip
 
 
 def positive(text: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,15 @@ from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
+from stepwise.store.opening import on_server
 from stepwise.types import Router
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from stepwise.engine.engine import Engine
-    from stepwise.gateway import Keys
+    from stepwise.gateway import Keys, Spending
+    from stepwise.gateway.decisions import Decisions
     from stepwise.scope import Scope
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -55,11 +58,14 @@ def add_parser(commands: Commands) -> None:
     add(
         "--drain", type=int, default=30, help="seconds to finish open requests on stop (default: %(default)s)"
     )
-    state = Path("outputs/gateway/state.json")
-    add("--state", type=Path, default=state, help="file that survives a restart (default: %(default)s)")
     add(
-        "--conversation", choices=("refuse", "include"), default="refuse",
-        help="what to do with system messages and earlier turns (default: %(default)s)",
+        "--state", default="outputs/gateway/state.json", metavar="FILE|redis://...",
+        help="file that survives a restart, or what several servers share (default: %(default)s)",
+    )  # fmt: skip
+    add(
+        "--conversation", choices=("pair", "include"), default="pair",
+        help="give system messages and earlier turns to the models as the pair says, or write them into the "
+        "question (default: %(default)s)",
     )  # fmt: skip
     add(
         "--alias", action="append", default=[], metavar="NAME=MODEL",
@@ -70,6 +76,23 @@ def add_parser(commands: Commands) -> None:
         help="let pages of this origin ask, https://example.com or '*' for all",
     )  # fmt: skip
     scoped.add_options(command)
+    observed = command.add_mutually_exclusive_group()
+    observed.add_argument(
+        "--shadow",
+        metavar="MODEL",
+        help="let this model answer everything, and only log what the router decides",
+    )
+    observed.add_argument(
+        "--explore",
+        type=float,
+        metavar="SHARE",
+        help="draw this share of the decisions at random, and log all",
+    )
+    add(
+        "--decisions", type=Path, default=Path("outputs/gateway/decisions.jsonl"),
+        help="log of --shadow and --explore, for `stepwise report --logged` (default: %(default)s)",
+    )  # fmt: skip
+    add("--telemetry", action="store_true", help="send spans where OTEL_EXPORTER_OTLP_ENDPOINT says")
     add("--log-prompts", action="store_true", help="write questions and answers to the log")
     command.set_defaults(run=run)
 
@@ -80,10 +103,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
-    from stepwise.gateway import Keys, Limits, Spending, create_app
+    from stepwise.gateway import Keys, Limits, create_app
     from stepwise.gateway.knob import Knob
     from stepwise.gateway.server import bind, serve
-    from stepwise.gateway.state import held
+    from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
     local = _is_local(options.host)
@@ -102,6 +125,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     aliases = dict(map(_alias, options.alias))
     Knob(names, {options.router: router}, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
+    decisions = _decisions(options, names)
+    tracing = telemetry() if options.telemetry else None
     listening = bind(options.host, options.port)
 
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
@@ -113,8 +138,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         app = create_app(
             engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
-            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors,
-            hosts=LOCAL if local and not keys.tenants else (),
+            log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
+            tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip
         return app, engine
 
@@ -122,9 +147,25 @@ def run(options: argparse.Namespace, console: Console) -> None:
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = f"{pair.name} at {at}: a page at /, OpenAI's API at /v1, metrics at /metrics"
     say = partial(console.print, address, soft_wrap=True, highlight=False)
-    with held(options.state):
-        spending = Spending(online, options.state, unit)
+    with _spending(options.state, online, unit, keys) as spending:
         serve(partial(build, spending), listening, drain=options.drain, ready=say)
+
+
+@contextmanager
+def _spending(state: str, online: OnlineThreshold | None, unit: str, keys: Keys) -> Iterator[Spending]:
+    """The accounts in a file, which belongs to one server, or on a server that several share."""
+    if on_server(state):
+        from stepwise.gateway.redis_accounts import RedisAccounts
+        from stepwise.gateway.shared import SharedSpending
+
+        yield SharedSpending(RedisAccounts(state, unit), online, keys.tenants)
+        return
+    from stepwise.gateway import Spending
+    from stepwise.gateway.state import held
+
+    path = Path(state)
+    with held(path):
+        yield Spending(online, path, unit)
 
 
 def _router(
@@ -135,7 +176,10 @@ def _router(
     named = options.policy if options.router == "seeded" else options.router
     router = None
     if options.router != "scope":
-        router = named_router(named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold)
+        router = named_router(
+            named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold,
+            unit=pair.cost_model(options.cost).unit,
+        )  # fmt: skip
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:
         from stepwise.gateway.scoped import scoped_router
@@ -147,6 +191,20 @@ def _router(
     if record is None or loss is not None or threshold is not None:
         return router, None
     return router, OnlineThreshold(record, options.budget or DEFAULT_BUDGET, rate=RATE)
+
+
+def _decisions(options: argparse.Namespace, names: Sequence[str]) -> Decisions | None:
+    """The log of decisions, where any are drawn or only watched."""
+    from stepwise.gateway.decisions import Decisions
+
+    if options.shadow is not None:
+        shadow = {"small": names[0], "large": names[-1]}.get(options.shadow, options.shadow)
+        if shadow not in names:
+            raise ConfigError(f"shadow must be one of {', '.join(names)}, not {options.shadow!r}.")
+        return Decisions(options.decisions, shadow=shadow)
+    if options.explore is not None:
+        return Decisions(options.decisions, explore=options.explore)
+    return None
 
 
 def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:

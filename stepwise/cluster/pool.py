@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stepwise.cluster.connect import join
 from stepwise.cluster.settings import ClusterSettings
-from stepwise.cluster.worker import Recipe, Worker, code_version
-from stepwise.errors import BackendError, ConfigError, StepwiseError
+from stepwise.cluster.worker import Recipe
+from stepwise.cluster.workers import check_code, line, machines, raised_there, start_workers
+from stepwise.errors import BackendError, ConfigError
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 60.0
@@ -70,7 +70,8 @@ class Pool:
         self._begun = False
         self.repeated = 0
         try:
-            self._places = self._start(recipe, settings)
+            actors = start_workers(self._ray, recipe, settings, concurrency)
+            self._places = [Place(actor) for actor in actors]
             self.about = self._first_about()
         except BaseException:
             self._leave()
@@ -84,7 +85,12 @@ class Pool:
     @property
     def machines(self) -> int:
         """How many the cluster has."""
-        return len({node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]})
+        return machines(self._ray)
+
+    def processes(self) -> list[int]:
+        """Ids of the workers' processes."""
+        ids: list[int] = self._ray.get([place.actor.process.remote() for place in self._places])
+        return ids
 
     def share(self, value: Any) -> Any:
         """A stand-in for a large argument of many calls, which travels once to each machine."""
@@ -106,7 +112,7 @@ class Pool:
             try:
                 return await place.actor.call.remote(*arguments)
             except RayTaskError as error:
-                raise _raised_there(error) from error
+                raise raised_there(error) from error
             except RayError as error:
                 self.repeated += 1
                 self._expect(place)
@@ -115,7 +121,7 @@ class Pool:
                 place.running -= 1
                 async with self._changed:
                     self._changed.notify()
-        raise BackendError(f"{ATTEMPTS} workers went down in a row with this call, the last: {_line(last)}")
+        raise BackendError(f"{ATTEMPTS} workers went down in a row with this call, the last: {line(last)}")
 
     def _begin(self) -> None:
         """With the first call, wait for the workers to come up."""
@@ -131,14 +137,6 @@ class Pool:
         await asyncio.gather(*self._returning, return_exceptions=True)
         self._leave()
 
-    def _start(self, recipe: Recipe, settings: ClusterSettings) -> list[Place]:
-        count = settings.count(self._ray.cluster_resources())
-        actor = self._ray.remote(
-            num_cpus=settings.cpus, num_gpus=settings.gpus, max_restarts=-1, scheduling_strategy="SPREAD",
-            max_concurrency=self._concurrency + 1,  # and `open`
-        )(Worker)  # fmt: skip
-        return [Place(actor.remote(recipe, str(Path.cwd()))) for _ in range(count)]
-
     def _first_about(self) -> Any:
         """What the first worker says that has its service. The others join as they come up."""
         from ray.exceptions import RayError, RayTaskError
@@ -151,10 +149,10 @@ class Pool:
         try:
             about, code = self._ray.get(ready[0])
         except RayTaskError as error:
-            raise _raised_there(error) from error
+            raise raised_there(error) from error
         except RayError as error:
-            raise ConfigError(f"cluster: a worker cannot be started: {_line(error)}") from error
-        _check_code(code)
+            raise ConfigError(f"cluster: a worker cannot be started: {line(error)}") from error
+        check_code(code)
         return about
 
     async def _free(self) -> Place:
@@ -182,10 +180,10 @@ class Pool:
     async def _await_worker(self, place: Place) -> None:
         try:
             _, code = await place.actor.open.options(max_task_retries=-1).remote()
-            _check_code(code)
+            check_code(code)
             place.present, place.expected = True, False
         except Exception as error:  # of Ray, or of the recipe on another machine
-            place.error = _line(error)
+            place.error = line(error)
             log.warning("a worker is left out: %s", place.error)
         async with self._changed:
             self._changed.notify_all()
@@ -195,24 +193,3 @@ class Pool:
             self._ray.kill(place.actor)
         if self._joined:
             self._ray.shutdown()
-
-
-def _check_code(code: str) -> None:
-    """Raises:
-    ConfigError: if it is not the code of this process.
-    """
-    if code != code_version():
-        raise ConfigError(
-            f"cluster: a worker runs stepwise {code}, this process {code_version()}; install the same on "
-            "every node."
-        )
-
-
-def _raised_there(error: Any) -> Exception:
-    """What a service raised, as if it had been raised here; errors that are not ours keep their traceback."""
-    cause = error.cause
-    return cause if isinstance(cause, StepwiseError) else error
-
-
-def _line(error: Exception | None) -> str:
-    return " ".join(str(error).split())[:300]

@@ -10,14 +10,14 @@ counted them they are estimated, and `Usage.estimated` says how many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from stepwise.engine.boundaries import Boundaries
 from stepwise.errors import ConfigError, ContextOverflow
-from stepwise.types import Finish, Signals, Usage
+from stepwise.types import Finish, Form, Signals, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Sampling:
             part of the completion.
         boundaries: where exactly the step ends that is asked for, if it is one; ``stop`` then says the same
             as far as strings can. What is written behind is no part of the completion, and is discarded.
+        read: the model writes nothing: it reads the prefix, and the completion's signals are of the last so
+            many tokens of it. Only for backends with ``reads``.
+        form: of a turn that is written whole, for backends that have ``forms``; the completion's text is then
+            the message as JSON. (The prefix says it too, so it is no part of what identifies a call.)
 
     Raises:
         ConfigError: if a value is out of range.
@@ -44,6 +48,8 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     boundaries: Boundaries | None = None
+    read: int = field(default=0, repr=False)
+    form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < math.inf:
@@ -76,6 +82,9 @@ HANDOVER: ContextVar[bool] = ContextVar("handover", default=False)
 """Whether another model would take over from the one that is called: then a backend need not go on trying for
 long. (It concerns how long one task waits, and no result: so it is in no signature.)"""
 
+TRACE: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never written to
+"""Headers that tell a server which trace a call belongs to (W3C Trace Context). They concern no result."""
+
 TEXT = "text"
 """The ``tokenizer`` of backends whose state is text: what stands for a token id is a character."""
 CHARACTERS = 4
@@ -97,6 +106,17 @@ def text_tokens(characters: int) -> int:
 def tokens_in(backend: Backend, ids: int) -> int:
     """How many tokens so many ids of a backend are; an estimate where its state is text."""
     return text_tokens(ids) if backend.tokenizer == TEXT else ids
+
+
+def reads(backend: Backend) -> bool:
+    """Whether a backend can tell how likely its model thinks text that it is given (`Sampling.read`)."""
+    return bool(getattr(backend, "reads", False))
+
+
+def only_read(usage: Usage, measured: Signals) -> Completion:
+    """What comes of a call that only reads; a token that the server had to write all the same is thrown
+    away."""
+    return Completion("", (), usage.rejected(), measured, "length")
 
 
 def room(prefix: Sequence[int], context: int) -> int:
@@ -150,6 +170,25 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Free the model. Calls in flight fail with `BackendError`."""
         ...
+
+
+def converse(backend: Backend, turns: Sequence[Turn]) -> tuple[int, ...]:
+    """A conversation as a backend's model reads it, up to where its answer begins. Backends that can do that
+    have a method ``converse(turns)``.
+
+    Raises:
+        ConfigError: if the backend cannot, or its model takes no such conversation.
+    """
+    render = getattr(backend, "converse", None)
+    if render is None:
+        raise ConfigError("it has no chat template")
+    ids: tuple[int, ...] = render(turns)
+    return ids
+
+
+def forms(backend: Backend) -> bool:
+    """Whether a backend can write a turn of a given form (``Sampling.form``)."""
+    return bool(getattr(backend, "forms", False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,13 @@ class Chain:
         return other
 
     async def stop_lookahead(self) -> None:
-        """End what runs behind the last step; the chain is charged for it."""
+        """End what runs behind the last step; it is charged, and what the model has read is known."""
         lookahead, self.lookahead = self.lookahead, None
-        if lookahead is not None:
+        if lookahead is None:
+            return
+        try:
             await lookahead.stop()
+        finally:
+            context = self.contexts[lookahead.model]
+            written = lookahead.written(len(context.prefix))
+            self.contexts[lookahead.model] = context.having_written(written)

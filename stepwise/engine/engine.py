@@ -21,11 +21,12 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from stepwise.engine.alone import usage_alone
-from stepwise.engine.backend import Backend, Sampling, StreamingBackend, tokens_in
+from stepwise.engine.backend import Backend, Sampling, StreamingBackend, forms, text_tokens, tokens_in
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.contexts import Contexts
 from stepwise.engine.cost import CostModel
+from stepwise.engine.forms import flaw, spoken
 from stepwise.engine.judge import Judge
 from stepwise.engine.lookahead import Listener
 from stepwise.engine.solution import Solution
@@ -81,6 +82,7 @@ class Engine:
             (`stepwise.engine.boundaries.ends_answer`).
         lookahead: names of models that write on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
+        system: what the system message of a conversation begins with; None where the models take none.
         prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
             that read it; asked while the first look is under way, so that the estimate takes no time of its
             own where a draft is written. The cost model must know the models that it asks.
@@ -102,6 +104,7 @@ class Engine:
         stops: Mapping[str, Collection[str]] | None = None,
         lookahead: Collection[str] = (),
         failover: bool = False,
+        system: str | None = "",
         prior: Prior | None = None,
     ) -> None:
         if not backends:
@@ -114,6 +117,7 @@ class Engine:
             prompts=dict.fromkeys(every, prompt) | dict(prompts or {}),
             think_ends=think_ends or {},
             judge=judge.name if judge else "",
+            system=system,
         )
         for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):
@@ -136,7 +140,7 @@ class Engine:
         """This engine, over the same models, with other sampling for one request.
 
         Args:
-            temperature, top_p, seed: as of the engine unless given.
+            temperature: as of the engine unless given, and so are ``top_p`` and ``seed``.
             max_tokens: of the chain, at most the rule's; the last step is cut off there.
 
         Raises:
@@ -202,8 +206,7 @@ class Engine:
         check_question(problem.question)
         chain = Chain(Trace(problem))
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
-        cheapest = self.models[0]
-        size = tokens_in(self.backends[cheapest], len(self._writer.context(chain, cheapest).prefix))
+        size = self._read(chain)
         if size > room:
             raise ConfigError(
                 f"question is too long: {size} tokens, where the models' context leaves room for "
@@ -212,13 +215,57 @@ class Engine:
         chain.trace = replace(chain.trace, prompt_tokens=size)
         return chain
 
+    def _read(self, chain: Chain) -> int:
+        """Let the models read the prompt: its length in the cheapest one's tokens."""
+        problem, cheapest = chain.trace.problem, self.models[0]
+        if problem.form is not None and not self._able:
+            raise ConfigError(
+                "tools and response formats need a model behind a chat endpoint (backend chat, vllm-server "
+                f"or llama-server), and none of {', '.join(self.models)} is; leave them out"
+            )
+        for model in self.models if problem.turns else (cheapest,):  # each has to take a conversation
+            self._writer.context(chain, model)
+        ids = len(chain.contexts[cheapest].prefix)
+        return tokens_in(self.backends[cheapest], ids) if problem.form is None else text_tokens(ids)
+
+    @property
+    def _able(self) -> list[str]:
+        """The models that can write a turn of a given form."""
+        return [name for name in self.models if forms(self.backends[name])]
+
+    async def fitted(self, chain: Chain, decision: Decision, *, fixed: bool) -> Decision:
+        """Who writes a turn of a given form: the model that was chosen, if it can, and the last one that can
+        where what the chosen one wrote does not fit. One that is ``fixed`` is not replaced.
+
+        Raises:
+            ConfigError: if it is, and cannot.
+            BackendError: if the model cannot be run.
+        """
+        form, able, draft = chain.trace.problem.form, self._able, chain.trace.draft
+        if form is None:
+            return decision
+        if decision.model not in able:
+            if fixed:
+                raise ConfigError(f"model {decision.model!r} takes neither tools nor response formats.")
+            decision = replace(decision, model=able[-1])
+        if fixed or decision.model == able[-1] or (draft is not None and draft.model != decision.model):
+            return decision
+        if draft is None:
+            await self.draft(chain, decision.model)
+        written = chain.trace.draft
+        wrong = flaw(form, written.text) if written else ""
+        return replace(decision, model=able[-1], reason=f"{decision.model}: {wrong}") if wrong else decision
+
     async def draft(self, chain: Chain, model: str, *, tokens: int | None = None) -> None:
         """Let ``model`` write a step that waits for a verdict; ``tokens=1`` is a probe.
 
         Raises:
             BackendError: if the model cannot be run.
         """
-        step = await self._writer.write(chain, model, tokens or self.rule.room(chain.tokens))
+        if (form := chain.trace.problem.form) is not None:
+            step = await self._writer.write_form(chain, model, form)
+        else:
+            step = await self._writer.write(chain, model, tokens or self.rule.room(chain.tokens))
         chain.trace = replace(chain.trace, draft=step)
 
     async def advance(
@@ -250,6 +297,8 @@ class Engine:
             raise ConfigError(f"the chain of problem {trace.problem.id!r} has already ended ({trace.stop}).")
         if trace.draft is not None and trace.draft.model == model:
             step = await self._writer.finish(chain, trace.draft, listen)
+        elif trace.problem.form is not None:
+            step = await self._writer.write_form(chain, model, trace.problem.form)
         elif whole and self._writer.writes_whole(chain, model):
             step = await self._writer.write_whole(chain, model)
         else:
@@ -259,7 +308,7 @@ class Engine:
             await chain.stop_lookahead()
         step = self._writer.settled(chain, step, decision)
         chain.contexts = self._contexts.after(step, chain.contexts)
-        chain.trace = _ended(replace(trace, steps=(*trace.steps, step), draft=None), stop)
+        chain.trace = _ended(replace(chain.trace, steps=(*trace.steps, step), draft=None), stop)
         chain.count(step)
         return step
 
@@ -289,10 +338,14 @@ class Engine:
 
     async def _look(self, chain: Chain, look: Look) -> None:
         if look != "before" and chain.trace.draft is None:
-            await self.draft(chain, self.models[0], tokens=1 if look == "probe" else None)
+            drafts = self.models if chain.trace.problem.form is None else self._able
+            await self.draft(chain, drafts[0], tokens=1 if look == "probe" else None)
         draft = chain.trace.draft
         if look == "judged" and draft is not None and draft.verdict is None:
             chain.trace = replace(chain.trace, draft=await self._writer.judged(chain, draft))
+        if look == "verified" and draft is not None and draft.reading is None:
+            reader = self.models[-1]
+            chain.trace = replace(chain.trace, draft=await self._writer.verified(chain, draft, reader))
         full = self._full(chain)
         if full != chain.trace.full:
             chain.trace = replace(chain.trace, full=full)
@@ -380,4 +433,7 @@ class Engine:
 
 def _ended(trace: Trace, stop: Stop | None) -> Trace:
     """The trace with why it ended, and its answer."""
-    return trace if stop is None else replace(trace, stop=stop, answer=extract_answer(trace.text))
+    if stop is None:
+        return trace
+    text = trace.text if trace.problem.form is None or not trace.steps else spoken(trace.text)
+    return replace(trace, stop=stop, answer=extract_answer(text))

@@ -52,6 +52,8 @@ class Lookahead:
         self._meter = meter
         self._prompt = Usage()  # of the generation's prompts, as far as they have been charged
         self._before = prefix.tail(OVERLAP)
+        self._begun = len(prefix)
+        self._taken: list[int] = []
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._top: list[Sequence[float]] = []
@@ -103,6 +105,10 @@ class Lookahead:
             left = len(self._ids) + self._generation.unread
             self._meter.lost(replace(self._unpaid(), completion=left))
 
+    def written(self, length: int) -> list[int]:
+        """What the model is known to have written behind the first ``length`` tokens of the chain."""
+        return [*self._taken, *self._ids][length - self._begun :]
+
     def _unpaid(self) -> Usage:
         """What the prompts of the generation took since they were last charged."""
         paid, self._prompt = self._prompt, self._generation.prompt
@@ -129,6 +135,7 @@ class Lookahead:
         usage = replace(self._unpaid(), completion=spent)
         self.position += count
         self._before = [*self._before, *ids][-OVERLAP:]
+        self._taken += self._ids[:spent]
         del self._ids[:spent], self._logprobs[:spent], self._top[:spent]
         return Completion(text, ids, usage, measured, finish)
 

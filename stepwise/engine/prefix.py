@@ -18,13 +18,18 @@ BLOCK = 64
 
 
 class Prefix(Sequence[int]):
-    """An immutable view of the first ``len(prefix)`` ids of a shared list."""
+    """An immutable view of the first ``len(prefix)`` ids of a shared list.
 
-    __slots__ = ("_hashed", "_ids", "_length", "_rooted")
+    Args:
+        opening: what the conversation began with that these ids go on with; by default they are that.
+    """
 
-    def __init__(self, ids: Iterable[int] = ()) -> None:
+    __slots__ = ("_hashed", "_ids", "_length", "_opening", "_rooted")
+
+    def __init__(self, ids: Iterable[int] = (), opening: Sequence[int] | None = None) -> None:
         self._ids = list(ids)
         self._length = self._rooted = len(self._ids)
+        self._opening = opening
         self._hashed = (0, b"")
 
     def extend(self, more: Sequence[int]) -> Prefix:
@@ -34,12 +39,12 @@ class Prefix(Sequence[int]):
         longer._ids.extend(more)
         longer._length = self._length + len(more)
         longer._hashed = self._hashed
-        longer._rooted = self._rooted
+        longer._opening, longer._rooted = self._opening, self._rooted
         return longer
 
     def root(self) -> bytes:
-        """Content address of the tokens that it began with, however far it has grown (16 bytes)."""
-        return _hash(b"", self._ids[: self._rooted])
+        """Content address of what its conversation began with, however far it has grown (16 bytes)."""
+        return _hash(b"", self._ids[: self._rooted] if self._opening is None else self._opening)
 
     def digest(self) -> bytes:
         """Content address of the tokens (16 bytes). Whole blocks are hashed once per chain."""

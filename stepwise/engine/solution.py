@@ -36,6 +36,8 @@ class Transitions(Protocol):
 
     async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None: ...
 
+    async def fitted(self, chain: Chain, decision: Decision, *, fixed: bool) -> Decision: ...
+
     async def advance(
         self,
         chain: Chain,
@@ -147,11 +149,16 @@ class Solution:
         return None
 
     async def _routed(self, chain: Chain, listen: Callable[[Event], None] | None) -> Step:
-        """Ask the router, and advance."""
+        """Ask the router, once more if it wants to see more, and advance."""
         engine, router = self._engine, self._router
         self._heard = False
         await engine.look(chain, router.look, expects=expects(router))
         decision = router.decide(chain.trace)
+        if decision.look is not None:
+            await engine.look(chain, decision.look)
+            decision = router.decide(chain.trace)
+        if chain.trace.problem.form is not None:
+            decision = await engine.fitted(chain, decision, fixed=bool(named(router)))
         hear = Deltas(listen, decision.model) if listen else None
         try:
             return await engine.advance(chain, decision.model, decision, hear, whole=whole(router))

@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from stepwise.engine import signals
-from stepwise.engine.backend import TEXT, Backend, Completion, Sampling, StreamingBackend, tokens_in
+from stepwise.engine.backend import (
+    TEXT,
+    Backend,
+    Completion,
+    Sampling,
+    StreamingBackend,
+    forms,
+    reads,
+    text_tokens,
+    tokens_in,
+)
 from stepwise.engine.boundaries import Boundaries, ends_answer
 from stepwise.engine.chain import Chain
 from stepwise.engine.contexts import Context, Contexts
@@ -22,7 +32,7 @@ from stepwise.engine.prefix import Prefix
 from stepwise.engine.stop_rules import StepRule
 from stepwise.engine.whole import cut
 from stepwise.errors import BackendError, ConfigError
-from stepwise.types import Decision, Finish, Step, Usage, Verdict
+from stepwise.types import Decision, Finish, Form, Reading, Signals, Step, Usage, Verdict
 
 BLANKS = 8
 """Calls for the text of one step; a model that has only written blank lines until then is done."""
@@ -97,6 +107,25 @@ class StepWriter:
         chain.rest = tuple(self._step(model, part, {}, part.usage.completion) for part in rest)
         return self._step(model, first, chain.ledger.step, first.usage.completion)
 
+    async def write_form(self, chain: Chain, model: str, form: Form) -> Step:
+        """A turn of a given form: the whole answer, as JSON, in one call.
+
+        Raises:
+            BackendError: if the model cannot be run.
+        """
+        backend, context = self.backends[model], self.context(chain, model)
+        if not forms(backend):
+            raise BackendError(f"{model} cannot write a turn of a given form.", model=model)
+        sampling = self.sampling.call(self.rule.left(chain.tokens), self._seed(model, context.prefix))
+        sampling = replace(sampling, stop=(), form=form)
+        meter = Meter(chain.ledger, model, backend.context, text_tokens(context.seen), lambda _: None)
+        with _naming(model):
+            completion = await backend.generate(context.prefix, sampling, meter.lost)
+        meter.completed(completion.usage)
+        if not completion.usage.estimated:
+            chain.trace = replace(chain.trace, prompt_tokens=completion.usage.prompt)
+        return self._step(model, completion, chain.ledger.step, completion.usage.completion)
+
     def writes_whole(self, chain: Chain, model: str) -> bool:
         """Whether a model that may write the whole chain had better do so in one call."""
         begun = chain.trace.draft is not None or (chain.trace.steps and not chain.rest)
@@ -148,7 +177,7 @@ class StepWriter:
             BackendError: if the model cannot be run.
         """
         room = self.rule.room(chain.tokens) - draft.length
-        if draft.finish != "length" or room <= 0:
+        if draft.finish != "length" or room <= 0 or chain.trace.problem.form is not None:
             return draft
         if listen is not None:
             listen(draft.text)
@@ -182,6 +211,33 @@ class StepWriter:
         verdict = Verdict(completion.text, math.exp(measured.mean_logprob) if measured.known else None)
         usage = chain.ledger.step
         return replace(draft, usage=usage, cost=self.cost(usage), verdict=verdict)
+
+    async def verified(self, chain: Chain, draft: Step, reader: str) -> Step:
+        """The draft with what ``reader`` thinks of it, which the chain pays for. The reader's cache holds the
+        chain from now on: a step of its own begins there.
+
+        Raises:
+            ConfigError: if its backend cannot read.
+            BackendError: if it cannot be run.
+        """
+        backend = self.backends[reader]
+        if not reads(backend):
+            raise ConfigError(
+                f"the router asks model {reader!r} to read drafts, and its backend does not tell how likely "
+                "a text is; transformers, vllm and vllm-server do."
+            )
+        context, ids = self.context(chain, reader), self.contexts.ids(draft, reader)
+        if not ids:
+            return replace(draft, reading=Reading(reader, Signals()))
+        prefix = context.prefix.extend(ids)
+        meter = self._meter(chain, reader, len(prefix), context.seen)
+        with _naming(reader):
+            sampling = replace(self.sampling.call(1, 0), read=len(ids))
+            completion = await backend.generate(prefix, sampling, meter.lost)
+        meter.completed(completion.usage)
+        chain.contexts[reader] = context.having_sent(len(context.prefix))
+        usage = chain.ledger.step
+        return replace(draft, usage=usage, cost=self.cost(usage), reading=Reading(reader, completion.signals))
 
     def settled(self, chain: Chain, step: Step, decision: Decision | None) -> Step:
         """A step that is final, with all that was charged since the one before; a draft of another model that

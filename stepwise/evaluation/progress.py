@@ -35,7 +35,7 @@ def compare(
     concurrency: int = 64,
     samples: int = 1,
     grader: Grader | None = None,
-) -> list[Row]:
+) -> Sequence[Row]:
     """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine or solver."""
     solver = Here(engine, grader) if isinstance(engine, Engine) else engine
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

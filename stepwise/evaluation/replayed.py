@@ -7,17 +7,20 @@ model's whole chain on top. How often that happens is the router's coverage.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stepwise.engine.cost import CostModel
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
+from stepwise.recording.records import Chain
 from stepwise.recording.replay import problems, recorded, replay_engine
 from stepwise.routers import Always
 from stepwise.types import Problem, Trace
@@ -30,7 +33,7 @@ class Replayed:
     """One contender on every problem.
 
     Attributes:
-        correct, cost: by problem; cost in FLOPs.
+        correct, cost: by problem; cost in the bench's unit.
         lost: by problem, whether the chain left the recording.
         decisions: that were taken, the last one of each lost chain included.
     """
@@ -84,7 +87,7 @@ class Bench:
     """The recorded problems of a split that every model has solved alone.
 
     Args:
-        preamble: as of `stepwise.recording.replay.replay_engine`.
+        preamble, cost, bounded: as of `stepwise.recording.replay.replay_engine`.
         dataset: the problems as their data set has them, for routers that read questions; those that were not
             recorded are left out.
 
@@ -98,11 +101,13 @@ class Bench:
         split: str = "test",
         *,
         preamble: bool = True,
+        cost: CostModel | None = None,
+        bounded: bool = False,
         dataset: Sequence[Problem] = (),
     ) -> None:
         if not recording.tree.questions:
             raise _nothing(recording)
-        self.engine: Engine = replay_engine(recording, preamble=preamble)
+        self.engine: Engine = replay_engine(recording, preamble=preamble, cost=cost, bounded=bounded)
         self._tree = recording.tree
         known = [problem for problem in dataset if recorded(self._tree, problem, split)]
         alone = {(problem, router) for problem, router, _ in self._tree.chains}
@@ -118,6 +123,21 @@ class Bench:
         )
         if self.small.lost.any() or self.large.lost.any():
             raise ConfigError(f"recording {recording.folder} was made by another engine: record it again.")
+
+    def chains(self, model: str) -> list[Chain]:
+        """What a model wrote alone, by problem."""
+        return [self._tree.chains[problem.id, model, None] for problem in self.problems]
+
+    def restricted(self, places: Sequence[int]) -> Bench:
+        """The same over some of its problems."""
+        other = copy(self)
+        other.problems = [self.problems[i] for i in places]
+        chosen = np.array(places, int)
+        other.small, other.large = (
+            replace(r, correct=r.correct[chosen], cost=r.cost[chosen], lost=r.lost[chosen])
+            for r in (self.small, self.large)
+        )
+        return other
 
     def replay(self, contender: Contender) -> Replayed:
         """A contender's chains.

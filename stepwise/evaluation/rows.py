@@ -86,6 +86,9 @@ class Row(msgspec.Struct, frozen=True):
         return self.setting, self.router, self.threshold, self.problem, self.question, self.sample
 
 
+DECODER = msgspec.json.Decoder(Row)
+
+
 def make_row(
     trace: Trace,
     key: Key,
@@ -116,13 +119,15 @@ def read_rows(path: Path) -> list[Row]:
     """Rows of an earlier run; a last line that was cut off by a kill is dropped."""
     if not path.exists():
         return []
-    decoder, rows = msgspec.json.Decoder(Row), []
-    for line in path.read_bytes().splitlines():
-        try:
-            rows.append(decoder.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-    return rows
+    return [row for line in path.read_bytes().splitlines() if (row := decoded(line)) is not None]
+
+
+def decoded(line: bytes) -> Row | None:
+    """A line of a file of rows; None for what is none."""
+    try:
+        return DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def line_of(value: Row | Mapping[str, object]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import IO
 
 from msgspec import structs
 
@@ -20,7 +19,8 @@ from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.provenance import digest
-from stepwise.evaluation.rows import Row, line_of, read_rows
+from stepwise.evaluation.row_file import RowFile
+from stepwise.evaluation.rows import Row
 from stepwise.evaluation.solver import About, Chain, Contender, Here, Solver
 from stepwise.types import Problem
 from stepwise.verify import warm
@@ -39,7 +39,7 @@ async def evaluate(
     samples: int = 1,
     grader: Grader | None = None,
     progress: Callable[[Sequence[Row]], None] = lambda rows: None,
-) -> list[Row]:
+) -> Sequence[Row]:
     """Solve every problem with every contender, appending to the rows file as results come.
 
     Args:
@@ -60,29 +60,26 @@ async def evaluate(
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
     made_by = {c.key: _setting(setting, solver.about, c) for c in contenders}
-    wanted = {
-        (made_by[c.key], *c.key, p.id, p.question, k)
-        for c in contenders
-        for p in problems
-        for k in range(samples)
-    }
-    rows = [row for row in read_rows(path) if row.identity in wanted and row.error is None]
-    known = {row.identity for row in rows}
+    asked = {(problem.id, problem.question) for problem in problems}
+
+    def wanted(row: Row) -> bool:
+        made_alike = made_by.get(row.key) == row.setting and row.sample < samples
+        return made_alike and row.error is None and (row.problem, row.question) in asked
+
+    rows = RowFile(path, wanted)
+    known = {(row.key, row.problem, row.sample) for row in rows}
     progress(rows)
     if isinstance(solver, Here) and any("\\" in problem.answer for problem in problems):
         warm()
-    with _appending(path) as file:
-        for contender, sample in product(contenders, range(samples)):
-            made = made_by[contender.key]
-            missing = [p for p in problems if (made, *contender.key, p.id, p.question, sample) not in known]
-            chains = (Chain(problem, sample, made) for problem in missing)
-            began = time.perf_counter()
-            async for row in as_they_finish(partial(solver, contender), chains, concurrency):
-                row = structs.replace(row, wall_s=time.perf_counter() - began)
-                rows.append(row)
-                file.write(line_of(row))
-                file.flush()
-                progress([row])
+    for contender, sample in product(contenders, range(samples)):
+        made = made_by[contender.key]
+        missing = (p for p in problems if (contender.key, p.id, sample) not in known)
+        chains = (Chain(problem, sample, made) for problem in missing)
+        began = time.perf_counter()
+        async for row in as_they_finish(partial(solver, contender), chains, concurrency):
+            row = structs.replace(row, wall_s=time.perf_counter() - began)
+            rows.add(row)
+            progress([row])
     return rows
 
 
@@ -106,16 +103,3 @@ def _distinct(what: str, names: Sequence[object]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ConfigError(f"{what}: {twice[0]!r} occurs twice; each needs a name of its own.")
-
-
-def _appending(path: Path) -> IO[str]:
-    """The rows file, opened to append; a last line that a kill cut off is closed first."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"output: {path} cannot be written: {error.strerror}.") from error
-    if torn:
-        file.write("\n")
-    return file

@@ -149,10 +149,15 @@ def summarise(
         raise ConfigError(
             f"routers must include {small!r} and {large!r}: the others are measured against them."
         )
-    of_point: dict[Key, list[Row]] = {}
-    for row in rows:
-        of_point.setdefault(row.key, []).append(row)
-    points = [_point(key, of_point[key], correct[key], cost[key], large=large, seed=seed) for key in of_point]
+    places: dict[Key, list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row.key, []).append(i)
+
+    def of_point(key: Key) -> list[Row]:
+        """One setting at a time is in memory: there may be millions of rows."""
+        return [rows[i] for i in places[key]]
+
+    points = [_point(key, of_point(key), correct[key], cost[key], large=large, seed=seed) for key in places]
     runs = {name: run for name, run in samples(rows, problems).items() if name not in (small, large)}
     ends = [(correct[name, None], cost[name, None]) for name in (small, large)]
     return Summary(
@@ -164,7 +169,7 @@ def summarise(
         samples=1 + max(row.sample for row in rows),
         errors=sum(point.errors for point in points),
         grading_cost=sum((row.grading.cost for row in rows if row.grading), 0.0),
-        reliability={name: breakdown.reliability(of_point[name, None]) for name in (small, large)},
+        reliability={name: breakdown.reliability(of_point((name, None))) for name in (small, large)},
         points=points,
         metrics=metrics.summarise(runs, *ends, seed=seed),
     )

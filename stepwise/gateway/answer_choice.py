@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stepwise.engine.solution import Delta, Event
 from stepwise.types import Step, Trace
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "tool_calls"]
 """OpenAI's finish reasons, as far as they apply."""
 
 
@@ -53,12 +54,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What happened to a choice: new text, a finished step, the end."""
+    """What happened to a choice: new text, a finished step, the end. ``calls`` are calls of tools."""
 
     choice: int
     text: str
     model: str
     done: Done | None = None
+    calls: Sequence[Mapping[str, Any]] = ()
     finished: Finished | None = None
 
 
@@ -68,23 +70,23 @@ class Cut:
     def __init__(self, stops: Sequence[str]) -> None:
         self.stopped = False
         self._stops = stops
-        self._held = ""
+        self.held = ""
 
     def feed(self, text: str) -> str:
         if self.stopped:
             return ""
-        held = self._held + text
+        held = self.held + text
         ends = [held.index(stop) for stop in self._stops if stop in held]
         if ends:
-            self.stopped, self._held = True, ""
+            self.stopped, self.held = True, ""
             return held[: min(ends)]
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
-        self._held = held[len(held) - keep :]
+        self.held = held[len(held) - keep :]
         return held[: len(held) - keep]
 
     def rest(self) -> str:
         """What was held back in vain."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
 
@@ -105,16 +107,27 @@ class AnswerChoice:
         stops: strings that end it.
         alone: what the large model alone would have cost, by the number of tokens written.
         emit: takes the pieces.
+        formed: whether the one step is a whole turn, and its text a message as JSON.
 
     Attributes:
         steps: those that are done.
+        calls: of tools, that the answer makes.
     """
 
     def __init__(
-        self, index: int, stops: Sequence[str], alone: Callable[[int], float], emit: Callable[[Piece], None]
+        self,
+        index: int,
+        stops: Sequence[str],
+        alone: Callable[[int], float],
+        emit: Callable[[Piece], None],
+        *,
+        formed: bool = False,
     ) -> None:
         self.index = index
         self.steps: list[Done] = []
+        self.calls: Sequence[Mapping[str, Any]] = ()
+        self._formed = formed
+        self._said = ""
         self._alone, self._emit = alone, emit
         self._cut = Cut(stops)
         self._heard = self._written = 0
@@ -128,22 +141,45 @@ class AnswerChoice:
         """
         if isinstance(event, Delta):
             self._heard += len(event.text)
-            if text := self._cut.feed(event.text):
+            if text := self._fed(event.text):
                 self._emit(Piece(self.index, text, event.model))
             return
-        text, self._heard = self._cut.feed(event.text[self._heard :]), 0
+        text, self._heard = self._fed(self._text(event)[self._heard :]), 0
         self._written += event.length
         self._cost += event.cost
         done = Done(event, len(self.steps) + 1, time.time(), self._cost, self._alone(self._written))
         self.steps.append(done)
-        self._emit(Piece(self.index, text, event.model, done))
+        self._emit(Piece(self.index, text, event.model, done, self.calls))
         if self._cut.stopped:
             raise Stopped
+
+    def _text(self, step: Step) -> str:
+        """What a step says; a whole turn may also call tools."""
+        if not self._formed:
+            return step.text
+        message = json.loads(step.text)
+        self.calls = message["tool_calls"]
+        return str(message["content"])
+
+    def _fed(self, text: str) -> str:
+        passed = self._cut.feed(text)
+        self._said += passed
+        return passed
+
+    @property
+    def message(self) -> str | None:
+        """What a client would send back: a text, or a whole turn as JSON; None where it has none yet."""
+        if not self.steps:
+            return None
+        said = self._said + self._cut.held
+        return json.dumps({"content": said, "tool_calls": list(self.calls)}) if self._formed else said
 
     def ending(self, trace: Trace, alone: float) -> Finished:
         """How it ended. ``alone`` is what the large model alone would have cost."""
         stop = "stop_string" if self._cut.stopped else trace.stop or "cancelled"
         reason: Reason = "stop" if stop in ("stop_string", "answered") else "length"
+        if self.calls and reason == "stop":
+            reason = "tool_calls"
         return Finished(reason, stop, trace, alone)
 
     def finish(self, end: Finished) -> None:

@@ -12,6 +12,8 @@ from stepwise.gateway.job import Job, Order
 from stepwise.types import Estimate, Router, Trace, Usage
 
 Body = dict[str, Any]
+Calls = Sequence[Mapping[str, Any]]
+"""Of tools."""
 
 
 class Shape:
@@ -28,10 +30,10 @@ class Shape:
             "model": order.model,
         }
 
-    def content(self, text: str) -> Body:
+    def content(self, text: str, calls: Calls) -> Body:
         raise NotImplementedError
 
-    def delta(self, text: str, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
         raise NotImplementedError
 
 
@@ -39,22 +41,24 @@ class ChatShape(Shape):
     def __init__(self) -> None:
         super().__init__("chatcmpl", "chat.completion", "chat.completion.chunk")
 
-    def content(self, text: str) -> Body:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def content(self, text: str, calls: Calls) -> Body:
+        called = {"content": text or None, "tool_calls": list(calls)} if calls else {}
+        return {"message": {"role": "assistant", "content": text, "refusal": None, **called}}
 
-    def delta(self, text: str, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
         role = {"role": "assistant"} if first else {}
-        return {"delta": {**role, "content": text} if first or text else {}}
+        called = {"tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else {}
+        return {"delta": {**role, "content": text, **called} if first or text or calls else {}}
 
 
 class CompletionShape(Shape):
     def __init__(self) -> None:
         super().__init__("cmpl", "text_completion", "text_completion")
 
-    def content(self, text: str) -> Body:
+    def content(self, text: str, calls: Calls) -> Body:
         return {"text": text}
 
-    def delta(self, text: str, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
         return {"text": text}
 
 
@@ -67,7 +71,7 @@ def whole(shape: Shape, job: Job, pieces: Sequence[Piece], unit: str) -> Body:
     choices = [
         {
             "index": i,
-            **shape.content(texts[i]),
+            **shape.content(texts[i], job.choices[i].calls),
             "logprobs": None,
             "finish_reason": end.reason,
             "stepwise": {
@@ -96,7 +100,7 @@ def chunk(shape: Shape, job: Job, piece: Piece, *, first: bool, unit: str) -> Bo
         provenance |= summary(router, piece.finished, unit)
     choice = {
         "index": piece.choice,
-        **shape.delta(piece.text, first=first),
+        **shape.delta(piece.text, piece.calls, first=first),
         "logprobs": None,
         "finish_reason": piece.finished.reason if piece.finished else None,
         "stepwise": provenance,

@@ -16,8 +16,10 @@ from stepwise import __version__
 from stepwise.engine.engine import Engine
 from stepwise.errors import StepwiseError
 from stepwise.gateway.admission import Limits
+from stepwise.gateway.decisions import Decisions
 from stepwise.gateway.entrance import Authenticated, Bodies, Hosts, Paths
 from stepwise.gateway.failures import invalid, refusal
+from stepwise.gateway.feedback import feedback_routes
 from stepwise.gateway.fields import IGNORED
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.http import Gone, Observed
@@ -28,6 +30,7 @@ from stepwise.gateway.operations import operations_routes
 from stepwise.gateway.page import FOLDER, QuestionEstimator, page_routes
 from stepwise.gateway.responses import responses_routes
 from stepwise.gateway.spending import Spending
+from stepwise.gateway.tracing import Untraced
 from stepwise.types import Router
 
 EXPOSED = (IGNORED, "retry-after", "x-request-id")
@@ -48,6 +51,8 @@ def create_app(
     aliases: Mapping[str, str] | None = None,
     hosts: Collection[str] = (),
     origins: Sequence[str] = (),
+    decisions: Decisions | None = None,
+    tracing: Untraced | None = None,
 ) -> FastAPI:
     """A gateway over an engine. The engine stays the caller's, who also closes it.
 
@@ -59,12 +64,14 @@ def create_app(
         spending: accounts, and the moving threshold of the default router.
         estimator: says before the start what a model would make of a question (SCOPE).
         examples: questions that the page offers.
-        conversation: take system messages and earlier turns into the question; refused otherwise,
-            because models and routers that were trained on bare questions do badly with them.
+        conversation: write system messages and earlier turns into the question. Otherwise the models get them
+            as turns, or the request is refused where they take none.
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models: what clients ask for, and what they get ("stepwise:budget=0.25").
         hosts: names that requests must call the server by; any unless given.
         origins: whose pages may ask (CORS), "*" for all; none but the server's own unless given.
+        decisions: logs what routers decide, on chains that they route or only watch; also takes feedback.
+        tracing: writes chains as spans, where telemetry is on.
 
     Raises:
         ConfigError: if the routers cannot serve this engine.
@@ -72,7 +79,7 @@ def create_app(
     limits, keys, spending = limits or Limits(), keys or Keys(), spending or Spending()
     gateway = Gateway(
         engine, routers, limits=limits, spending=spending, conversation=conversation,
-        log_prompts=log_prompts, aliases=aliases or {},
+        log_prompts=log_prompts, aliases=aliases or {}, decisions=decisions, tracing=tracing,
     )  # fmt: skip
 
     @asynccontextmanager
@@ -80,7 +87,12 @@ def create_app(
         saving = asyncio.create_task(spending.keep_saved())
         yield
         saving.cancel()
-        spending.save()
+        await asyncio.wait({saving})
+        await spending.close()
+        if decisions is not None:
+            await decisions.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="stepwise",
@@ -93,6 +105,8 @@ def create_app(
     app.include_router(openai_routes(gateway))
     app.include_router(responses_routes(gateway))
     app.include_router(operations_routes(gateway))
+    if decisions is not None:
+        app.include_router(feedback_routes(decisions))
     app.include_router(page_routes(gateway, estimator, examples))
     app.mount("/static", StaticFiles(directory=FOLDER))
     app.add_middleware(Bodies, limit=limits.body)  # the last one that is added is the first that is passed

@@ -21,7 +21,6 @@ REQUEST_BOOKKEEPING = frozenset(
         "cache_salt",
         "keep_alive",
         "metadata",
-        "parallel_tool_calls",
         "priority",
         "prompt_cache_key",
         "prompt_cache_retention",
@@ -59,13 +58,10 @@ REQUEST_NEUTRAL: Neutral = {
     "presence_penalty": (0,),
     "reasoning_effort": (),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "return_token_ids": (False,),
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "suffix": ("",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_k": (-1, 0),
     "top_logprobs": (),
     "typical_p": (1,),
@@ -79,8 +75,6 @@ MESSAGE_NEUTRAL: Neutral = {
     "partial": (False,),
     "prefix": (False,),
     "refusal": ("",),
-    "tool_call_id": (),
-    "tool_calls": ([],),
 }
 PART_NEUTRAL: Neutral = {"file": (), "image_url": (), "input_audio": (), "refusal": ("",), "video_url": ()}
 
@@ -93,9 +87,6 @@ RESPONSE_NEUTRAL: Neutral = {
     "prompt": (),
     "reasoning": ({},),
     "stream_options": ({}, {"include_obfuscation": False}),
-    "text": ({}, {"format": {"type": "text"}}),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from stepwise.calibration import OnlineThreshold
+from stepwise.engine.chain import Chain
 from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
 from stepwise.gateway import answers
 from stepwise.gateway.admission import Admission, Limits
 from stepwise.gateway.answer_choice import AnswerChoice, Finished
+from stepwise.gateway.conversations import Conversations
+from stepwise.gateway.decisions import Decisions, Watched
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.job import Job, Order, Outcome
 from stepwise.gateway.keys import Tenant
@@ -21,10 +25,10 @@ from stepwise.gateway.knob import Knob
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
+from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
-from stepwise.types import Router, Usage
-
-RECENT = 50
+from stepwise.gateway.tracing import Untraced
+from stepwise.types import Problem, Router, Usage
 
 
 class Gateway:
@@ -35,9 +39,12 @@ class Gateway:
         routers: by name; the first is the default.
         limits: what it takes on.
         spending: accounts, and the default router's moving threshold.
-        conversation: take system messages and earlier turns into the question; else refuse them.
+        conversation: write system messages and earlier turns into the question, instead of giving them to the
+            models as turns.
         log_prompts: let questions and answers into the log and the list of recent requests.
         aliases: other names of models.
+        decisions: puts routers under observation, and logs what they decide.
+        tracing: writes chains as spans.
     """
 
     def __init__(
@@ -50,9 +57,12 @@ class Gateway:
         conversation: bool,
         log_prompts: bool,
         aliases: Mapping[str, str],
+        decisions: Decisions | None = None,
+        tracing: Untraced | None = None,
     ) -> None:
         online: OnlineThreshold | None = spending.online
         self.engine, self.spending = engine, spending
+        self._decisions, self._tracing = decisions, tracing or Untraced()
         self.knob = Knob(engine.models, routers, online, aliases)
         self.admission = Admission(limits)
         self.metrics = GatewayMetrics()
@@ -60,7 +70,9 @@ class Gateway:
         self.metrics.watch_backends(engine.backends)
         if online is not None:
             self.metrics.watch_online(online)
-        self._recent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=RECENT)
+        if isinstance(spending, SharedSpending):
+            self.metrics.watch_state(spending)
+        self._conversations = Conversations()
         self._conversation, self._log_prompts = conversation, log_prompts
 
     def submit(self, asked: ChatRequest | CompletionRequest, tenant: Tenant) -> Job:
@@ -72,17 +84,19 @@ class Gateway:
             InfeasibleTarget: if the target cannot be promised.
         """
         router, default = self.knob.router(asked.model, asked.stepwise)
-        questions = self._questions(asked)
-        engines = self._engines(asked, len(questions))
-        begun = [engine.start(question) for engine, question in zip(engines, questions, strict=True)]
+        if self._decisions is not None:
+            router = self._decisions.observed(router, self.engine.models)
+        problems = self._problems(asked, tenant)
+        engines = self._engines(asked, len(problems))
+        begun = [_begin(engine, problem) for engine, problem in zip(engines, problems, strict=True)]
         prompts = [chain.trace.prompt_tokens for chain in begun]
         reserved = self.spending.reserve(tenant, [self._least(prompt) for prompt in prompts])
         order = Order(
-            tenant, asked.model, router, default, questions, prompts, engines, asked.stop, asked.stream,
+            tenant, asked.model, router, default, problems, prompts, engines, asked.stop, asked.stream,
             asked.limit is not None, reserved,
         )  # fmt: skip
         try:
-            return Job(order, self.admission, self.settle)
+            return Job(order, self.admission, self.settle, self._tracing)
         except Refusal:
             reserved.release()
             raise
@@ -91,15 +105,19 @@ class Gateway:
         """What a chain costs at the least: the cheapest model reads its prompt once."""
         return self.engine.cost({self.engine.models[0]: Usage(prompt=prompt)})
 
-    def _questions(self, asked: ChatRequest | CompletionRequest) -> list[str]:
-        try:
-            questions = asked.questions(conversation=self._conversation)
-        except ValueError as error:
-            raise Refusal(400, f"{error}.", code="invalid_value", param="messages") from error
+    def _problems(self, asked: ChatRequest | CompletionRequest, tenant: Tenant) -> list[Problem]:
+        """A problem a chain."""
+        form = asked.form
+        flat = self._conversation and form is None
+        questions = asked.questions(conversation=flat)
         if len(questions) * asked.n > MAX_CHAINS:
             message = f"prompts x n must be at most {MAX_CHAINS}, not {len(questions) * asked.n}."
             raise Refusal(400, message, code="too_many_chains", param="n")
-        return [question for question in questions for _ in range(asked.n)]
+        turns = () if flat or form else asked.turns
+        problems = [Problem("", question, turns=turns, form=form) for question in questions]
+        if turns or form:
+            problems = [replace(p, read=self._conversations.read(tenant.name, p)) for p in problems]
+        return [problem for problem in problems for _ in range(asked.n)]
 
     def _engines(self, asked: ChatRequest | CompletionRequest, count: int) -> list[Engine]:
         """An engine a chain, each with a seed of its own: same request and seed, same answers."""
@@ -124,11 +142,23 @@ class Gateway:
         for before, done in pairwise(choice.steps):
             self.metrics.step_seconds.labels(done.step.model).observe(done.time - before.time)
         order.reserved.settle(choice.index, trace.cost)
-        if order.default and outcome == "finished" and not _cut_short(order, end):
-            self.spending.learn(trace.cost, end.alone)
+        if outcome == "finished":
+            self._learn(order, choice.index, end)
+        if outcome == "finished" and choice.message is not None:
+            self._conversations.answered(order.tenant.name, trace.problem, choice.message, trace.usage)
         entry = self._entry(order, choice, end, outcome)
-        self._recent.append((order.tenant.name, entry))
+        self.spending.recent.add(order.tenant.name, entry)
         log("chain", tenant=order.tenant.name, **entry)
+
+    def _learn(self, order: Order, chain: int, end: Finished) -> None:
+        """What a whole chain says of its router: to the moving threshold, and to the log of decisions."""
+        routed = order.default and not isinstance(order.router, Watched)
+        if routed and not _cut_short(order, end):
+            self.spending.learn(end.trace.cost, end.alone)
+        if self._decisions is not None:
+            question = order.problems[chain].question if self._log_prompts else ""
+            engine = order.engines[chain]
+            self._decisions.note(order.router, engine, order.tenant, end, order.created, question)
 
     def _entry(self, order: Order, choice: AnswerChoice, end: Finished, outcome: Outcome) -> dict[str, Any]:
         entry = {
@@ -142,13 +172,25 @@ class Gateway:
             **answers.summary(order.router, end, self.engine.cost.unit),
         }
         if self._log_prompts:
-            return {**entry, "question": order.questions[choice.index], "text": end.trace.text}
+            return {**entry, "question": order.problems[choice.index].question, "text": end.trace.text}
         del entry["answer"]
         return entry
 
-    def recent(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """The tenant's latest chains, the newest first."""
-        return [entry for name, entry in reversed(self._recent) if name == tenant.name]
+
+def _begin(engine: Engine, problem: Problem) -> Chain:
+    """Read the prompt; what cannot be read is said of the field that it came in."""
+    try:
+        return engine.start(problem)
+    except ConfigError as error:
+        if problem.form is not None:
+            raise Refusal(400, f"tools: {error}.", code="invalid_value", param="tools") from error
+        if not problem.turns:
+            raise
+        message = (
+            f"messages must be one user message here: {error}; leave the others out, or start the server "
+            "with --conversation include, which writes them into the question."
+        )
+        raise Refusal(400, message, code="invalid_value", param="messages") from error
 
 
 def _cut_short(order: Order, end: Finished) -> bool:

@@ -14,8 +14,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stepwise.engine.backend import TRACE
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
+from stepwise.gateway.tracing import trace_of
 
 T = TypeVar("T")
 KEEP_ALIVE = 15.0
@@ -41,6 +43,7 @@ class Observed:
         begun, status = time.perf_counter(), 499
         given = {name: value for name, value in scope["headers"] if name in REQUEST_IDS and _is_id(value)}
         ids = {b"x-request-id": uuid4().hex.encode(), **given}
+        TRACE.set(trace_of(scope["headers"]))
         line = {"method": scope["method"], "path": scope["path"]}
 
         async def watched(message: Message) -> None:

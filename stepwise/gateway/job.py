@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
+from stepwise.engine.backend import TRACE
 from stepwise.engine.engine import Engine
 from stepwise.engine.solution import Solution
 from stepwise.gateway import breakers
@@ -17,6 +18,7 @@ from stepwise.gateway.answer_choice import AnswerChoice, Finished, Piece, Stoppe
 from stepwise.gateway.failures import backend_failure
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.spending import Reservation
+from stepwise.gateway.tracing import Untraced
 from stepwise.types import Problem, Router, Trace, Usage
 
 Outcome = Literal["finished", "failed", "cancelled"]
@@ -39,7 +41,7 @@ class Order:
     model: str
     router: Router
     default: bool
-    questions: Sequence[str]
+    problems: Sequence[Problem]
     prompts: Sequence[int]
     engines: Sequence[Engine]
     stops: Sequence[str]
@@ -66,13 +68,14 @@ class Job:
     Pieces wait in memory for slow readers: a chain is a few kB, and the models go on to the next.
     """
 
-    def __init__(self, order: Order, admission: Admission, settle: Settle) -> None:
-        ticket = admission.ask(order.tenant, len(order.questions))
+    def __init__(self, order: Order, admission: Admission, settle: Settle, tracing: Untraced) -> None:
+        ticket = admission.ask(order.tenant, len(order.problems))
         self.order = order
         self.choices = [
-            AnswerChoice(i, order.stops, order.alone(i), self._put) for i in range(len(order.questions))
+            AnswerChoice(i, order.stops, order.alone(i), self._put, formed=problem.form is not None)
+            for i, problem in enumerate(order.problems)
         ]
-        self._settle = settle
+        self._settle, self._tracing = settle, tracing
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(ticket, admission.limits.seconds))
         self._task.add_done_callback(lambda _: self._over(admission, ticket))
@@ -105,14 +108,15 @@ class Job:
     async def _run(self, ticket: Ticket, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await ticket.turn
-            self.order.reserved.check()
+            await self.order.reserved.admit()
             async with asyncio.TaskGroup() as group:
                 for choice in self.choices:
                     group.create_task(self._grow(choice))
 
     async def _grow(self, choice: AnswerChoice) -> None:
         order, engine = self.order, self.order.engines[choice.index]
-        problem = Problem(f"{order.id}-{choice.index}", order.questions[choice.index])
+        problem = replace(order.problems[choice.index], id=f"{order.id}-{choice.index}")
+        TRACE.set(self._tracing.begin(order, choice.index))
         solution = engine.solve(problem, order.router)
         outcome: Outcome = "failed"
         try:
@@ -128,6 +132,7 @@ class Job:
             trace = solution.trace or Trace(problem)
             end = choice.ending(trace, engine.cost_alone(trace, engine.models[-1]))
             self._settle(order, choice, end, outcome)
+            self._tracing.end(order, choice.index, choice.steps, end, outcome, engine.cost.unit)
         choice.finish(end)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepwise.calibration import OnlineThreshold
     from stepwise.engine.backend import Backend
     from stepwise.gateway.admission import Admission
+    from stepwise.gateway.shared import SharedSpending
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -75,6 +76,12 @@ class GatewayMetrics:
         )
         self._gauge("online_position", "On the calibrated grid, 0 to 1").set_function(lambda: online.position)
         self._gauge("online_updates", "Chains it has learned from").set_function(lambda: online.count)
+
+    def watch_state(self, spending: SharedSpending) -> None:
+        """Whether the accounts that replicas share can be reached."""
+        self._gauge("state_reachable", "1, or 0 while the shared accounts are down").set_function(
+            lambda: float(not spending.away)
+        )
 
     def watch_backends(self, backends: Mapping[str, Backend]) -> None:
         """The circuit breakers of the backends that have one."""

@@ -18,7 +18,7 @@ from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.knob import record_of
-from stepwise.gateway.schemas import Strict, Text
+from stepwise.gateway.strict import Strict, Text
 from stepwise.types import Estimate
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
@@ -65,7 +65,7 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
     @routes.get("/stepwise/recent")
     async def recent(request: Request) -> Mapping[str, Any]:
         """The caller's latest chains."""
-        return {"recent": gateway.recent(tenant_of(request))}
+        return {"recent": await gateway.spending.recent.of(tenant_of(request).name)}
 
     @routes.post("/stepwise/estimate")
     def estimate(asked: Question) -> Mapping[str, Any]:

@@ -5,110 +5,23 @@ Nothing is stored: what was said before comes with the request.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BeforeValidator, FailFast, Field
+from pydantic import ValidationError
 
 from stepwise.gateway import answers, fields
 from stepwise.gateway.answer_choice import Finished, Piece
 from stepwise.gateway.answers import Body
 from stepwise.gateway.entrance import tenant_of
-from stepwise.gateway.failures import Refusal, refusal
+from stepwise.gateway.failures import Refusal, invalid, refusal
 from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.http import ALIVE, KEEP_ALIVE, EventStream, event, paced, unless_gone
 from stepwise.gateway.job import Job
 from stepwise.gateway.log import logger
-from stepwise.gateway.schemas import (
-    LONGEST_NAME,
-    MAX_MESSAGES,
-    MAX_PARTS,
-    ChatRequest,
-    Options,
-    Strict,
-    Text,
-    Whole,
-)
-
-TEXT_FORMAT = {"format": {"type": "text"}}
-
-
-class InputPart(Strict):
-    bookkeeping = fields.PART_BOOKKEEPING | {"logprobs"}
-    neutral = fields.RESPONSE_PART_NEUTRAL
-
-    type: Literal["input_text", "output_text", "text"]
-    text: Text
-
-
-def _parts(content: Any) -> Any:
-    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
-
-
-def _items(given: Any) -> Any:
-    return [{"role": "user", "content": given}] if isinstance(given, str) else given
-
-
-class InputMessage(Strict):
-    """A message of the input. Of an answer that comes back as it was given, its id and status are ignored."""
-
-    bookkeeping = fields.MESSAGE_BOOKKEEPING
-
-    type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        list[InputPart],
-        Field(max_length=MAX_PARTS),
-        FailFast(),
-        BeforeValidator(_parts, json_schema_input_type=str | list[InputPart]),
-    ]
-
-
-class ResponseRequest(Strict):
-    """``POST /v1/responses``."""
-
-    bookkeeping = fields.REQUEST_BOOKKEEPING
-    neutral = fields.RESPONSE_NEUTRAL
-
-    model: Annotated[str, Field(max_length=LONGEST_NAME)]
-    input: Annotated[
-        list[InputMessage],
-        Field(min_length=1, max_length=MAX_MESSAGES),
-        FailFast(),
-        BeforeValidator(_items, json_schema_input_type=str | list[InputMessage]),
-    ]
-    instructions: Text | None = None
-    stream: bool = False
-    max_output_tokens: Annotated[Whole, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    stepwise: Options | None = None
-
-    @property
-    def ignored(self) -> list[str]:
-        """Fields that were accepted and not used."""
-        parts = (part for message in self.input for part in (message, *message.content))
-        return sorted({*self._ignored, *(f"input.{name}" for part in parts for name in part._ignored)})
-
-    def as_chat(self) -> ChatRequest:
-        """The same as a chat request.
-
-        Raises:
-            ValidationError: if the last message is not the user's.
-        """
-        instructions = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        said = [
-            {"role": message.role, "content": "\n".join(part.text for part in message.content)}
-            for message in self.input
-        ]
-        given = {
-            "model": self.model, "stream": self.stream, "max_tokens": self.max_output_tokens,
-            "temperature": self.temperature, "top_p": self.top_p, "messages": [*instructions, *said],
-        }  # fmt: skip
-        options = None if self.stepwise is None else self.stepwise.model_dump()
-        return ChatRequest.model_validate({**given, "stepwise": options})
+from stepwise.gateway.response_request import ResponseRequest, as_chat
 
 
 def responses_routes(gateway: Gateway) -> APIRouter:
@@ -116,10 +29,15 @@ def responses_routes(gateway: Gateway) -> APIRouter:
 
     @routes.post("/responses")
     async def responses(request: Request, asked: ResponseRequest) -> Response:
-        if asked.input[-1].role != "user":
-            message = f"input: its last message must be the user's, not the {asked.input[-1].role}'s."
+        last = asked.input[-1]
+        if last.type == "function_call" or (last.type == "message" and last.role != "user"):
+            message = f"input: its last message must be the user's, not the {last.role or 'assistant'}'s."
             raise Refusal(400, message, code="invalid_request", param="input")
-        job = gateway.submit(asked.as_chat(), tenant_of(request))
+        try:
+            chat = as_chat(asked)
+        except ValidationError as error:
+            raise invalid(error.errors()) from error
+        job = gateway.submit(chat, tenant_of(request))
         headers = {fields.IGNORED: ", ".join(asked.ignored)} if asked.ignored else {}
         answer = Answer(asked, job, gateway.engine.cost.unit)
         try:
@@ -134,6 +52,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
         return JSONResponse(whole, headers=headers)
 
     return routes
+
+
+TEXT_FORMAT = {"format": {"type": "text"}}
 
 
 class Answer:
@@ -162,10 +83,17 @@ class Answer:
         return {**about, "status": self.status, "content": content}
 
     @property
+    def items(self) -> list[Body]:
+        """The output: a message, calls of tools, or both."""
+        choice = self.job.choices[0]
+        calls = [_called(call, f"fc_{self.job.order.id}_{i}") for i, call in enumerate(choice.calls)]
+        return [*([self.item] if self._text or not calls else []), *calls]
+
+    @property
     def status(self) -> str:
         if self._end is None:
             return "in_progress"
-        return "completed" if self._end.reason == "stop" else "incomplete"
+        return "incomplete" if self._end.reason == "length" else "completed"
 
     def body(self, failed: Refusal | None = None) -> Body:
         """The response so far, or as it failed."""
@@ -183,14 +111,14 @@ class Answer:
             "max_output_tokens": asked.max_output_tokens,
             "metadata": {},
             "model": order.model,
-            "output": [self.item] if end else [],
-            "parallel_tool_calls": True,
+            "output": self.items if end else [],
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
             "temperature": asked.temperature,
-            "text": TEXT_FORMAT,
-            "tool_choice": "auto",
-            "tools": [],
+            "text": asked.text.model_dump(by_alias=True) if asked.text and asked.text.format else TEXT_FORMAT,
+            "tool_choice": asked.tool_choice or "auto",
+            "tools": [tool.model_dump() for tool in asked.tools],
             "top_p": asked.top_p,
             "usage": _usage([end]) if end else None,
             "stepwise": self._provenance(end) if end else None,
@@ -228,11 +156,12 @@ async def _events(
     answer: Answer, first: Piece | None, rest: AsyncIterator[Piece | None], gateway: Gateway
 ) -> AsyncIterator[bytes]:
     """The answer as it grows; a failure on the way is the last event."""
-    place = {"output_index": 0, "item_id": answer.item["id"], "content_index": 0}
     yield answer.event("response.created", response=answer.body())
     yield answer.event("response.in_progress", response=answer.body())
-    yield answer.event("response.output_item.added", output_index=0, item=answer.item)
-    yield answer.event("response.content_part.added", **place, part=answer.part)
+    formed = answer.job.order.problems[0].form is not None
+    if not formed:
+        for opened in _opening(answer):
+            yield opened
     piece, heard = first, False
     try:
         while True:
@@ -243,8 +172,8 @@ async def _events(
                     gateway.first_text(answer.job)
                 heard = True
                 answer.add(piece)
-                if piece.text:
-                    yield answer.event("response.output_text.delta", **place, delta=piece.text, logprobs=[])
+                if piece.text and not formed:
+                    yield _delta(answer, piece.text)
             try:
                 piece = await anext(rest)
             except StopAsyncIteration:
@@ -256,7 +185,54 @@ async def _events(
             logger.error("a stream broke off", exc_info=error)
         yield answer.event("response.failed", response=answer.body(refused))
         return
+    for place, item in enumerate(answer.items):
+        if item["type"] == "function_call":
+            for made in _call_events(answer, place, item):
+                yield made
+            continue
+        if formed:
+            for opened in (*_opening(answer), _delta(answer, answer.part["text"])):
+                yield opened
+        for closed in _closing(answer):
+            yield closed
+    yield answer.event(f"response.{answer.status}", response=answer.body())
+
+
+def _place(answer: Answer) -> Body:
+    """Of the one message's text."""
+    return {"output_index": 0, "item_id": answer.item["id"], "content_index": 0}
+
+
+def _opening(answer: Answer) -> Iterator[bytes]:
+    about = {"status": "in_progress", "content": []}
+    yield answer.event("response.output_item.added", output_index=0, item={**answer.item, **about})
+    part = {**answer.part, "text": ""}
+    yield answer.event("response.content_part.added", **_place(answer), part=part)
+
+
+def _delta(answer: Answer, text: str) -> bytes:
+    return answer.event("response.output_text.delta", **_place(answer), delta=text, logprobs=[])
+
+
+def _closing(answer: Answer) -> Iterator[bytes]:
+    place = _place(answer)
     yield answer.event("response.output_text.done", **place, text=answer.part["text"], logprobs=[])
     yield answer.event("response.content_part.done", **place, part=answer.part)
     yield answer.event("response.output_item.done", output_index=0, item=answer.item)
-    yield answer.event(f"response.{answer.status}", response=answer.body())
+
+
+def _call_events(answer: Answer, index: int, item: Body) -> Iterator[bytes]:
+    place, arguments = {"output_index": index, "item_id": item["id"]}, item["arguments"]
+    begun = {**item, "arguments": "", "status": "in_progress"}
+    yield answer.event("response.output_item.added", output_index=index, item=begun)
+    yield answer.event("response.function_call_arguments.delta", **place, delta=arguments)
+    done = {"arguments": arguments, "name": item["name"]}
+    yield answer.event("response.function_call_arguments.done", **place, **done)
+    yield answer.event("response.output_item.done", output_index=index, item=item)
+
+
+def _called(call: Mapping[str, Any], name: str) -> Body:
+    """A call of a tool as an item of the output."""
+    function = call["function"]
+    about = {"id": name, "type": "function_call", "status": "completed", "call_id": call["id"]}
+    return {**about, "name": function["name"], "arguments": function["arguments"]}

@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, LiteralString, Self
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import BeforeValidator, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from stepwise.gateway import fields
-from stepwise.gateway.failures import printable, shown
+from stepwise.gateway.failures import shown
+from stepwise.gateway.strict import LONGEST_NAME, Name, Number, Strict, Text, Whole
+from stepwise.gateway.tools import ResponseFormat, Tool, ToolCall, ToolChoice
+from stepwise.types import Form, Turn
 
 MAX_CHAINS = 16
 """Chains of one request: prompts x n."""
@@ -28,13 +23,7 @@ MAX_PARTS = 256
 MAX_STOPS = 64
 LONGEST_STOP = 256
 """Characters: text that may begin a stop string is held back and compared at every token."""
-LONGEST_NAME = 256
-"""Characters of a model's name: every chunk of a stream repeats it."""
-
-
-def _whole_number(value: Any) -> Any:
-    """256.0 is 256; other fractions are left to be refused."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+MAX_TOOLS = 256
 
 
 def _one_or_many(value: Any) -> Any:
@@ -57,18 +46,6 @@ def _parts(content: Any) -> Any:
     return content
 
 
-def _unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("unicode", "must be Unicode, without halves of surrogate pairs") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_unicode)]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_whole_number, json_schema_input_type=int)]
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Stops = Annotated[
     list[Stop],
@@ -82,47 +59,6 @@ Prompts = Annotated[
     FailFast(),
     BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
 ]
-
-
-class Strict(BaseModel):
-    """No conversions, no unknown fields; null means not given."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    bookkeeping: ClassVar[frozenset[str]] = frozenset()
-    neutral: ClassVar[fields.Neutral] = {}
-    _ignored: tuple[str, ...] = PrivateAttr(())
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _sort_out(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Stops at the first field that cannot be accepted, so that a body of many is cheap to refuse."""
-        if not isinstance(data, dict):
-            raise PydanticCustomError("object", "must be an object, not {came}", {"came": shown(data)})
-        kept: dict[str, Any] = {}
-        ignored: list[str] = []
-        for name, value in data.items():
-            if value is not None and cls._acts_on(name, value):
-                kept[name] = value
-            elif value is not None and name in cls.bookkeeping:
-                ignored.append(name)
-        made = handler(kept)
-        made._ignored = tuple(ignored)
-        return made
-
-    @classmethod
-    def _acts_on(cls, name: str, value: Any) -> bool:
-        if name in cls.model_fields:
-            return True
-        if name in cls.neutral:
-            if not fields.asks_for_nothing(value, cls.neutral[name]):
-                raise _complaint("is not supported; leave it out", name)
-        elif name not in cls.bookkeeping:
-            raise _complaint("is not a field that this server knows", name)
-        return False
-
-
-def _complaint(reason: LiteralString, field: str) -> PydanticCustomError:
-    return PydanticCustomError("field", reason, {"field": printable(field)})
 
 
 class Options(Strict):
@@ -151,7 +87,7 @@ class Options(Strict):
 
 
 class StreamOptions(Strict):
-    neutral = {"continuous_usage_stats": (False,), "include_obfuscation": (False,)}
+    neutral: ClassVar[fields.Neutral] = {"continuous_usage_stats": (False,), "include_obfuscation": (False,)}
 
     include_usage: bool = False
 
@@ -166,7 +102,7 @@ class GenerationRequest(Strict):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Annotated[Whole, Field(ge=1, le=MAX_CHAINS)] = 1
-    stop: Stops = []
+    stop: Stops = Field(default_factory=list)
     max_tokens: Annotated[Whole, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -196,13 +132,24 @@ class Message(Strict):
     bookkeeping = fields.MESSAGE_BOOKKEEPING
     neutral = fields.MESSAGE_NEUTRAL
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         list[Part],
         Field(max_length=MAX_PARTS),
         FailFast(),
         BeforeValidator(_parts, json_schema_input_type=str | list[Part]),
-    ] = []
+    ] = Field(default_factory=list)
+
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS, default_factory=list), FailFast()]
+    tool_call_id: Name | None = None
+
+    @model_validator(mode="after")
+    def _answers_a_call(self) -> Message:
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id belongs into the messages of role 'tool', and into all of them")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls belong into the assistant's messages")
+        return self
 
     @property
     def text(self) -> str:
@@ -213,19 +160,44 @@ class Message(Strict):
         """Whether it is an instruction that says nothing."""
         return self.role in ("system", "developer") and not self.text.strip()
 
+    @property
+    def turn(self) -> Turn:
+        """As every model's chat template takes it."""
+        role = "system" if self.role in ("system", "developer") else self.role
+        return Turn(role, self.text)  # type: ignore[arg-type]
+
+    @property
+    def written_out(self) -> str:
+        """As a chat endpoint takes it: JSON."""
+        turn = self.turn
+        message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+        if self.tool_calls:
+            calls = [call.model_dump(exclude_none=True) for call in self.tool_calls]
+            message |= {"content": turn.text or None, "tool_calls": calls}
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return json.dumps(message)
+
 
 class ChatRequest(GenerationRequest):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
     max_completion_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, default_factory=list), FailFast()]
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
-    def _ends_with_the_user(self) -> ChatRequest:
-        if self.messages[-1].role != "user":
-            raise ValueError(
-                f"the last of the messages must be the user's, not the {self.messages[-1].role}'s"
-            )
+    def _can_be_answered(self) -> ChatRequest:
+        last = self.messages[-1].role
+        if last not in ("user", "tool"):
+            raise ValueError(f"the last of the messages must be the user's, not the {last}'s")
+        if not any(message.role == "user" for message in self.messages):
+            raise ValueError("one of the messages must be the user's")
+        if not self.tools and self.tool_choice is not None and self.tool_choice.type not in ("none", "auto"):
+            raise ValueError("tool_choice needs tools to choose from")
         return self
 
     @property
@@ -240,22 +212,42 @@ class ChatRequest(GenerationRequest):
         return min(given, default=None)
 
     def questions(self, *, conversation: bool) -> list[str]:
-        """The question: the user's last message, behind everything before it if that is allowed.
+        """The question: the user's last message, behind everything before it in a ``conversation`` that is to
+        be one text: system texts as they are, earlier turns as "User: ..." and "Assistant: ...", each a
+        paragraph."""
+        *before, last = self._said
+        return ["\n\n".join([*(map(_paragraph, before) if conversation else ()), last.text])]
 
-        System texts come as they are, earlier turns as "User: ..." and "Assistant: ...", each a
-        paragraph.
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What was said before the question."""
+        return tuple(message.turn for message in self._said[:-1])
 
-        Raises:
-            ValueError: if there is something before it and that is not allowed.
-        """
-        *before, last = [message for message in self.messages if not message.empty]
-        if before and not conversation:
-            raise ValueError(
-                "messages must be one user message here: the models and their router were trained on bare "
-                "questions, so system messages and earlier turns are refused; leave them out, or start the "
-                "server with --conversation include"
-            )
-        return ["\n\n".join([*map(_paragraph, before), last.text])]
+    @property
+    def _said(self) -> list[Message]:
+        """The messages up to the user's last one, without those that say nothing."""
+        last = max(i for i, message in enumerate(self.messages) if message.role == "user")
+        return [message for message in self.messages[: last + 1] if not message.empty]
+
+    @property
+    def form(self) -> Form | None:
+        """What the answer has to be, where it is written whole: with tools, or in a given format."""
+        spoken = any(message.tool_calls or message.role == "tool" for message in self.messages)
+        shaped = self.response_format is not None and self.response_format.type != "text"
+        if not (spoken or shaped or self.tools):
+            return None
+        messages = (message.written_out for message in self.messages if not message.empty)
+        return Form(tuple(messages), json.dumps(dict(self._options()), sort_keys=True))
+
+    def _options(self) -> Iterator[tuple[str, Any]]:
+        if self.tools:
+            yield "tools", [tool.model_dump(exclude_none=True) for tool in self.tools]
+            if self.tool_choice is not None:
+                yield "tool_choice", self.tool_choice.as_sent
+            if self.parallel_tool_calls is not None:
+                yield "parallel_tool_calls", self.parallel_tool_calls
+        if self.response_format is not None and self.response_format.type != "text":
+            yield "response_format", self.response_format.model_dump(exclude_none=True, by_alias=True)
 
 
 def _paragraph(message: Message) -> str:
@@ -271,6 +263,9 @@ class CompletionRequest(GenerationRequest):
     @property
     def limit(self) -> int | None:
         return self.max_tokens
+
+    turns: ClassVar[tuple[Turn, ...]] = ()
+    form: ClassVar[None] = None
 
     def questions(self, *, conversation: bool) -> list[str]:
         """A prompt each; there is nothing before it."""

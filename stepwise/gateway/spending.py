@@ -20,6 +20,7 @@ from stepwise.gateway import state
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.log import log
+from stepwise.gateway.recent import Recent
 
 HORIZON = 200
 """Requests over which the mean cost of large-only is remembered, so that it follows the traffic."""
@@ -30,7 +31,10 @@ SAVE_EVERY = 0.5
 
 
 class Spending:
-    """Keeps accounts.
+    """Keeps accounts; of one server by itself, or as one of several (`stepwise.gateway.shared`).
+
+    Attributes:
+        recent: the latest chains.
 
     Args:
         online: the default router's moving threshold, if it moves.
@@ -44,7 +48,7 @@ class Spending:
     def __init__(
         self, online: OnlineThreshold | None = None, path: Path | None = None, unit: str = ""
     ) -> None:
-        self.online = online
+        self.online, self.recent = online, Recent()
         self._path, self._unit = path, unit
         self._day = _today()
         self._spent: defaultdict[str, float] = defaultdict(float)
@@ -63,7 +67,7 @@ class Spending:
             Refusal: 429, to be retried when the next UTC day begins.
         """
         self._turn_day()
-        self._refuse_above_limit(tenant, self._spent[tenant.name])
+        self._refuse_above_limit(tenant, self._spent[tenant.name] + self._elsewhere(tenant))
 
     def reserve(self, tenant: Tenant, least: Sequence[float]) -> Reservation:
         """Put aside what a request's chains will probably cost: what the tenant's chains cost of late, and at
@@ -76,13 +80,24 @@ class Spending:
         reservation = Reservation(self, tenant)
         try:
             for amount in least:
-                taken = self._spent[tenant.name] + self._reserved[tenant.name]
+                taken = self._spent[tenant.name] + self._reserved[tenant.name] + self._elsewhere(tenant)
                 self._refuse_above_limit(tenant, taken)
                 reservation.add(max(amount, self._usual.get(tenant.name, 0.0)))
         except Refusal:
             reservation.release()
             raise
         return reservation
+
+    async def admit(self, reservation: Reservation) -> None:
+        """Let a request's chains run, now that their turn has come: what others have spent meanwhile counts.
+
+        Raises:
+            Refusal: 429, if the limit is spent.
+        """
+        self.check(reservation.tenant)
+
+    def leave(self, reservation: Reservation) -> None:
+        """A request's chains are over; of interest where others count them too."""
 
     def put_aside(self, tenant: Tenant, amount: float) -> None:
         """Change what is reserved."""
@@ -133,6 +148,18 @@ class Spending:
             if self._changed:
                 self._save_or_say()
 
+    async def close(self) -> None:
+        """Write what is not written yet.
+
+        Raises:
+            ConfigError: if it cannot be written.
+        """
+        self.save()
+
+    def _elsewhere(self, tenant: Tenant) -> float:
+        """What other servers have spent today, as far as is known."""
+        return 0.0
+
     def _note_change(self) -> None:
         """Where nobody runs `keep_saved`, changes are written with those that follow."""
         self._changed = True
@@ -182,32 +209,36 @@ class Reservation:
     """What the chains of one request will probably cost, kept apart until each one's cost is known."""
 
     def __init__(self, spending: Spending, tenant: Tenant) -> None:
-        self._spending, self._tenant = spending, tenant
+        self._spending, self.tenant = spending, tenant
         self._amounts: dict[int, float] = {}
+        self.chains = 0
+
+    @property
+    def amounts(self) -> list[float]:
+        """Of the chains whose cost is not known yet."""
+        return list(self._amounts.values())
 
     def add(self, amount: float) -> None:
         """Of the next chain."""
-        self._amounts[len(self._amounts)] = amount
-        self._spending.put_aside(self._tenant, amount)
+        self._amounts[self.chains] = amount
+        self.chains += 1
+        self._spending.put_aside(self.tenant, amount)
 
-    def check(self) -> None:
-        """When the chains' turn has come: what others have spent meanwhile counts.
-
-        Raises:
-            Refusal: 429, if the limit is spent.
-        """
-        self._spending.check(self._tenant)
+    async def admit(self) -> None:
+        """Let the chains run; see `Spending.admit`."""
+        await self._spending.admit(self)
 
     def settle(self, chain: int, cost: float) -> None:
         """Charge what a chain cost, however it ended."""
-        self._spending.put_aside(self._tenant, -self._amounts.pop(chain, 0.0))
-        self._spending.charge(self._tenant, cost)
+        self._spending.put_aside(self.tenant, -self._amounts.pop(chain, 0.0))
+        self._spending.charge(self.tenant, cost)
 
     def release(self) -> None:
         """Give back what chains that never ran had reserved. Calling it twice is harmless."""
         for amount in self._amounts.values():
-            self._spending.put_aside(self._tenant, -amount)
+            self._spending.put_aside(self.tenant, -amount)
         self._amounts.clear()
+        self._spending.leave(self)
 
 
 def _today() -> str:

@@ -34,7 +34,8 @@ def load_pair(name: str | Path, judge: str | None = None) -> Pair:
     """
     if str(name) == "nano":
         folder = Path(str(files("stepwise") / "assets" / "nano"))
-        pair = Pair("nano", tuple(Model(name, str(folder / name)) for name in NANO), prompt="{question}\n")
+        models = tuple(Model(name, str(folder / name)) for name in NANO)
+        pair = Pair("nano", models, prompt="{question}\n", conversation=False)
     elif Path(name).suffix in (".yaml", ".yml"):
         pair = read_pair(name)
     else:

@@ -25,7 +25,7 @@ class Model(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     Attributes:
         name: in traces.
-        path: folder of a checkpoint, or the id of a hub model. Not needed behind a server, if ``parameters``
+        path: folder of a checkpoint, the id of a hub model, or a GGUF file. Not needed behind a server, if ``parameters``
             and the backend's options say what else would be read from it.
         price: for cost in dollars.
         prompt: template with ``{question}``, where the pair's does not suit it.
@@ -82,7 +82,7 @@ class Model(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     @property
     def _here(self) -> bool:
         """Whether its checkpoint can be looked at."""
-        return bool(self.path) and (not self.remote or Path(self.path).is_dir())
+        return bool(self.path) and (not self.remote or Path(self.path).exists())
 
     @property
     def identity(self) -> str:

@@ -40,6 +40,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         judge_suffix: text that asks it; empty for a reward model trained to answer right away.
         estimator: a model that estimates the others before a chain begins (`engine.prior`), for its tokens to
             be priced; None for none.
+        conversation: whether the models take system messages and earlier turns, by their own chat templates.
+        system: what the system message of a conversation begins with, in which ``prompt`` is not used.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     judge: Model | None = None
     judge_suffix: str = ""
     estimator: Model | None = None
+    conversation: bool = True
+    system: str = ""
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.everyone]
@@ -172,7 +176,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
         Args:
             lookahead: names of models that write on past the end of a step.
-            cost, temperature, top_p, seed, failover: as of `engine`.
+            cost: what usage costs.
+            temperature: as of `engine`, and so are ``top_p``, ``seed`` and ``failover``.
         """
         running = [model for model in (*self.models, self.judge) if model and model.name in backends]
         judge = self.judge if self.judge in running else None
@@ -190,6 +195,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             judge=Judge(backends[judge.name], self.judge_suffix, judge.name) if judge else None,
             lookahead=lookahead,
             failover=failover,
+            system=self.system if self.conversation else None,
         )
 
     def select(self, names: Sequence[str] | None = None) -> tuple[Model, ...]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, StreamingBackend, unaccounted
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, StreamingBackend, reads, unaccounted
 from stepwise.errors import ConfigError
 from stepwise.recording.folder import Recording
-from stepwise.recording.records import Node, place
+from stepwise.recording.records import Node, Read, place
 
 
 class Prompts:
@@ -59,6 +59,7 @@ class Recorder:
         self.tokenizer = backend.tokenizer
         self.parameters = backend.parameters
         self.context = backend.context
+        self.reads = reads(backend)
         self.generated = 0
         self._backend = backend
         self._model = model
@@ -74,6 +75,8 @@ class Recorder:
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         problem, chain = self._prompts.split(prefix)
+        if sampling.read:
+            return await self._read(problem, chain, prefix, sampling, lost)
         known, here = partial(self._known, problem, chain, sampling.max_tokens), (problem, chain)
         if (step := known()) is not None:
             return step
@@ -84,6 +87,16 @@ class Recorder:
                 self._recording.add(Node.of(problem, self._model, place(chain), step, self._opening(step)))
         self._writing.pop(here, None)
         return known() or step
+
+    async def _read(
+        self, problem: str, chain: tuple[int, ...], prefix: Sequence[int], sampling: Sampling, lost: Lost
+    ) -> Completion:
+        """The same for a call that only reads; two chains that ask at once both pay for it."""
+        known = self._recording.tree.reading(problem, self._model, chain, sampling.read)
+        if known is None:
+            known = await self._backend.generate(prefix, sampling, lost)
+            self._recording.add(Read.of(problem, self._model, place(chain), known))
+        return known
 
     def _whole(self, sampling: Sampling) -> Sampling:
         """The same for a whole step, where a probe was asked for."""

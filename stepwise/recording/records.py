@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepwise.engine.backend import Completion
+from stepwise.engine.backend import Completion, only_read
 from stepwise.engine.prefix import Prefix
 from stepwise.types import Finish, Signals, Usage, normalised
 
@@ -96,6 +96,44 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
         )
 
 
+class Read(msgspec.Struct, frozen=True, tag="read"):
+    """What one model thought of tokens that it read, and did not write.
+
+    Attributes:
+        prefix: digest of the chain's tokens after the prompt, those that it was asked about at the end.
+        tokens: how many it was asked about.
+        sent: tokens of the prompt and the chain, in all.
+    """
+
+    problem: str
+    model: str
+    prefix: int
+    tokens: int
+    sent: int
+    mean_logprob: float
+    min_logprob: float
+    first_entropy: float
+    margin: float
+    missing: bool = False
+
+    @classmethod
+    def of(cls, problem: str, model: str, prefix: int, read: Completion) -> Read:
+        """What came of a call that only reads."""
+        signals = read.signals
+        return cls(
+            problem, model, prefix, signals.length, read.usage.prompt,
+            signals.mean_logprob, signals.min_logprob, signals.first_entropy, signals.margin, signals.missing,
+        )  # fmt: skip
+
+    @property
+    def completion(self) -> Completion:
+        """The same call, with its whole prompt cached; what a server wrote because it must is left out."""
+        measured = Signals(
+            self.mean_logprob, self.min_logprob, self.first_entropy, self.margin, self.tokens, self.missing
+        )
+        return only_read(Usage(self.sent, self.sent), measured)
+
+
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     """Whether an answer that some chain came to is right."""
 
@@ -117,10 +155,11 @@ class Chain(msgspec.Struct, frozen=True, tag="chain"):
     tokens: dict[str, int]
 
 
-Record = Question | Node | Outcome | Chain
-TABLES: dict[str, type[Question] | type[Node] | type[Outcome] | type[Chain]] = {
+Record = Question | Node | Read | Outcome | Chain
+TABLES: dict[str, type[Question] | type[Node] | type[Read] | type[Outcome] | type[Chain]] = {
     "questions": Question,
     "nodes": Node,
+    "reads": Read,
     "outcomes": Outcome,
     "chains": Chain,
 }

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stepwise.engine.backend import Completion, Lost, Sampling, unaccounted
-from stepwise.engine.cost import Flops
+from stepwise.engine.backend import Completion, Lost, Sampling, only_read, unaccounted
+from stepwise.engine.cost import CostModel, Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
 from stepwise.recording.folder import Recording
 from stepwise.recording.records import question_hash
 from stepwise.recording.tree import Tree
-from stepwise.types import Problem
+from stepwise.types import Problem, Signals, Usage
 
 
 class NotRecorded(BackendError):
@@ -29,25 +29,33 @@ CONTEXT = 1_000_000
 """Tokens: the models that were recorded had less, and what they did not write is not recorded."""
 
 
+NOBODY = "unknown"
+"""The answer of a chain that left the recording, where it is not to fail: no right one."""
 UNKNOWN = "no recorded answer is right"
 """In the place of the gold answer of a problem that no recorded chain has solved."""
 
 
-def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
-    """An engine over the models of a recording, by their recorded steps; costs are FLOPs.
+def replay_engine(
+    recording: Recording, *, preamble: bool = True, cost: CostModel | None = None, bounded: bool = False
+) -> Engine:
+    """An engine over the models of a recording, by their recorded steps.
 
     Args:
         preamble: charge each chain for reading what all prompts begin with; False where a server's prefix
             cache holds it for all of them.
+        cost: FLOPs unless given.
+        bounded: a step that is not recorded ends the chain without an answer, and takes what the most
+            expensive model's whole chain took. Otherwise it fails.
     """
     about, tree = recording.about, recording.tree
     prompted = next(iter(tree.questions.values())).prompt if tree.questions else {}
     models = {name: model for name, model in about["models"].items() if name in prompted}
     unread = {name: 0 if preamble else about["shared"][name] for name in models}
     backends = {
-        name: ReplayBackend(tree, name, model["weights"], model["parameters"], unread[name])
+        name: ReplayBackend(tree, name, model["weights"], model["parameters"], unread[name], bounded)
         for name, model in models.items()
     }
+    sizes = {name: model["parameters"] for name, model in models.items()}
     return Engine(
         backends,
         prompt="{question}",
@@ -58,7 +66,7 @@ def replay_engine(recording: Recording, *, preamble: bool = True) -> Engine:
             max_tokens=about.get("max_tokens"),
             sentences_after=about.get("sentences_after"),
         ),
-        cost=Flops({name: model["parameters"] for name, model in models.items()}),
+        cost=cost or Flops(sizes),
         stops={name: model["stop"] for name, model in models.items() if model["stop"]},
     )
 
@@ -94,17 +102,22 @@ class ReplayBackend:
         model: its name in the recording.
         revision, parameters: as a backend's.
         unread: tokens at the beginning of every prompt that are left out.
+        bounded: see `replay_engine`.
     """
 
     context = CONTEXT
+    reads = True
 
-    def __init__(self, tree: Tree, model: str, revision: str, parameters: int, unread: int = 0) -> None:
+    def __init__(
+        self, tree: Tree, model: str, revision: str, parameters: int, unread: int = 0, bounded: bool = False
+    ) -> None:
         self.revision = revision
         self.tokenizer = "recorded"
         self.parameters = parameters
         self._tree = tree
         self._model = model
         self._unread = unread
+        self._bounded = bounded
         self._numbers = {name: number for number, name in enumerate(tree.questions, 1)}
         self._names = list(tree.questions)
         self._hashes = {question.hash: name for name, question in tree.questions.items()}
@@ -125,13 +138,31 @@ class ReplayBackend:
     ) -> Completion:
         problem = self._names[-prefix[0] - 1]
         chain = tuple(prefix[self._length(problem) :])
-        known = self._tree.completion(problem, self._model, chain, sampling.max_tokens)
-        if known is None:
-            raise NotRecorded(
-                f"{problem}: what {self._model} writes after {len(chain)} tokens is not recorded."
+        if sampling.read:
+            known, does = self._tree.reading(problem, self._model, chain, sampling.read), "thinks of"
+        else:
+            known, does = (
+                self._tree.completion(problem, self._model, chain, sampling.max_tokens),
+                "writes after",
             )
+        if known is None and self._bounded:
+            known = self._bound(problem, sampling)
+        if known is None:
+            raise NotRecorded(f"{problem}: what {self._model} {does} {len(chain)} tokens is not recorded.")
         usage = replace(known.usage, prompt=len(prefix), cached=len(prefix))  # without what is left unread
         return replace(known, usage=usage)
+
+    def _bound(self, problem: str, sampling: Sampling) -> Completion:
+        """The worst that may stand for what is not recorded: nothing is written, at the price of a whole
+        chain. What a model would have thought of a draft is nothing, too."""
+        if sampling.read:
+            return only_read(Usage(), Signals(length=sampling.read))
+        whole = max(
+            sum(chain.tokens.values())
+            for (name, router, _), chain in self._tree.chains.items()
+            if name == problem and router in self._tree.questions[problem].prompt
+        )
+        return Completion(f"\\boxed{{{NOBODY}}}", (), Usage(discarded=whole), Signals(length=1), "end")
 
     def _length(self, problem: str) -> int:
         return self._tree.questions[problem].prompt[self._model] - self._unread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stepwise.engine.backend import Completion
-from stepwise.recording.records import Chain, Node, Outcome, Question, Record, place
+from stepwise.recording.records import Chain, Node, Outcome, Question, Read, Record, place
 
 
 class Tree:
@@ -21,6 +21,7 @@ class Tree:
         self.chains: dict[tuple[str, str, float | None], Chain] = {}
         self._nodes: dict[tuple[str, str, int], Node] = {}
         self._begun: dict[tuple[str, str, int, int], Node] = {}
+        self._reads: dict[tuple[str, str, int, int], Read] = {}
         self._outcomes: dict[tuple[str, str], bool] = {}
         for record in records:
             self.add(record)
@@ -46,6 +47,9 @@ class Tree:
             case Chain():
                 setting = record.problem, record.router, record.threshold
                 return self.chains.setdefault(setting, record) is record
+            case Read():
+                asked = record.problem, record.model, record.prefix, record.tokens
+                return self._reads.setdefault(asked, record) is record
             case Node():
                 here = record.problem, record.model, record.prefix
                 if self._nodes.setdefault(here, record) is not record:
@@ -62,6 +66,11 @@ class Tree:
             return node.probe if tokens == 1 else node.completion
         begun = self._begun.get((problem, model, place(chain[:-1]), chain[-1])) if chain else None
         return begun.rest if begun is not None else None
+
+    def reading(self, problem: str, model: str, chain: tuple[int, ...], tokens: int) -> Completion | None:
+        """What a model thought of the last so many tokens of a chain; None if that is not recorded."""
+        read = self._reads.get((problem, model, place(chain), tokens))
+        return None if read is None else read.completion
 
     def right_answer(self, problem: str) -> str:
         """An answer that is right, as a model gave it; "" if none gave any."""

@@ -18,8 +18,9 @@ def traces(rows: Sequence[Row], models: Sequence[str], large_cost: float) -> dic
     """Problems and chains for the browser: all that failed, then by problem what there is room for."""
     settings = _settings(rows)
     order = {problem: i for i, problem in enumerate(dict.fromkeys(row.problem for row in rows))}
+    ranks = [(row.error is None, order[row.problem]) for row in rows]
     chosen, size = [], 0
-    for row in sorted(rows, key=lambda row: (row.error is None, order[row.problem])):
+    for row in (rows[i] for i in sorted(range(len(rows)), key=ranks.__getitem__)):
         if row.error is None and (row.router, row.threshold) not in settings:
             continue
         size += len(row.question) + sum(len(step.text) + 250 for step in row.steps)

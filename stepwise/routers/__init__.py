@@ -7,7 +7,8 @@ from stepwise.routers.fitted import LowConfidence, NeedsLarge
 from stepwise.routers.fixed import Always, LargeFirst, Random, SmallFirst
 from stepwise.routers.judged import JudgeDigit, ProcessReward
 from stepwise.routers.policy import PolicyRouter, load_router
-from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
+from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter, Verified
+from stepwise.routers.verifying import VerifyDoubtful
 
 __all__ = [
     "Always",
@@ -24,5 +25,7 @@ __all__ = [
     "Scorer",
     "SmallFirst",
     "ThresholdRouter",
+    "Verified",
+    "VerifyDoubtful",
     "load_router",
 ]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stepwise.calibration import CalibrationRecord
 from stepwise.errors import ConfigError
 from stepwise.routers.card import describe
-from stepwise.routers.features import expand
+from stepwise.routers.features import Scales, expand
 from stepwise.types import Look
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -39,6 +39,7 @@ class PolicyArtifact:
         weights: of the actor: two tanh layers and the heads for gain and cost.
         record: results by threshold on the calibration split; None before calibration.
         card: how it was trained, for people.
+        scales: of the features, as they were fitted to its training chains; the others are nano's.
     """
 
     pair: str
@@ -49,6 +50,7 @@ class PolicyArtifact:
     weights: Weights
     record: CalibrationRecord | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    scales: Scales = ()
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -60,6 +62,7 @@ class PolicyArtifact:
             "models": self.models,
             "look": self.look,
             "features": self.features,
+            "scales": dict(self.scales),
             "calibration": self.record.summary() if self.record else None,
             "card": self.card,
         }
@@ -88,6 +91,7 @@ class PolicyArtifact:
             artifact = cls(
                 description["pair"], description["fingerprint"], tuple(description["models"]),
                 description["look"], tuple(description["features"]), weights, record, description["card"],
+                tuple((name, float(by)) for name, by in description.get("scales", {}).items()),
             )  # fmt: skip
         except FileNotFoundError as error:
             raise ConfigError(f"router {str(folder)!r}: {error.filename} is missing.") from error
@@ -105,4 +109,5 @@ class PolicyArtifact:
     def __repr__(self) -> str:
         """Identifies the policy by its content, as frozen values do."""
         content = b"".join(self.weights[name].tobytes() for name in WEIGHTS)
+        content += repr(self.scales).encode() if self.scales else b""
         return f"PolicyArtifact({self.fingerprint}, {hashlib.sha256(content).hexdigest()[:16]}, {self.look})"

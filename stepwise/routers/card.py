@@ -18,9 +18,13 @@ def describe(policy: Mapping[str, Any]) -> str:
         f"Features: {', '.join(policy['features'])}.",
         "## Training\n\n" + _facts(card),
     ]
-    curve = (card.get("validation") or {}).get("curve")
+    measured = card.get("validation") or {}
+    curve = measured.get("curve")
     if curve:
-        sections.append("Mean accuracy over the range of costs, on validation problems:")
+        mix = (
+            f" (a random mix of the models: {measured['random_mix']:.4f})" if "random_mix" in measured else ""
+        )
+        sections.append(f"Mean accuracy over the range of costs, on validation problems{mix}:")
         sections.append(_table(("steps", "accuracy"), [(f"{at:,}", f"{value:.4f}") for at, value in curve]))
     sections.append("## Calibration\n\n" + _calibration(policy["calibration"]))
     return "\n\n".join(sections) + "\n"
@@ -28,6 +32,8 @@ def describe(policy: Mapping[str, Any]) -> str:
 
 def _facts(card: Mapping[str, Any]) -> str:
     plain = {name: value for name, value in card.items() if name not in ("validation", "policy", "seen")}
+    if mix := (card.get("validation") or {}).get("random_mix"):
+        plain["accuracy of a random mix of the models"] = f"{mix:.4f}"
     return "\n".join(f"- {name}: {value}" for name, value in {**plain, **card.get("policy", {})}.items())
 
 

@@ -31,11 +31,16 @@ def named_router(
     budget: float | None = None,
     max_accuracy_loss: float | None = None,
     threshold: float | None = None,
+    unit: str | None = None,
 ) -> Router:
     """A model's name, a rule of `RULES`, or a policy that was trained on the pair.
 
+    Args:
+        unit: of the costs that are counted.
+
     Raises:
-        ConfigError: if there is no such router, it cannot route the pair, or its knob is another.
+        ConfigError: if there is no such router, it cannot route the pair, its knob is another, or so is the
+            unit that it was trained to keep down.
         InfeasibleTarget: if no threshold can be promised to meet the targets.
     """
     if pool(name, pair) is not None:
@@ -44,7 +49,7 @@ def named_router(
         if budget is max_accuracy_loss is threshold is None:
             budget = DEFAULT_BUDGET
         policy = load_router(name, budget=budget, max_accuracy_loss=max_accuracy_loss, threshold=threshold)
-        policy.check(pair)
+        policy.check(pair, unit=unit)
         return policy
     if threshold is None:
         raise ConfigError(f"router {name!r} is not calibrated; pass --threshold (in nats), for example 1.0.")

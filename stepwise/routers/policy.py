@@ -30,7 +30,8 @@ class PolicyRouter:
     The policy predicts, for each model beyond the cheapest, a gain in P(correct) and a cost in units of
     large-only. The threshold is λ, the cost weight: the model with the largest surplus
     ``gain - threshold * cost`` writes the step, the cheapest if none is positive. The score is the
-    best ``gain / cost``, so that with two models "large" means ``score >= threshold``.
+    best ``gain / cost``, so that with two models "large" means ``score >= threshold``. A policy with one gain
+    more has learned when to let the most expensive model read the draft first.
     """
 
     artifact: PolicyArtifact
@@ -48,10 +49,12 @@ class PolicyRouter:
     def decide(self, trace: Trace) -> Decision:
         models, weights = self.artifact.models, self.artifact.weights
         try:
-            seen = observe(trace, models[0], models[-1], self.artifact.features)
+            seen = observe(trace, models[0], models[-1], self.artifact.features, self.artifact.scales)
         except NoSignal as missing:
             return Decision(models[-1], None, f"no signal: {missing}")
         gain, cost = gain_and_cost(weights, seen)
+        if len(gain) == len(models):
+            return self._verifying(trace, gain, cost)
         if trace.full:
             return self._among_open(trace, gain, cost)
         best = int((gain - self.threshold * cost).argmax())
@@ -60,6 +63,19 @@ class PolicyRouter:
         sign = ">=" if large else "<"
         reason = f"gain per cost {score:.2f} {sign} {self.threshold:.2f}"
         return Decision(models[1 + best] if large else models[0], score, reason)
+
+    def _verifying(self, trace: Trace, gain: NDArray[np.float32], cost: NDArray[np.float32]) -> Decision:
+        """`decide` where the last action is to let the most expensive model read the draft first. A draft is
+        read once."""
+        models = self.artifact.models
+        read = bool(trace.draft and trace.draft.reading) or models[-1] in trace.full
+        surplus = np.append(0.0, gain - self.threshold * cost)
+        surplus[[*(model in trace.full for model in models), read]] = -np.inf
+        action, worth = int(surplus.argmax()), gain / cost
+        score = float((worth[:-1] if read else worth).max())
+        if action == len(models):
+            return Decision(models[0], score, f"gain per cost of reading {score:.2f}", look="verified")
+        return Decision(models[action], score, f"gain per cost {score:.2f} at {self.threshold:.2f}")
 
     def _among_open(self, trace: Trace, gain: NDArray[np.float32], cost: NDArray[np.float32]) -> Decision:
         """`decide` where models have no room for another step: the largest surplus among the others."""
@@ -89,7 +105,8 @@ class PolicyRouter:
             ConfigError: if the pair or the unit is another one, or models are missing.
         """
         artifact = self.artifact
-        trained = artifact.card.get("cost_unit", unit)
+        calibrated = artifact.record.unit if artifact.record else unit
+        trained = artifact.card.get("cost_unit", calibrated)
         if unit is not None and trained != unit:
             raise ConfigError(f"cost: the policy was trained to keep down {trained}, not {unit}.")
         if pair.identity != artifact.fingerprint and not transfer:

@@ -74,6 +74,26 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """How unlikely the most expensive model thinks the draft that it has read: minus a log-probability, in
+    nats.
+
+    ``of="min"`` takes the least likely token, ``of="mean"`` the mean over the draft.
+    """
+
+    of: Literal["min", "mean"] = "min"
+    look: Look = "verified"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("min", "mean"):
+            raise ConfigError(f"of must be 'min' or 'mean', not {self.of!r}.")
+
+    def score(self, trace: Trace) -> float:
+        read = waiting_reading(trace)
+        return -(read.min_logprob if self.of == "min" else read.mean_logprob)
+
+
+@dataclass(frozen=True)
 class FirstTokenEntropy:
     """Entropy in nats of the next step's first token under the small model.
 
@@ -96,6 +116,18 @@ def waiting_signals(trace: Trace) -> Signals:
     if not draft.signals.known:
         raise NoSignal(f"the draft of model {draft.model!r} came without log-probabilities")
     return draft.signals
+
+
+def waiting_reading(trace: Trace) -> Signals:
+    """What the model that has read the draft thinks of it.
+
+    Raises:
+        NoSignal: if it did not read it, or does not tell.
+    """
+    reading = waiting_draft(trace).reading
+    if reading is None or not reading.signals.known:
+        raise NoSignal("the draft was not read, or came back without log-probabilities")
+    return reading.signals
 
 
 def waiting_draft(trace: Trace) -> Step:

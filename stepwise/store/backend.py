@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import (
+    Backend,
+    Completion,
+    Lost,
+    Sampling,
+    converse,
+    forms,
+    reads,
+    unaccounted,
+)
 from stepwise.errors import BackendError
 from stepwise.store.batches import Batches
 from stepwise.store.steps import Entry, Store, key
-from stepwise.types import Usage
+from stepwise.types import Turn, Usage
 
 
 @dataclass(eq=False)
@@ -37,6 +46,8 @@ class StoredBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
+        self.forms = forms(backend)
         self.generated = 0
         self._backend = backend
         self._store = store
@@ -46,6 +57,9 @@ class StoredBackend:
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self._backend.encode(text, first=first)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        return converse(self._backend, turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted

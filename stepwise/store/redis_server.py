@@ -75,8 +75,13 @@ def read_address(text: str, what: str, *known: str) -> Address:
     )  # fmt: skip
 
 
-def connect(address: Address, what: str) -> Redis:
+def connect(
+    address: Address, what: str, *, timeout_s: float | None = None, retries: int | None = None
+) -> Redis:
     """A client whose server has answered. Calls are retried while a server restarts.
+
+    Args:
+        timeout_s, retries: of a call; unless given, those that wait for a restart.
 
     Raises:
         ConfigError: if the client is not installed, the password's variable is not set, or the server cannot
@@ -93,8 +98,11 @@ def connect(address: Address, what: str) -> Redis:
     client = redis.Redis(
         host=address.host, port=address.port, db=address.database, username=address.user,
         password=os.environ.get(address.password_env) if address.password_env else None,
-        socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(ExponentialBackoff(cap=LONGEST_WAIT_S, base=FIRST_WAIT_S), RETRIES), **secure,
+        socket_timeout=timeout_s or TIMEOUT_S, socket_connect_timeout=timeout_s or TIMEOUT_S,
+        retry=Retry(
+            ExponentialBackoff(cap=LONGEST_WAIT_S, base=FIRST_WAIT_S), RETRIES if retries is None else retries
+        ),
+        **secure,
     )  # fmt: skip
     try:
         with redis.Redis.from_pool(redis.ConnectionPool(**_impatient(client))) as once:

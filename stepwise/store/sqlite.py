@@ -1,7 +1,12 @@
-"""The step store in one SQLite file, for the processes of one machine."""
+"""The step store in one SQLite file, for the processes of one machine.
+
+What cannot be read is generated again, and what cannot be kept is not: a disk that is full, a file that is
+locked or damaged is said once, and the run goes on without it.
+"""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +16,8 @@ from stepwise.engine.backend import Completion
 from stepwise.errors import ConfigError
 from stepwise.store.connection import connect
 from stepwise.store.steps import Entry, dump, load
+
+logger = logging.getLogger(__name__)
 
 
 class SqliteStore:
@@ -27,6 +34,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()
+        self._path, self._said = str(path), False
         try:
             self._db = connect(
                 path,
@@ -38,13 +46,25 @@ class SqliteStore:
             raise ConfigError(f"store {str(path)!r} cannot be opened for writing: {error}") from error
 
     def get(self, key: bytes) -> Completion | None:
-        with self._lock:
-            row = self._db.execute("SELECT value FROM steps WHERE key = ?", (key,)).fetchone()
-        return load(row[0]) if row else None
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT value FROM steps WHERE key = ?", (key,)).fetchone()
+            return load(row[0]) if row else None
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            self._say(error)
+            return None
 
     def put(self, key: bytes, completion: Completion) -> None:
-        with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?)", (key, dump(completion)))
+        try:
+            with self._lock:
+                self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?)", (key, dump(completion)))
+        except sqlite3.Error as error:
+            self._say(error)
+
+    def _say(self, error: Exception) -> None:
+        if not self._said:
+            self._said = True
+            logger.warning("store %r: %s; the run goes on without it.", self._path, error)
 
     def get_many(self, keys: Sequence[bytes]) -> list[Completion | None]:
         return [self.get(key) for key in keys]  # SQLite gains nothing from asking for several

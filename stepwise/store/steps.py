@@ -55,7 +55,7 @@ class Store(Protocol):
 def key(revision: str, prefix: Sequence[int], sampling: Sampling) -> bytes:
     """Content address of a completion: model revision, prefix tokens, sampling (16 bytes)."""
     tokens = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
-    how = repr((revision, sampling)).encode()
+    how = repr((revision, sampling, *([sampling.read] if sampling.read else []))).encode()
     return hashlib.blake2b(how + tokens.digest(), digest_size=16).digest()
 
 

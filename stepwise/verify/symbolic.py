@@ -1,9 +1,9 @@
 """Comparison of expressions in worker processes that nothing can hang.
 
 ``9^{9^{9^9}}`` can keep a computer algebra system busy for hours: a worker has the operating system end it
-after `TIME_LIMIT_S`, whatever code is running. Workers are programs of their own (no fork, no ``__main__``
-guard), so that they serve any thread, and are replaced when they die. `stepwise.verify.worker` is what runs
-in them.
+after `TIME_LIMIT_S` of the processor's time, whatever code is running. Workers are programs of their own (no
+fork, no ``__main__`` guard), so that they serve any thread, and are replaced when they die.
+`stepwise.verify.worker` is what runs in them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from pathlib import Path
 from stepwise.errors import VerificationError
 
 TIME_LIMIT_S = 5
-"""Seconds that a comparison may take; then the answer counts as wrong."""
+"""Seconds of the processor's time that a comparison may take; then the answer counts as wrong."""
+CLOCK_LIMIT_S = 60
+"""The same by the clock. It is long, because what is right must not depend on what else the machine does."""
 MEMORY_LIMIT = 4 << 30
 """Bytes of address space of a worker (Linux)."""
+TIMED_OUT = (-signal.SIGPROF, -signal.SIGALRM)
+"""How a worker ends that has taken too long, by the processor's time or by the clock."""
 WORKERS = min(4, os.cpu_count() or 1)
 """Comparisons that run side by side."""
 
@@ -54,7 +58,7 @@ def symbolic(prediction: str, gold: str) -> bool:
                 _idle.append(worker)
                 return verdict
             _stop(worker)
-            if worker.returncode == -signal.SIGALRM:
+            if worker.returncode in TIMED_OUT:
                 _remember(question)
                 return False
             if new:  # an idle one may have been killed before; this one has died of the question
@@ -107,7 +111,7 @@ def _alive() -> subprocess.Popen[str] | None:
 def _started() -> subprocess.Popen[str]:
     program = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
     worker = subprocess.Popen(
-        [*program, str(TIME_LIMIT_S), str(MEMORY_LIMIT)],
+        [*program, str(TIME_LIMIT_S), str(CLOCK_LIMIT_S), str(MEMORY_LIMIT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -35,19 +35,22 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(time_limit_s: int, memory_limit: int) -> None:
-    """Answer until the input ends; the operating system ends a worker that takes longer than the limit."""
+def serve(time_limit_s: int, clock_limit_s: int, memory_limit: int) -> None:
+    """Answer until the input ends; the operating system ends a worker that takes longer than the limits, of
+    the processor's time and by the clock."""
     replies, sys.stdout = sys.stdout, sys.stderr
     logging.disable()
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     grader.sympy_numeric_eq = same_number
     for line in sys.stdin:
-        signal.alarm(time_limit_s)
+        signal.setitimer(signal.ITIMER_PROF, time_limit_s)
+        signal.alarm(clock_limit_s)
         verdict = False
         with suppress(Exception):
             prediction, gold = json.loads(line)
             verdict = same(prediction, gold)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         print(json.dumps(verdict), file=replies, flush=True)
 

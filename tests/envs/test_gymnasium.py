@@ -100,3 +100,19 @@ def test_the_render_mode_is_honoured() -> None:
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="render_mode"):
         assert env.render() is None
+
+
+@pytest.mark.slow
+def test_rllib_trains_on_it() -> None:
+    ppo = pytest.importorskip("ray.rllib.algorithms.ppo", exc_type=ImportError)
+    ray = pytest.importorskip("ray")
+    registry = pytest.importorskip("ray.tune.registry")
+    registry.register_env("routing", lambda settings: RoutingEnv(engine, PROBLEMS, cost_scale=1e3))
+    ray.init(include_dashboard=False, num_cpus=1, object_store_memory=80 * 2**20, log_to_driver=False)
+    try:
+        settings = ppo.PPOConfig().environment("routing").env_runners(num_env_runners=0)
+        algorithm = settings.training(train_batch_size=128, minibatch_size=64, num_epochs=1).build_algo()
+        assert -1.0 <= algorithm.train()["env_runners"]["episode_return_mean"] <= 1.0
+        algorithm.stop()
+    finally:
+        ray.shutdown()

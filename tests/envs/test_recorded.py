@@ -7,12 +7,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 
 import envs
+from envs.observer import Observer
+from stepwise.errors import ConfigError
 from stepwise.recording.records import Outcome
-from stepwise.recording.replay import problems, replay_engine
+from stepwise.recording.replay import NOBODY, problems, replay_engine
 from stepwise.types import Trace
 from tests.stepwise.recording.worlds import PROBLEMS, open_recording, recording_engine
+from tests.worlds import engine, problem
 
 ABOUT_MODELS = {"small": 1, "large": 20}
 EPISODES = 40
@@ -51,3 +55,39 @@ def _episode(env: gymnasium.Env, seed: int) -> tuple[list[list[float]], bool, fl
         seen.append(observation.tolist())
         paid += info["cost"]
     return seen, bool(info["correct"]), paid, info["trace"]
+
+
+def test_a_recording_is_an_environment_by_its_name() -> None:
+    env = gymnasium.make("stepwise/Routing-v0", recording="gsm8k-qwen_coder", split="test", cost_weight=0.3)
+    ends = [_episode(env, seed) for seed in range(20)]
+    assert {right for _, right, _, _ in ends} == {True, False}
+    assert all(trace.stop != "error" for *_, trace in ends)
+
+
+def test_what_is_not_recorded_is_wrong_and_costs_a_whole_chain() -> None:
+    env = gymnasium.make("stepwise/Routing-v0", recording="gsm8k-qwen_coder", split="test", cost_weight=0.0)
+    left = [end for end in (_episode(env, seed) for seed in range(60)) if end[3].answer == NOBODY]
+    assert left and not any(right for _, right, _, _ in left)
+    assert all(trace.usage[trace.steps[-1].model].discarded > 20 for *_, trace in left)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"recording": "no-such"}])
+def test_what_is_neither_models_nor_a_recording_is_refused(arguments: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="recording"):
+        envs.RoutingEnv(**arguments)  # type: ignore[arg-type]
+
+
+def test_reading_is_an_action_that_can_be_taken_once_a_draft() -> None:
+    env = envs.RoutingEnv(
+        engine(), [problem(1, 9)], verify=True, cost_weight=0.1, observer=Observer.of(["signals", "verified"])
+    )
+    first, info = env.reset(seed=0)
+    assert env.action_space.n == 3 and info["action_mask"].tolist() == [True] * 3  # type: ignore[attr-defined]
+    read, reward, ended, _, info = env.step(2)
+    assert info["action_mask"].tolist() == [True, True, False] and not ended and reward < 0
+    names = env.task.observer.features
+    assert first[names.index("read")] == 0.0 and read[names.index("read")] == 1.0
+    _, _, _, _, info = env.step(0)
+    assert info["action_mask"].tolist() == [True] * 3
+    with pytest.raises(ConfigError, match="verify needs look='after_draft'"):
+        envs.RoutingEnv(engine(), [problem(1, 9)], look="before", verify=True)

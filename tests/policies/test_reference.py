@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -55,6 +56,10 @@ def test_both_ends_are_measured_and_what_cannot_be_trained_for_is_refused() -> N
         ends.small_cost == pytest.approx(ends.large_cost / 20, rel=0.01)
         and ends.small_accuracy < ends.large_accuracy
     )
+    assert ends.scales == {}
+    scaled = engine().run(measure_ends(engine(), PROBLEMS, ("position", "draft_worst")))
+    longest = max(len(p.question.split()) + 1 for p in PROBLEMS)
+    assert scaled == replace(ends, scales={"position": float(longest)})
     ends.check(None, "FLOPs")
     ends.check(0.051, "FLOPs")
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from policies.reference import Reference, measure_reference
 from policies.train import Watch, train
 from policies.validation import outcomes
 from stepwise import load_router
-from stepwise.routers import Confidence, PolicyRouter, ThresholdRouter
+from stepwise.routers import Always, Confidence, PolicyRouter, ThresholdRouter
 from stepwise.routers.features import SIGNALS, observe
 from stepwise.routers.policy import gain_and_cost
 from stepwise.verify import is_correct
@@ -181,8 +182,8 @@ def test_a_budget_finds_its_multiplier_and_a_resumed_run_goes_on_from_it(tmp_pat
 
 
 def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
-    names = ("draft_worst", "question_3", "position")
-    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, observer=Observer.of(names))
+    names, scales = ("draft_worst", "question_3", "position"), (("position", 2.0),)
+    env = RoutingVectorEnv(engine(), PROBLEMS, 32, cost_scale=1e3, observer=Observer.of(names, scales))
     pair: Any = World()
     artifact = train(
         env, pair, {**POLICY, "total_steps": 2048}, output=tmp_path, seed=0, every=1,
@@ -191,6 +192,12 @@ def test_a_policy_is_served_what_it_was_trained_to_see(tmp_path: Path) -> None:
     artifact.save(tmp_path / "policy")
     router = load_router(str(tmp_path / "policy"), threshold=0.5)
     assert router.artifact.features == names and router.artifact.weights["w0"].shape[1] == 3
+    assert router.artifact.scales == scales and router.artifact != replace(router.artifact, scales=())
+    trace = engine().solve_sync(PROBLEMS[0], Always("small", "after_draft"))
+    once = replace(trace, steps=trace.steps[:1], draft=trace.steps[1], stop=None)
+    seen = observe(once, "small", "large", names, scales)
+    gain, cost = gain_and_cost(artifact.weights, seen)
+    assert seen[2] == 0.5 and router.decide(once).score == pytest.approx(float(gain[0] / cost[0]))
     assert engine().solve_sync(PROBLEMS[0], router).stop == "answered"
 
 

@@ -56,13 +56,9 @@ def test_a_wrong_charge_is_named(books: Books) -> None:
     assert sentence.startswith(f"chain {chain.chain}, {name}: the server counted ({usage.prompt}, ")
 
 
-def test_models_that_run_ahead_are_charged_for_everything(tmp_path: Path) -> None:
+def test_models_that_run_ahead_are_charged_what_the_servers_counted(tmp_path: Path) -> None:
+    """What a model wrote beyond a step earns its credit where another model went on the same way."""
     asyncio.run(record(tmp_path, 40, random.Random(3), lookahead=True))
-    served: dict[str, Usage] = {}
-    for call in read(tmp_path / "usage.jsonl", ServerCall):
-        used = Usage(call.prompt, call.cached, call.written)
-        served[call.chain] = served.get(call.chain, Usage()) + used
-    for chain in read(tmp_path / "charged.jsonl", Charged):
-        charged, counted = sum(chain.usage.values(), Usage()), served.get(chain.chain, Usage())
-        assert charged.prompt == counted.prompt and charged.cached <= counted.cached
-        assert charged.completion + charged.discarded == counted.completion
+    calls, charged = read(tmp_path / "usage.jsonl", ServerCall), read(tmp_path / "charged.jsonl", Charged)
+    assert any(usage.discarded for chain in charged for usage in chain.usage.values())
+    assert disagreements(calls, charged) == []

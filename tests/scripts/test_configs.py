@@ -92,6 +92,12 @@ def test_datasets_can_be_built(name: str, tmp_path: Path, monkeypatch: pytest.Mo
         assert problems and all(problem.answer for problem in problems)
 
 
+def test_labels_filter_a_dataset_as_the_documentation_says() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=["dataset=math500", "dataset.where={level: [4, 5]}"])
+    assert cfg.dataset.where == {"level": [4, 5]}
+
+
 @pytest.mark.parametrize("name", ["bon_cascade", "processbench"])
 def test_studies_compose(name: str) -> None:
     with initialize_config_dir(str(CONFIGS), version_base=None):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from envs.observer import DEFAULT_OBSERVER
 from scripts.preflight import Preflight, consent, preflight
 from stepwise.engine import signals
 from stepwise.engine.cost import Tokens
@@ -23,20 +22,19 @@ QUIET = Console(file=io.StringIO())
 
 
 def look(world: Engine, problems: list[Problem] = PROBLEMS) -> Preflight:
-    return preflight(world, problems, "after_draft", DEFAULT_OBSERVER, steps=1000)
+    return preflight(world, problems, "after_draft", steps=1000)
 
 
 def test_it_says_what_a_training_may_take() -> None:
     ahead = look(engine())
-    assert not ahead.doubts and not ahead.notes and ahead.calls == 2000
+    assert not ahead.doubts and ahead.calls == 2000
     assert ahead.tokens > 10_000 and ahead.cost > 0 and ahead.hours > 0
     assert "at most 2,000 generations" in str(ahead)
 
 
-def test_nothing_to_gain_and_saturated_features_are_said() -> None:
+def test_nothing_to_gain_is_said() -> None:
     ahead = look(engine(hard=99), [problem(*[1] * 20)])
     assert "large-only is right on 100% of 1 problems and small-only on 100%" in ahead.doubts[0]
-    assert any("feature 'position' is at its bound" in note for note in ahead.notes)
 
 
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +55,7 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doubts_need_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    sure = Preflight((), ("a note",), 1.0, 1.0, 1.0, 1.0)
+    sure = Preflight((), 1.0, 1.0, 1.0, 1.0)
     unsure = replace(sure, doubts=("Nothing to gain.",))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     consent(sure, QUIET, yes=False)
@@ -67,7 +65,7 @@ def test_doubts_need_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyP
 
 
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = Preflight((), (), 1.0, 1.0, 1.0, 1.0)
+    ahead = Preflight((), 1.0, 1.0, 1.0, 1.0)
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdin", terminal)

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from scripts import evaluate, train
 from scripts.program import CONFIGS, repeating, save_config, with_files
+from stepwise.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,3 +87,37 @@ def test_a_pair_may_be_a_file_anywhere_and_a_policy_a_folder() -> None:
             "evaluate", overrides=[o for o in overrides if not o.startswith(("pair=q", "-", "yes"))]
         )
     assert (cfg.pair.name, cfg.artifact) == ("mine.yaml", "../a policy")
+
+
+@pytest.mark.parametrize("target", ["os.system", "scripts.program.os.system", "${oc.env:HOME}", 7])
+@pytest.mark.parametrize("place", ["config.yaml", "deep/group/other.yaml"])
+def test_a_strangers_folder_runs_no_code(target: object, place: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("n: 3\n")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(f"a: [{{b: {{_target_: '{target}', command: touch ran}}}}]\n")
+    with pytest.raises(ConfigError, match=f"config-path: .*{place} names"):
+        repeating(["--config-path", str(tmp_path)])
+    command = [sys.executable, "-m", "scripts.evaluate", "--config-path", str(tmp_path)]
+    if (target, place) == ("os.system", "config.yaml"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 2 and "it could be any code, so it is not run" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: !!python/object/apply:os.system [touch ran]\n")
+    with pytest.raises(ConfigError, match="is no configuration"):
+        repeating(["--config-path", str(tmp_path)])
+
+
+def test_what_comes_from_the_environment_is_saved_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPWISE_DATA", "/a/private/place")
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=["dataset=gsm8k", "output=${oc.env:STEPWISE_DATA}/out"])
+    save_config(cfg, tmp_path)
+    saved = (tmp_path / "config.yaml").read_text()
+    assert "/a/private/place" not in saved and "${oc.env:STEPWISE_DATA}/out" in saved
+    assert cfg.output == "/a/private/place/out"
+    assert repeating(["--config-path", str(tmp_path)])[1] == str(tmp_path)

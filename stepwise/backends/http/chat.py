@@ -3,7 +3,7 @@
 The state is text: what stands for a token id here is a character, and what a call took is the server's count
 of tokens. Where it gives none, four characters are taken for a token, and `Usage.estimated` says so. The
 prompt ends with a mark that no text contains, so that the question can be told from the steps when the prefix
-comes back.
+comes back; the turns of a conversation begin with marks, too, and are sent as messages.
 
 A step boundary costs a call. So a model that writes a whole chain writes it in one (``answer_tokens``), and
 the engine cuts it into steps. Otherwise there are two ways to go on with a chain that another model has
@@ -39,25 +39,26 @@ from stepwise.backends.http.reading import (
     said,
     shaped,
 )
+from stepwise.backends.http.turns import CUT_OFF, OVERHEAD, write_turn
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
 from stepwise.engine.backend import TEXT, Backend, Completion, Lost, Sampling, text_tokens, unaccounted
 from stepwise.errors import BackendError, ConfigError, ContextOverflow, RequestRefused
-from stepwise.types import Finish
+from stepwise.types import Finish, Turn
 
 MARK = "\ue000"
 """From a private use area of Unicode: ends the prompt."""
+SPEAKERS = {"\ue001": "system", "\ue002": "user", "\ue003": "assistant"}
+"""Marks that begin what somebody says, from the same area."""
+UNMARKED = str.maketrans("", "", "".join((MARK, *SPEAKERS)))
 
 CONTEXT = 100_000
 """Tokens, where the pair says nothing."""
 MARGIN = 64
 """Tokens that a server's template may add to a prompt, of which three characters are taken for a token where
 the context is nearly full."""
-OVERHEAD = 16
-"""Times the estimated tokens of a prompt that a server may count: templates, images of text, odd scripts."""
 
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
-CUT_OFF = ("length", "max_tokens", "model_length")
 DECLINED = ("content_filter", "refusal", "safety")
 CALLED = ("tool_calls", "function_call", "tool_use")
 """Reasons for the end of an answer, in the dialects of servers."""
@@ -119,8 +120,9 @@ class Options(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def body(self, model: str, question: str, steps: str, sampling: Sampling) -> dict[str, Any]:
         """The request that continues ``steps``."""
-        asked = question if self.continues or not steps else _next_step(question, steps)
-        messages = [{"role": "user", "content": asked.strip()}]
+        *messages, last = messages_of(question)
+        asked = last["content"] if self.continues or not steps else _next_step(last["content"], steps)
+        messages.append({"role": "user", "content": asked.strip()})
         body: dict[str, Any] = {
             "model": model,
             self.max_tokens_field: sampling.max_tokens,
@@ -169,6 +171,7 @@ class ChatBackend:
         self.context = context
         self.parameters = parameters
         self.tokenizer = TEXT
+        self.forms = True
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
         self.options = options or Options(base_url=endpoint.base_url)
@@ -176,7 +179,12 @@ class ChatBackend:
         self._pace = Pace()
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return tuple(map(ord, text.replace(MARK, "") + MARK * first))
+        return tuple(map(ord, text.translate(UNMARKED) + MARK * first))
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        marks = {role: mark for mark, role in SPEAKERS.items()}
+        said = "".join(marks[turn.role] + turn.text.translate(UNMARKED) for turn in turns)
+        return tuple(map(ord, said + MARK))
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
@@ -191,10 +199,12 @@ class ChatBackend:
 
     async def _complete(self, prefix: str, sampling: Sampling, lost: Lost) -> Completion:
         where, size = self.endpoint.base_url, text_tokens(len(prefix))
-        question, _, steps = prefix.partition(MARK)
         most = max(1, min(sampling.max_tokens, self.context - len(prefix) // 3 - MARGIN))
         sampling = replace(sampling, max_tokens=most)
+        question, _, steps = prefix.partition(MARK)
         body = self.options.body(self.model, question, steps, sampling)
+        if (form := sampling.form) is not None:
+            return await write_turn(self.endpoint, "/chat/completions", body, form, most, self.context, lost)
         answer = shaped(await self.endpoint.post("/chat/completions", body), ChatAnswer, where)
         message = said(answer.choices[0].message)
         usage = counted(answer.usage, where, prompt=max(self.context, OVERHEAD * size), completion=most)
@@ -202,7 +212,7 @@ class ChatBackend:
         try:
             self._check(answer, message)
             text, finish = self._end(
-                message.text.replace(MARK, ""), answer.choices[0], sampling, begun=bool(steps)
+                message.text.translate(UNMARKED), answer.choices[0], sampling, begun=bool(steps)
             )
         except BackendError:
             lost(usage)
@@ -253,6 +263,14 @@ def _closed(choice: ChatChoice) -> bool:
     all."""
     cause = choice.matched_stop if choice.stop_reason is msgspec.UNSET else choice.stop_reason
     return cause is None or isinstance(cause, int)
+
+
+def messages_of(prompt: str) -> list[dict[str, str]]:
+    """The messages of a prompt: the turns of a conversation, or one question."""
+    if prompt[:1] not in SPEAKERS:
+        return [{"role": "user", "content": prompt}]
+    said = re.findall(f"([{''.join(SPEAKERS)}])([^{''.join(SPEAKERS)}]*)", prompt)
+    return [{"role": SPEAKERS[mark], "content": text} for mark, text in said]
 
 
 def _next_step(question: str, steps: str) -> str:

@@ -14,23 +14,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.failures import check_name, garbage
-from stepwise.backends.http.pace import Pace
 from stepwise.backends.http.reading import (
     CompletionAnswer,
     CompletionChoice,
     counted,
+    prompt_logprobs,
     shaped,
     token_logprobs,
 )
-from stepwise.backends.http.tokens import TokenOptions, TokenServer
+from stepwise.backends.http.tokens import AnswersWhole, TokenOptions
 from stepwise.backends.options import ModelSpec
 from stepwise.engine import signals
-from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, room, unaccounted
+from stepwise.engine.backend import Backend, Chunk, Completion, Lost, Sampling, only_read, room
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
@@ -49,23 +48,16 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )  # fmt: skip
 
 
-class CompletionsBackend(TokenServer):
-    """Runs one model on a vLLM server."""
+class CompletionsBackend(AnswersWhole):
+    """Runs one model on a vLLM server, which reads a whole prefix anew where it is asked how likely its end
+    is."""
 
-    @cached_property
-    def _pace(self) -> Pace:
-        """How fast the server writes, as far as it has been seen."""
-        return Pace()
+    reads = True
+    forms = True
 
-    async def generate(
-        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
-    ) -> Completion:
-        with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
-            completion = await self._complete(prefix, sampling, lost)
-            call.finished(completion.usage)
-        return completion
-
-    async def _complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+    async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        if (form := sampling.form) is not None:
+            return await self.write_turn("/chat/completions", prefix, sampling, form, lost)
         where, body = self.endpoint.base_url, self._body(prefix, sampling)
         answer = shaped(await self.endpoint.post("/completions", body), CompletionAnswer, where)
         counts = counted(answer.usage, where, prompt=self.context, completion=body["max_tokens"])
@@ -81,6 +73,8 @@ class CompletionsBackend(TokenServer):
             raise
         if len(generated) != counts.completion:
             raise garbage(where, f"has {len(generated)} token ids and counts {counts.completion}")
+        if sampling.read:
+            return only_read(counts, prompt_logprobs(choice, prefix, sampling.read))
         chosen, top = token_logprobs(choice, len(generated))
         return self.completion(prefix, sampling, generated, finish or "length", counts, chosen, top)
 
@@ -112,6 +106,8 @@ def completion_body(model: str, prefix: Sequence[int], sampling: Sampling, most:
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     }
+    if sampling.read:
+        body |= {"max_tokens": 1, "stop": [], "prompt_logprobs": signals.TOP}
     return body | ({"seed": sampling.seed} if sampling.temperature > 0.0 else {})
 
 

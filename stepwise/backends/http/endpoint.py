@@ -22,6 +22,7 @@ import aiohttp
 
 from stepwise.backends.http.failures import Unanswered, garbage, refusal
 from stepwise.backends.http.reading import EventReader, document, served
+from stepwise.engine.backend import TRACE
 from stepwise.errors import BackendError, ConfigError
 
 
@@ -107,16 +108,19 @@ class Endpoint:
             raise self._unreachable(error) from error
         raise BackendError(f"{self.base_url} cut a stream off.", retryable=True)
 
-    def served_models(self, timeout_s: float) -> dict[str, int | None] | None:
+    def served_models(self, timeout_s: float, api: str = "") -> dict[str, int | None] | None:
         """The names that the server knows, each with its longest sequence in tokens where the server tells.
 
         None if it cannot be reached now or does not list its models: it may still come up.
 
+        Args:
+            api: where OpenAI's interface begins, behind ``base_url``.
+
         Raises:
             ConfigError: if it does not accept the key, for a list or for an answer.
         """
-        status, raw = self._ask("/models", timeout_s)
-        if status == 401 and self._ask("/chat/completions", timeout_s, b"{}")[0] == 401:
+        status, raw = self._ask(f"{api}/models", timeout_s)
+        if status == 401 and self._ask(f"{api}/chat/completions", timeout_s, b"{}")[0] == 401:
             raise ConfigError(f"{self.base_url} does not accept the key; check api_key_env.")
         with suppress(BackendError):
             return served(document(raw, self.base_url), self.base_url) if status == 200 else None
@@ -158,7 +162,9 @@ class Endpoint:
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         url = self.base_url + path
-        return self._open().request(method, url, json=body, allow_redirects=False, proxy=_proxy(url))
+        return self._open().request(
+            method, url, json=body, headers=TRACE.get(), allow_redirects=False, proxy=_proxy(url)
+        )
 
     async def _check(self, response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> None:
         """Raise what a status that is not a success means."""

@@ -90,9 +90,14 @@ class LlamaBackend(TokenServer):
     """Runs one model on a llama-server. Its name may be "" where the server has only one, and its context is
     that of one slot."""
 
+    forms = True
+
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
+        if sampling.form is not None:
+            path = "/v1/chat/completions"
+            return await self.write_turn(path, prefix, sampling, sampling.form, lost, **PLAIN)
         generation = self.begin(prefix, sampling)
         ids: list[int] = []
         chosen: list[float] = []

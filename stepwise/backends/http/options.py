@@ -35,6 +35,8 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     remote: ClassVar[bool] = True
+    api: ClassVar[str] = ""
+    """Where OpenAI's interface begins, behind ``base_url``: it lists the models."""
 
     base_url: str
     replicas: tuple[str, ...] = ()
@@ -104,7 +106,7 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
         Raises:
             ConfigError: if the server, which need not be up yet, does not know the model.
         """
-        name, known = self.name_of(model), endpoint.served_models(LOOK_S)
+        name, known = self.name_of(model), endpoint.served_models(LOOK_S, self.api)
         if known and name not in known:
             names = ", ".join([*known][:20])
             raise ConfigError(

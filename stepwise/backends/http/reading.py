@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -54,6 +54,7 @@ class CompletionChoice(Struct):
     finish_reason: str | None = None
     stop_reason: Any = None
     logprobs: Any = None
+    prompt_logprobs: Any = None
 
 
 class CompletionAnswer(Struct):
@@ -67,6 +68,10 @@ class CompletionAnswer(Struct):
 class CompletionLogprobs(Struct):
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
+
+
+class PromptToken(Struct):
+    logprob: float
 
 
 class LlamaTimings(Struct):
@@ -173,7 +178,8 @@ def shaped(value: Any, shape: type[T], where: str) -> T:
         raise garbage(where, f"is not what was asked for{at}") from error
 
 
-def _maybe(value: Any, shape: type[T]) -> T | None:
+def maybe(value: Any, shape: type[T]) -> T | None:
+    """A JSON value in its shape; None if it has another."""
     try:
         return msgspec.convert(value, shape)
     except UNREADABLE:
@@ -214,15 +220,29 @@ def estimated(prompt: int, written: str, limit: int) -> Usage:
 def token_logprobs(choice: CompletionChoice, tokens: int) -> tuple[list[float], list[list[float]]]:
     """Log-probabilities of tokens, and for each the likeliest ones in falling order; NaN where they are not
     told, which `signals.measure` takes as no signal."""
-    read = _maybe(choice.logprobs, CompletionLogprobs) if tokens else None
+    read = maybe(choice.logprobs, CompletionLogprobs) if tokens else None
     if read is None or not len(read.token_logprobs) == len(read.top_logprobs) == tokens:
         return [float("nan")] * tokens, [[]] * tokens
     return read.token_logprobs, [sorted(row.values(), reverse=True) for row in read.top_logprobs]
 
 
+def prompt_logprobs(choice: CompletionChoice, prefix: Sequence[int], tokens: int) -> Signals:
+    """What is told of the last so many tokens of a prefix that was only read."""
+    rows = maybe(choice.prompt_logprobs, list[dict[str, PromptToken] | None])
+    last = rows[-tokens:] if rows is not None and len(rows) == len(prefix) else []
+    chosen: list[float] = []
+    top: list[list[float]] = []
+    for row, token in zip(last, prefix[-tokens:], strict=False):
+        if row is None or str(token) not in row:
+            return signals.missing(tokens)
+        chosen.append(row[str(token)].logprob)
+        top.append(sorted((other.logprob for other in row.values()), reverse=True))
+    return signals.measure(chosen, top) if len(chosen) == tokens else signals.missing(tokens)
+
+
 def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:
     """The same for the one token of an event of llama-server."""
-    rows = _maybe(event.completion_probabilities, list[ChatToken])
+    rows = maybe(event.completion_probabilities, list[ChatToken])
     if rows is None or len(rows) != 1:
         return float("nan"), []
     return rows[0].logprob, sorted((other.logprob for other in rows[0].top_logprobs), reverse=True)
@@ -230,7 +250,7 @@ def llama_logprobs(event: LlamaEvent) -> tuple[float, list[float]]:
 
 def chat_signals(logprobs: Any, tokens: int) -> Signals:
     """Signals of a chat answer of so many tokens, by its ``logprobs``."""
-    read = _maybe(logprobs, ChatLogprobs)
+    read = maybe(logprobs, ChatLogprobs)
     if read is None or not read.content:
         return signals.missing(tokens)
     top = [sorted((other.logprob for other in row.top_logprobs), reverse=True) for row in read.content]

@@ -12,9 +12,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from stepwise.backends.http.resilient import Breaker
-from stepwise.engine.backend import Backend, Completion, Lost, Sampling, unaccounted
+from stepwise.engine.backend import (
+    Backend,
+    Completion,
+    Lost,
+    Sampling,
+    converse,
+    forms,
+    reads,
+    unaccounted,
+)
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, RequestRefused
+from stepwise.types import Turn
 
 FAILURES = 2
 """Failures in a row after which a server is left alone for a while."""
@@ -34,12 +44,17 @@ class ReplicatedBackend:
         self.tokenizer = first.tokenizer
         self.parameters = first.parameters
         self.answer_tokens = getattr(first, "answer_tokens", 0)
+        self.reads = reads(first)
+        self.forms = forms(first)
         self.context = min(backend.context for backend in backends.values())
         self._backends = dict(backends)
         self._breakers = {url: Breaker(FAILURES, rest_s) for url in backends}
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return next(iter(self._backends.values())).encode(text, first=first)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        return converse(next(iter(self._backends.values())), turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted

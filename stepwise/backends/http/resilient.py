@@ -28,11 +28,14 @@ from stepwise.engine.backend import (
     Lost,
     Sampling,
     StreamingBackend,
+    converse,
+    forms,
+    reads,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, ConfigError, RequestRefused
-from stepwise.types import Usage
+from stepwise.types import Turn, Usage
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -140,6 +143,8 @@ class ResilientBackend:
         self.parameters = backend.parameters
         self.context = backend.context
         self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
+        self.forms = forms(backend)
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
@@ -149,6 +154,9 @@ class ResilientBackend:
 
     def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
         return self.backend.encode(text, first=first)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        return converse(self.backend, turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted

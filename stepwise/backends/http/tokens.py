@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
 from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.options import RemoteOptions
+from stepwise.backends.http.pace import Pace
+from stepwise.backends.http.turns import turn_body, write_turn
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
+from stepwise.engine.backend import Completion, Lost, Sampling, text_tokens, unaccounted
 from stepwise.errors import ConfigError
+from stepwise.types import Form
+
+MARGIN = 64
+"""Tokens that a server's template may add to a prompt."""
 
 
 class TokenOptions(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,5 +79,40 @@ class TokenServer(Tokenized):
         self.revision = revision or f"{endpoint.base_url} {model}"
         self.endpoint = endpoint
 
+    async def write_turn(
+        self, path: str, prefix: Sequence[int], sampling: Sampling, form: Form, lost: Lost, **body: Any
+    ) -> Completion:
+        """A turn of a given form, by the chat endpoint of the same server.
+
+        Args:
+            path: of that endpoint.
+            body: more fields of the request.
+        """
+        most = max(1, min(sampling.max_tokens, self.context - text_tokens(len(prefix)) - MARGIN))
+        asked = body | turn_body(self.model, sampling, most)
+        return await write_turn(self.endpoint, path, asked, form, most, self.context, lost)
+
     async def close(self) -> None:
         await self.endpoint.close()
+
+
+class AnswersWhole(TokenServer):
+    """A server whose answers come whole, and say what they took: what one took that never came is estimated
+    from the pace of the others."""
+
+    @cached_property
+    def _pace(self) -> Pace:
+        """How fast the server writes, as far as it has been seen."""
+        return Pace()
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
+    ) -> Completion:
+        with self._pace.watch(len(prefix), sampling.max_tokens, lost) as call:
+            completion = await self.complete(prefix, sampling, lost)
+            call.finished(completion.usage)
+        return completion
+
+    async def complete(self, prefix: Sequence[int], sampling: Sampling, lost: Lost) -> Completion:
+        """One call."""
+        raise NotImplementedError

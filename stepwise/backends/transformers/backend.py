@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepwise.backends import checkpoint
+from stepwise.backends import checkpoint, gguf
 from stepwise.backends.tokenized import Tokenized
 from stepwise.engine import signals
-from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
+from stepwise.engine.backend import Completion, Lost, Sampling, only_read, room, unaccounted
 from stepwise.errors import BackendError, ConfigError, RequestRefused
 from stepwise.extras import missing_extra
 from stepwise.types import Finish
@@ -28,6 +28,7 @@ try:
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
+    from stepwise.backends.transformers.architecture import Architecture
     from stepwise.backends.transformers.batch_cache import BatchCache
     from stepwise.backends.transformers.prefix_cache import PrefixCache
     from stepwise.backends.transformers.row import BatchRow, RowGeneration
@@ -45,7 +46,7 @@ class TransformersBackend(Tokenized):
     """Runs one checkpoint with `transformers`.
 
     Args:
-        path: folder of a checkpoint, or the id of a downloaded hub model.
+        path: folder of a checkpoint, or the id of a downloaded hub model, or a GGUF file.
         dtype: of the computation; float32 gives the same tokens whatever else is in the batch.
         device: "cpu", "cuda" or "mps"; when not given, "cuda" if there is one, else "cpu".
         max_batch: requests decoded together; more wait their turn.
@@ -56,6 +57,8 @@ class TransformersBackend(Tokenized):
     Raises:
         ConfigError: if the path holds no whole checkpoint.
     """
+
+    reads = True
 
     def __init__(
         self,
@@ -74,28 +77,30 @@ class TransformersBackend(Tokenized):
                 f"max_batch must be at least 1 and cache_mib at least 0, not {max_batch}, {cache_mib}."
             )
         disable_progress_bar()
-        folder = checkpoint.resolve(path)
-        super().__init__(folder)
+        place = checkpoint.resolve(path)
+        super().__init__(place)
         self.revision = f"{checkpoint.revision(path)}-{dtype}"
         self.tokenizer = checkpoint.tokenizer_id(path)
         self.parameters = checkpoint.parameters(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+            model = _load(place, dtype)
             self._model: Any = model.to(self._device).eval()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
             raise ConfigError(f"model path {path!r} could not be loaded: {error}") from error
-        self.context = int(self._model.config.max_position_embeddings)
+        self._architecture = Architecture(self._model, path)
+        config = self._architecture.config
+        self.context = int(config.max_position_embeddings)
         self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
-        self._ends = _end_tokens(self._model, folder)
+        self._ends = _end_tokens(self._model, place)
         self._max_batch = max_batch
         self._threads = threads
         self._rows: list[BatchRow] = []
-        self._batch = BatchCache(self._model.config.num_hidden_layers, max_batch)
+        self._batch = BatchCache(config.num_hidden_layers, max_batch)
         self._prefixes = PrefixCache(cache_mib << 20)
         self._inbox: queue.SimpleQueue[BatchRow | None] = queue.SimpleQueue()
         self._closed = False
-        self._worker = threading.Thread(target=self._run, name=f"decode-{folder.name}", daemon=True)
+        self._worker = threading.Thread(target=self._run, name=f"decode-{place.name}", daemon=True)
         self._worker.start()
 
     async def generate(
@@ -123,6 +128,8 @@ class TransformersBackend(Tokenized):
         room(row.ids, self.context)
         if not row.ids or not 0 <= min(row.ids) <= max(row.ids) < self._vocabulary:
             raise RequestRefused("a prefix must be tokens of the model's vocabulary, at least one.")
+        if row.sampling.read >= len(row.ids):
+            raise RequestRefused("what is read must follow at least one token.")
         self._inbox.put(row)
         return row
 
@@ -173,7 +180,7 @@ class TransformersBackend(Tokenized):
         low = len(self._rows)
         while waiting and len(self._rows) < self._max_batch:
             row = waiting.pop(0)
-            length, kv = self._prefixes.longest(tuple(row.ids[:-1]))
+            length, kv = self._prefixes.longest(tuple(row.ids[: len(row.ids) - row.sampling.read - 1]))
             row.cached = length
             self._rows.append(row)
             if kv is not None:
@@ -195,17 +202,32 @@ class TransformersBackend(Tokenized):
             width, device=self._device
         )
         self._batch.place(low, positions)
-        end = int(positions.max()) + 1
-        mask = torch.arange(end, device=self._device)[None, None, None, :] <= positions[:, None, :, None]
-        hidden = self._model.model(
+        hidden = self._architecture.decoder(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=self._architecture.mask(positions),
             position_ids=positions,
             past_key_values=self._batch,
             use_cache=True,
         ).last_hidden_state
-        last = hidden[torch.arange(len(rows)), torch.tensor(new) - 1]
-        self._take(rows, self._model.lm_head(last).float())
+        last = [hidden[i, n - 1] for i, n in enumerate(new) if not rows[i].sampling.read]
+        for i, row in enumerate(rows):
+            if row.sampling.read:
+                self._read(row, hidden[i, new[i] - 1 - row.sampling.read : new[i] - 1])
+        if last:
+            writing = [row for row in rows if not row.sampling.read]
+            self._take(writing, self._architecture.logits(torch.stack(last)))
+
+    def _read(self, row: BatchRow, hidden: torch.Tensor) -> None:
+        """Record how likely the model thinks the last tokens of a prefix, and let the row go.
+
+        Args:
+            hidden: of the tokens before each of them [read, size].
+        """
+        logprobs = self._architecture.logits(hidden).log_softmax(-1)
+        tokens = torch.tensor(row.ids[-row.sampling.read :], device=self._device)
+        row.chosen = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
+        row.top = logprobs.topk(min(signals.TOP, logprobs.shape[1])).values.tolist()
+        self._leave(row, "length")
 
     def _take(self, rows: list[BatchRow], logits: torch.Tensor) -> None:
         """Choose each row's next token, record its signals, and let finished rows go."""
@@ -251,10 +273,9 @@ class TransformersBackend(Tokenized):
     def _leave(self, row: BatchRow, finish: Finish) -> None:
         """Take a row out of the batch, keep its keys and values, and close the gap."""
         index, last = self._rows.index(row), len(self._rows) - 1
-        known = len(row.ids) - 1
-        kv = self._batch.copy_out(index, known)
+        kv = self._batch.copy_out(index, row.known)
         if kv is not None:
-            self._prefixes.put(tuple(row.ids[:known]), kv)
+            self._prefixes.put(tuple(row.ids[: row.known]), kv)
         if index != last:
             self._rows[index] = self._rows[last]
             self._batch.move(last, index, len(self._rows[index].ids))
@@ -265,6 +286,8 @@ class TransformersBackend(Tokenized):
             row.done.set_result(self._completion(row, finish))
 
     def _completion(self, row: BatchRow, finish: Finish) -> Completion:
+        if row.sampling.read:
+            return only_read(row.usage, signals.measure(row.chosen, row.top))
         generated = len(row.chosen)
         count, finish = row.scanner.close(finish, row.sampling.max_tokens)
         ids, kept = row.ids[row.start : row.start + count], count + (finish == "end")
@@ -277,13 +300,24 @@ class TransformersBackend(Tokenized):
         )
 
 
-def _end_tokens(model: Any, folder: Path) -> frozenset[int]:
+def _load(place: Path, dtype: str) -> Any:
+    """The model in a folder, or in a GGUF file, whose weights are multiplied out."""
+    folder, file = (place.parent, place.name) if place.is_file() else (place, None)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    )
+
+
+def _end_tokens(model: Any, place: Path) -> frozenset[int]:
     """All tokens that end an answer, from the generation config and the tokenizer's."""
-    # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [ends]
-    return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)
+    known = frozenset(int(end) for end in listed if end is not None)
+    if place.is_file():
+        return known | gguf.header(place).ends
+    # Not AutoTokenizer: for some model types (Qwen2) it puts its own rules in the place of the file's.
+    end = PreTrainedTokenizerFast.from_pretrained(place).eos_token_id
+    return known if end is None else known | {int(end)}
 
 
 def _fail(row: BatchRow, error: Exception) -> None:

@@ -44,7 +44,13 @@ class BatchRow:
         """What has been computed for it; nothing before its prompt."""
         if not self.top:
             return Usage()
-        return Usage(prompt=self.start, cached=self.cached, completion=len(self.top))
+        written = 0 if self.sampling.read else len(self.top)
+        return Usage(prompt=self.start, cached=self.cached, completion=written)
+
+    @property
+    def known(self) -> int:
+        """Tokens whose keys and values have been computed: the last one that was written is not read."""
+        return len(self.ids) - (0 if self.sampling.read else 1)
 
     async def leave(self) -> None:
         """Let the worker drop it: it does so after the token that it is computing, which counts."""

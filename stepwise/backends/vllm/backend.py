@@ -26,7 +26,7 @@ from stepwise.backends import checkpoint
 from stepwise.backends.cores import cores
 from stepwise.backends.tokenized import Tokenized
 from stepwise.backends.vllm.record import TokenRecord, keep_records
-from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, request
+from stepwise.backends.vllm.request import VllmGeneration, finish_of, outcome, read, request
 from stepwise.engine.backend import Completion, Lost, Sampling, room, unaccounted
 from stepwise.errors import BackendError, ConfigError
 from stepwise.extras import install
@@ -68,6 +68,8 @@ class VllmBackend(Tokenized):
         ConfigError: if vLLM or a whole checkpoint is missing, or an argument is out of range.
     """
 
+    reads = True
+
     def __init__(
         self,
         path: str,
@@ -82,6 +84,8 @@ class VllmBackend(Tokenized):
         threads: int | None = None,
     ) -> None:
         folder = checkpoint.resolve(path)
+        if folder.is_file():
+            raise ConfigError(f"model path {path!r}: vllm reads a folder; GGUF files need transformers.")
         limit = int(json.loads((folder / "config.json").read_text())["max_position_embeddings"])
         self.context = limit if context is None else context
         for wrong, sentence in (
@@ -129,7 +133,8 @@ class VllmBackend(Tokenized):
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
     ) -> Completion:
         left = room(prefix, self.context)
-        call = asyncio.create_task(request(self._started(), list(prefix), sampling, left, lost))
+        ask = self._read if sampling.read else self._write
+        call = asyncio.create_task(ask(list(prefix), sampling, left, lost))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -138,9 +143,16 @@ class VllmBackend(Tokenized):
             call.cancel()
             await asyncio.wait({call})
             if not call.cancelled() and call.exception() is None:  # it had just ended
-                lost(self._completion(prefix, sampling, *call.result()).usage)
+                lost(call.result().usage)
             raise
-        return self._completion(prefix, sampling, *outcome(call))
+        return outcome(call)
+
+    async def _read(self, prefix: list[int], sampling: Sampling, left: int, lost: Lost) -> Completion:
+        return await read(self._started(), prefix, sampling, left, lost)
+
+    async def _write(self, prefix: list[int], sampling: Sampling, left: int, lost: Lost) -> Completion:
+        record, output = await request(self._started(), prefix, sampling, left, lost)
+        return self._completion(prefix, sampling, record, output)
 
     def begin(self, prefix: Sequence[int], sampling: Sampling) -> VllmGeneration:
         left = room(prefix, self.context)

@@ -26,6 +26,8 @@ class TokenRecord:
     Attributes:
         token_ids: those that nobody has read.
         cached: tokens of the prompt that vLLM found in its cache; None before the first token.
+        prompt: vLLM's log-probabilities of the prompt [prompt - 1, 1 + likeliest], where they were asked for;
+            rows of tokens that were cached mean nothing.
     """
 
     logprobs = prompt_logprobs = prompt_token_id_logprobs = cumulative_logprob = None
@@ -34,6 +36,7 @@ class TokenRecord:
     def __init__(self, state: Any, ready: asyncio.Event) -> None:
         self.token_ids: list[int] = []
         self.cached: int | None = None
+        self.prompt: Any = None
         self._rows: list[Any] = []
         self._state = weakref.proxy(state)  # which holds this record
         self._ready = ready
@@ -46,6 +49,8 @@ class TokenRecord:
         if self.cached is None:
             self.cached = self._state.num_cached_tokens or 0
         self.token_ids += ids
+        if output.new_prompt_logprobs_tensors is not None:
+            self.prompt = output.new_prompt_logprobs_tensors.logprobs
         if output.new_logprobs is not None:
             # A copy: vLLM's row is a view of the message with the rows of all requests.
             self._rows.append(output.new_logprobs.logprobs.copy())
@@ -75,6 +80,11 @@ class TokenRecord:
             return ids, [], []
         values = np.concatenate(rows)
         return ids, values[:, 0].tolist(), values[:, 1:].tolist()
+
+    def reading(self, tokens: int) -> tuple[list[float], list[list[float]]]:
+        """Log-probabilities of the prompt's last tokens, and the likeliest ones in falling order."""
+        values = np.asarray(self.prompt[-tokens:])
+        return values[:, 0].tolist(), values[:, 1:].tolist()
 
 
 def keep_records(processor: Any) -> None:

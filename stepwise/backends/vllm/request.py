@@ -12,17 +12,31 @@ from uuid import uuid4
 
 from stepwise.backends.vllm.record import TokenRecord
 from stepwise.engine import signals
-from stepwise.engine.backend import Chunk, Lost, Sampling
+from stepwise.engine.backend import Chunk, Completion, Lost, Sampling, only_read
 from stepwise.errors import BackendError
 from stepwise.types import Finish, Usage
 
 
-async def request(engine: Any, prefix: list[int], sampling: Sampling, room: int, lost: Lost) -> Any:
-    """One request to its end: the queue with its record, and vLLM's output; cancelling it frees its place."""
+async def read(engine: Any, prefix: list[int], sampling: Sampling, room: int, lost: Lost) -> Completion:
+    """Let the model read the end of a prefix. Tokens that were cached have no log-probabilities: if there are
+    any of them among those that are asked for, the model reads the whole prefix again."""
+    record, _ = await request(engine, prefix, sampling, room, lost)
+    if record.cached >= len(prefix) - sampling.read:
+        lost(_spent(prefix, record))
+        record, _ = await request(engine, prefix, sampling, room, lost, anew=True)
+    return only_read(_spent(prefix, record), signals.measure(*record.reading(sampling.read)))
+
+
+async def request(
+    engine: Any, prefix: list[int], sampling: Sampling, room: int, lost: Lost, *, anew: bool = False
+) -> Any:
+    """One request to its end: the queue with its record, and vLLM's output; cancelling it frees its place.
+    ``anew`` leaves the prefix cache aside."""
     name = uuid4().hex
     queue = None
     try:
-        queue = await engine.add_request(name, {"prompt_token_ids": prefix}, _parameters(sampling, room))
+        parameters = _reading(anew) if sampling.read else _parameters(sampling, room)
+        queue = await engine.add_request(name, {"prompt_token_ids": prefix}, parameters)
         return queue.record, await queue.get()
     except BaseException as error:
         try:
@@ -54,6 +68,20 @@ def _parameters(sampling: Sampling, room: int) -> Any:
         include_stop_str_in_output=True,
         detokenize=bool(sampling.stop),
         logprobs=signals.TOP,
+        output_kind=vllm.RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _reading(anew: bool) -> Any:
+    """The same for a prompt that is only read. vLLM must write a token, and leaves its cache aside unless it
+    is told not to."""
+    vllm = import_module("vllm.sampling_params")
+    return vllm.SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        detokenize=False,
+        prompt_logprobs=signals.TOP,
+        skip_reading_prefix_cache=anew,
         output_kind=vllm.RequestOutputKind.FINAL_ONLY,
     )
 
@@ -118,11 +146,13 @@ class VllmGeneration:
             await queue.ready.wait()
 
 
-def outcome(call: asyncio.Task[Any]) -> Any:
-    """The output of a finished call, or its failure."""
+def outcome(call: asyncio.Task[Completion]) -> Completion:
+    """What a finished call gave, or its failure."""
     if call.cancelled():
         raise BackendError("the backend was closed.")
     error = call.exception()
+    if isinstance(error, BackendError):
+        raise error
     if isinstance(error, Exception):
         raise failure(error) from error
     return call.result()

@@ -17,8 +17,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from stepwise.backends import gguf
 from stepwise.errors import ConfigError
-from stepwise.extras import install
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 NAMES = {
@@ -68,7 +68,7 @@ def convert(file: Path, folder: Path, *, tied: bool) -> None:
     Raises:
         ConfigError: if the file is of a family that is not known, or a package is missing.
     """
-    reader = _reader(file)
+    reader = gguf.reader(file)
     family = str(reader.fields["general.architecture"].contents())
     if family not in ARCHITECTURES:
         raise ConfigError(
@@ -83,17 +83,6 @@ def convert(file: Path, folder: Path, *, tied: bool) -> None:
     sources = list(_sources(reader.tensors, heads if family == "llama" else {}, tied))
     _write_weights(sources, folder / "model.safetensors")
     _write_config(file, folder, ARCHITECTURES[family], tied)
-
-
-def _reader(file: Path) -> Any:
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise ConfigError(f"reading GGUF needs the extra 'weights': {install('weights')}.") from error
-    try:
-        return GGUFReader(file)
-    except (ValueError, IndexError, OSError) as error:
-        raise ConfigError(f"{file} is no GGUF file, or is damaged: {error}.") from error
 
 
 def _sources(tensors: Any, heads: Mapping[str, int], tied: bool) -> Iterator[Source]:

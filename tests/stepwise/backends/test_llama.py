@@ -50,9 +50,13 @@ async def backend(server: LlamaServer, opened: Open) -> AsyncIterator[LlamaBacke
 
 @pytest.fixture
 async def subject(server: LlamaServer, backend: LlamaBackend) -> Subject:
+    def cut() -> None:
+        server.breaks_after = 4
+
     return Subject(
-        backend, QUESTION, reference=SOLUTION, counters=lambda: (server.prompt_tokens, server.written_tokens)
-    )
+        resilient(backend, "m", patience=Patience(first_wait_s=0.001)), QUESTION, reference=SOLUTION, cut=cut,
+        counters=lambda: (server.prompt_tokens, server.written_tokens),
+    )  # fmt: skip
 
 
 async def test_the_request_asks_for_the_models_own_distribution(

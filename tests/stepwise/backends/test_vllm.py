@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from prometheus_client import REGISTRY
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -28,10 +29,14 @@ from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, ContextOverflow
 from stepwise.routers import Always
 from stepwise.types import Trace
+from tests.stepwise.backends import contract
 
 CONTEXT = 256
 END = 1
 PROMPTS = ["What is 3 times 4?\n", "Tom has 3 pens.", "x", "Grüße aus Köln, 5 € each.", "1 2 3 4 5 " * 12]
+
+QUESTION = "Question 9: 9 + 9? Think step by step, then answer."
+"""What follows has several sentences, if they are any, and an end."""
 
 
 def save_checkpoint(folder: Path) -> Any:
@@ -83,6 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     model = save_checkpoint(folder)
     loop = asyncio.new_event_loop()
     backend = VllmBackend(str(folder), memory_gib=0.25, max_concurrency=16)
+    backend._arguments["disable_log_stats"] = False  # vLLM's own counters, to hold the accounts against
     yield World(backend, str(folder), model, loop)
     loop.run_until_complete(backend.close())
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -93,6 +99,22 @@ def reference(model: Any, prefix: tuple[int, ...], tokens: int) -> list[int]:
     """The greedy continuation by `transformers`, without the end token."""
     ids = model.generate(torch.tensor([prefix]), max_new_tokens=tokens, do_sample=False)
     return [token for token in ids[0, len(prefix) :].tolist() if token != END]
+
+
+def counters() -> tuple[int, int]:
+    """Prompt and generated tokens, as vLLM counts them."""
+    names = ("prompt_tokens", "generation_tokens")
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    prompt, written = (sum(s.value for s in samples if s.name == f"vllm:{name}_total") for name in names)
+    return int(prompt), int(written)
+
+
+@pytest.mark.parametrize("case", contract.__all__)
+def test_the_contract(world: World, case: str) -> None:
+    prefix = world.backend.encode(QUESTION)
+    text = world.backend.text(prefix, reference(world.model, prefix, contract.WHOLE))
+    subject = contract.Subject(world.backend, QUESTION, ".", text, counters)
+    world.run(getattr(contract, case)(subject))
 
 
 def test_the_checkpoint_is_identified_before_the_engine_starts(world: World) -> None:
@@ -137,6 +159,18 @@ def test_signals_are_those_of_transformers(world: World) -> None:
     expected = signals.measure(chosen, logprobs.topk(signals.TOP).values.tolist())
     for name in ("mean_logprob", "min_logprob", "first_entropy", "margin", "length"):
         assert getattr(done.signals, name) == pytest.approx(getattr(expected, name), abs=1e-3), name
+
+
+def test_reading_a_text_gives_the_signals_of_writing_it(world: World) -> None:
+    prefix = world.backend.encode(PROMPTS[0])
+    done = world.write(prefix, max_tokens=30)
+    ids = len(done.token_ids)
+    for _ in range(2):  # the second time vLLM has all of it in its cache, and reads it anew
+        read = world.write(prefix + done.token_ids, max_tokens=1, read=ids)
+        assert not read.token_ids and read.signals.length == ids
+        assert read.usage.prompt == len(prefix) + ids and read.usage.completion == 0
+        for name in ("mean_logprob", "min_logprob", "first_entropy", "margin"):
+            assert getattr(read.signals, name) == pytest.approx(getattr(done.signals, name), abs=2e-3), name
 
 
 @pytest.mark.parametrize("stop", ["\n\n", "\n", "A"])

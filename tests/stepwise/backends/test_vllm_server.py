@@ -25,6 +25,9 @@ from stepwise.models.model import Model, options_of
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, ThresholdRouter
 from stepwise.types import Router, Usage
+from tests.cut_connections import Proxy
+from tests.stepwise.backends.contract import *  # noqa: F403
+from tests.stepwise.backends.contract import Subject
 
 NANO = {model.name: model for model in load_pair("nano").models}
 PROBLEMS = load_dataset("nano", split="validation", limit=12)
@@ -105,6 +108,20 @@ def reference() -> dict[str, str]:
     texts = {p.id: alone.solve_sync(p, Always("small")).text for p in PROBLEMS}
     alone.run(alone.close())
     return texts
+
+
+@pytest.fixture
+async def subject(server: Server, reference: dict[str, str]) -> AsyncIterator[Subject]:
+    def counters() -> tuple[int, int]:
+        prompt, written = map(server.counter, ("prompt_tokens_total", "generation_tokens_total"))
+        return int(prompt), int(written)
+
+    problem = PROBLEMS[0]
+    async with Proxy(server.url).running() as proxy:
+        model = server.model(base_url=proxy.url, patience={"first_wait_s": 0.01})
+        backend = await asyncio.to_thread(model.open, options_of("transformers"), share=1)
+        yield Subject(backend, problem.question + "\n", "\n", reference[problem.id], counters, proxy.cut)
+        await backend.close()
 
 
 @pytest.mark.parametrize("lookahead", [False, True])

@@ -64,6 +64,8 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (["solve", " "], "question must not be empty"),
         (["solve", "1 " * 60_000], "question is too long"),
+        (["solve", "1 + 1", "--cost", "tokens"], "trained to keep down FLOPs, not tokens"),
+        (["serve", "--cost", "tokens"], "trained to keep down FLOPs, not tokens"),
         (["solve", "q", "--pair", "mega"], "pair must be nano or the path"),
         (["solve", "q", "--backend", "x"], "backend: name must be one of chat, "),
         (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),

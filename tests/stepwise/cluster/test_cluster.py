@@ -20,6 +20,7 @@ from msgspec import structs
 from ray.cluster_utils import Cluster
 
 from stepwise.cluster import pool as pools
+from stepwise.cluster import workers
 from stepwise.cluster.connect import join
 from stepwise.cluster.pool import Pool
 from stepwise.cluster.settings import ClusterSettings
@@ -97,13 +98,13 @@ class NoRecipe:
         raise ConfigError("model 'small' is not on this machine.")
 
 
-def essence(rows: list[Row]) -> list[Row]:
+def essence(rows: Sequence[Row]) -> list[Row]:
     """Rows without their timing, in a fixed order."""
     kept = [structs.replace(row, wall_s=0.0) for row in rows]
     return sorted(kept, key=lambda row: (row.router, row.problem))
 
 
-async def undisturbed(server: Served, folder: Path) -> list[Row]:
+async def undisturbed(server: Served, folder: Path) -> Sequence[Row]:
     """The rows of one machine."""
     engine = pair(server.port).engine(store=SqliteStore(folder / "steps.db"))
     rows = await evaluate(engine, PROBLEMS, CONTENDERS, folder / "here.jsonl", concurrency=CONCURRENCY)
@@ -154,7 +155,7 @@ def test_rows_are_those_of_one_machine_and_a_second_run_adds_none(
     run(solver.close())
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
 async def test_workers_that_are_killed_lose_nothing_and_repeat_only_what_was_in_flight(
     kills: int, cluster: Cluster, server: Served, database: str, tmp_path: Path
 ) -> None:
@@ -268,7 +269,7 @@ def test_a_service_that_cannot_be_built_and_other_code_on_a_worker_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="model 'small' is not on this machine"):
         Pool(NoRecipe(), ClusterSettings())
-    monkeypatch.setattr(pools, "code_version", lambda: "0.0.9-abc on Python 3.9.1")
+    monkeypatch.setattr(workers, "code_version", lambda: "0.0.9-abc on Python 3.9.1")
     with pytest.raises(
         ConfigError, match=r"a worker runs stepwise .*, this process 0\.0\.9-abc.* every node"
     ):
@@ -281,6 +282,32 @@ def test_a_cluster_that_cannot_be_joined_is_one_sentence(address: str) -> None:
     code = f"from stepwise.cluster.connect import join; join({address!r})"
     joined = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert f"ConfigError: cluster.address: no Ray cluster can be joined at {address}" in joined.stderr
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (
+            RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0"),
+            "the cluster at auto and this process run different versions: .* Ray: 2.9.0",
+        ),
+        (
+            Exception("The current node timed out."),
+            "no Ray cluster can be joined at auto: The",
+        ),
+    ],
+)
+def test_what_ray_refuses_at_the_start_is_one_sentence(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConfigError, match=f"cluster.address: {message}") as refused:
+        join("auto")
+    assert "\n" not in str(refused.value)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

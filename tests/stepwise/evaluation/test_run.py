@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.row_file import RowFile
 from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import Contender, evaluate
 from stepwise.evaluation.summary import summarise
@@ -37,11 +39,11 @@ FIELD = [
 ]
 
 
-def run(path: Path, world: Engine) -> list[Row]:
+def run(path: Path, world: Engine) -> Sequence[Row]:
     return world.run(evaluate(world, PROBLEMS, FIELD, path))
 
 
-def stable(rows: list[Row]) -> list[Row]:
+def stable(rows: Sequence[Row]) -> list[Row]:
     """Rows without their timing, in a fixed order."""
     kept = [structs.replace(row, wall_s=0.0) for row in rows]
     return sorted(kept, key=lambda row: (row.router, str(row.threshold), row.problem))
@@ -53,6 +55,17 @@ def test_every_problem_meets_every_router_and_the_rows_say_what_happened(tmp_pat
     assert all(row.correct for row in rows if row.router in ("large",))
     assert all(row.cost == pytest.approx(sum(step.cost for step in row.steps)) for row in rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_rows_stay_in_their_file(tmp_path: Path) -> None:
+    """What a run keeps in memory does not grow with what its chains wrote."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("no row\n")
+    rows = run(path, engine())
+    everything = read_rows(path)
+    assert isinstance(rows, RowFile) and len(rows) == len(everything) == len(PROBLEMS) * len(FIELD)
+    assert rows[3] == everything[3] and rows[-1] == everything[-1] and rows[2:5] == everything[2:5]
+    assert not [value for value in vars(rows).values() if isinstance(value, list | dict)]
 
 
 async def test_golds_in_latex_do_not_hold_up_the_event_loop(tmp_path: Path) -> None:
@@ -163,7 +176,7 @@ def test_the_parts_of_a_cost_add_up_and_name_what_was_rejected(tmp_path: Path) -
 
 def test_several_chains_a_problem_are_averaged_and_resumed(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    rows = engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3))
+    rows = list(engine().run(evaluate(engine(), PROBLEMS[:5], FIELD[:2], path, samples=3)))
     assert len(rows) == 5 * 2 * 3 and {row.sample for row in rows} == {0, 1, 2}
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:11]))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from stepwise import load_pair, load_router
@@ -36,7 +37,19 @@ def test_the_examples_run(section: str, url: str, capsys: pytest.CaptureFixture[
     assert blocks
     for block in blocks:
         exec(block.replace("http://127.0.0.1:8700", url), {})
-        assert "The answer is" in capsys.readouterr().out
+        assert "The answer is 72." in capsys.readouterr().out
+
+
+def test_the_example_is_answered_rightly_at_every_budget_that_is_shown(url: str) -> None:
+    (question,) = set(re.findall(r'"(Ben planted [^"]*)"', TOLD))
+    budgets = sorted(set(re.findall(r"budget(?:=|\": )(0\.\d+)", TOLD)))
+    assert len(budgets) > 1
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as user:
+        for model in ("stepwise", *(f"stepwise:budget={budget}" for budget in budgets)):
+            answer = user.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": question}]
+            )
+            assert "The answer is 72." in str(answer.choices[0].message.content), model
 
 
 def test_every_code_that_is_listed_exists() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from stepwise.gateway.failures import invalid
 from stepwise.gateway.schemas import ChatRequest, CompletionRequest
 
 USER = {"role": "user", "content": "How many?"}
+TOOL = {"type": "function", "function": {"name": "count", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "count", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "7"}
 
 
 def read(**body: Any) -> ChatRequest:
@@ -35,8 +39,30 @@ def test_zero_log_probabilities_are_not_none() -> None:
         ({"model": 1}, "model: must be a valid string, not 1."),
         ({"messages": []}, "messages: must have at least 1 item, not 0."),
         (
+            {"messages": [{"role": "function", "content": "x"}]},
+            "messages.0.role: must be 'system', 'developer', 'user', 'assistant' or 'tool', not 'function'",
+        ),
+        (
             {"messages": [{"role": "tool", "content": "x"}]},
-            "messages.0.role: must be 'system', 'developer', 'user' or 'assistant', not 'tool'",
+            "messages.0: tool_call_id belongs into the messages of",
+        ),
+        (
+            {"messages": [{**USER, "tool_calls": [CALL]}]},
+            "messages.0: tool_calls belong into the assistant's",
+        ),
+        (
+            {"messages": [{"role": "system", "content": "x"}, RESULT]},
+            "one of the messages must be the user's",
+        ),
+        ({"tools": 3}, "tools: must be a valid list, not 3."),
+        ({"tools": [{"type": "function"}]}, "tools.0.function: is required."),
+        ({"tools": [{**TOOL, "type": "custom"}]}, "tools.0.type: must be 'function', not 'custom'."),
+        ({"tool_choice": "required"}, "tool_choice needs tools to choose from"),
+        ({"tools": [TOOL], "tool_choice": "perhaps"}, "tool_choice.type: must be 'none', 'auto', 'required'"),
+        ({"response_format": {"type": "xml"}}, "response_format.type: must be 'text', 'json_object' or"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "definition": {}}}},
+            "response_format.json_schema.definition: ",
         ),
         (
             {"messages": [USER, {"role": "assistant", "content": "x"}]},
@@ -115,7 +141,21 @@ def test_the_question_is_the_user_s_last_message() -> None:
         {"role": "assistant", "content": "1."},
         USER,
     ]
-    with pytest.raises(ValueError, match="must be one user message here"):
-        read(messages=turns).questions(conversation=False)
-    told = read(messages=turns).questions(conversation=True)
-    assert told == ["Be brief.\n\nUser: 1?\n\nAssistant: 1.\n\nHow many?"]
+    assert read(messages=turns).questions(conversation=False) == ["How many?"]
+    assert [turn.text for turn in read(messages=turns).turns] == ["Be brief.", "1?", "1."]
+    flat = read(messages=turns).questions(conversation=True)
+    assert flat == ["Be brief.\n\nUser: 1?\n\nAssistant: 1.\n\nHow many?"]
+
+
+def test_a_turn_of_a_given_form_is_passed_on_as_it_came() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    asked = read(messages=[USER, called, RESULT], tools=[TOOL], tool_choice="auto", response_format=form)
+    assert asked.form is not None and asked.questions(conversation=False) == ["How many?"]
+    assert [json.loads(message) for message in asked.form.messages] == [USER, called, RESULT]
+    options = {"tools": [TOOL], "tool_choice": "auto", "response_format": form}
+    assert json.loads(asked.form.options) == options
+    named = read(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "count"}}).form
+    assert named and json.loads(named.options)["tool_choice"]["function"] == {"name": "count"}
+    assert read(tools=[], tool_choice="auto", response_format={"type": "text"}).form is None

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from stepwise import load_router
 from stepwise.errors import ConfigError, StepwiseError
 from stepwise.routers import features
-from stepwise.routers.features import ESTIMATES, GROUPS, QUESTION, SIGNALS, bounds, expand, observe, table
+from stepwise.routers.features import (
+    ESTIMATES,
+    GROUPS,
+    QUESTION,
+    SIGNALS,
+    bounds,
+    expand,
+    fit,
+    observe,
+    table,
+)
 from stepwise.routers.question import embedding
 from stepwise.types import Estimate, Problem, Signals, Step, Trace
 
@@ -130,6 +140,37 @@ def test_estimates_are_read_by_model_and_missed_where_they_are_not() -> None:
     made = (Estimate("m", 0.9, 9.0, None), Estimate("l", 0.75, 1024.0, 2.0), Estimate("s", 0.25, 128.0, 1.0))
     seen = observe(replace(trace, estimates=made), "s", "l", (*ESTIMATES, "position"))
     assert seen.tolist() == [0.25, 0.75, 0.25, 1.0, 0.0]
+
+
+def lengthened(steps: int, tokens: int) -> Trace:
+    """A chain as a real model writes it: many steps of many tokens, each with an unlikely one."""
+    signals = Signals(-0.1, -1.5, 0.5, 0.2, length=tokens)
+    step = Step("", tuple(range(tokens)), "small", {}, signals)
+    return Trace(Problem("long", "Prove it.", "1"), (step,) * steps, stop="answered", prompt_tokens=900)
+
+
+def test_by_default_long_chains_saturate_and_fitted_scales_tell_their_steps_apart() -> None:
+    chain = lengthened(40, 120)
+    parts = [replace(chain, steps=chain.steps[:done], draft=chain.steps[0], stop=None) for done in range(40)]
+    names = ("position", "unread", "trust", "draft_length", "draft_whole", "prompt_length")
+    usual = np.array([observe(part, "small", "large", names) for part in parts])
+    assert (usual[16:, :2] == 1.0).all() and (usual[4:, 2] < 0.01).all() and (usual[:, 3] == 1.0).all()
+    scales = fit([chain], "small", "large", names)
+    fitted = np.array([observe(part, "small", "large", names, scales) for part in parts])
+    assert (np.diff(fitted[:, :2], axis=0) > 0.0).all() and fitted[20, 2] == pytest.approx(
+        np.exp(-1.0), rel=0.1
+    )
+    assert fitted[0, 3] == 1.0 and fitted[0, 4] == pytest.approx(np.exp(-1.0))
+    assert dict(scales)["position"] == 40 and dict(scales)["prompt_length"] == 900
+
+
+def test_what_chains_do_not_show_keeps_its_scale() -> None:
+    silent = replace(lengthened(1, 8).steps[0], signals=Signals(length=8, missing=True))
+    chain = replace(lengthened(1, 8), steps=(silent,))
+    assert dict(fit([chain], "small", "large", (*SIGNALS, *ESTIMATES))) == {
+        "position": 1.0, "prompt_length": 900.0, "unread": 908.0,
+    }  # fmt: skip
+    assert fit([], "small", "large", SIGNALS) == ()
 
 
 @given(st.text(max_size=200))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.backend import Completion, Sampling
+from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.routers import Always, Confidence, ThresholdRouter
 from stepwise.store.backend import StoredBackend
@@ -130,3 +131,47 @@ def test_writers_in_two_connections_do_not_disturb_each_other(tmp_path: Path) ->
     two.close()
     with sqlite3.connect(tmp_path / "s.db") as db:
         assert db.execute("SELECT count(*) FROM steps").fetchone() == (100,)
+
+
+def test_a_store_that_breaks_is_said_once_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that something else was written into while it was open."""
+    path = tmp_path / "steps.db"
+    stored = worlds_engine(SqliteStore(path))
+    whole = stored.solve_sync(problem(1, 7, 2), Always("small"))
+    damaged = SqliteStore(path)
+    with path.open("r+b") as file:
+        file.write(b"no database" * 1000)
+    path.with_name("steps.db-wal").unlink(missing_ok=True)
+    trace = worlds_engine(damaged).solve_sync(problem(1, 7, 2), Always("small"))
+    assert trace.text == whole.text and trace.error is None
+    assert damaged.get(b"any") is None
+    assert len(caplog.records) == 1 and "the run goes on without it" in caplog.text
+
+
+def test_a_store_that_is_locked_or_full_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "steps.db"
+    store = SqliteStore(path)
+    store._db.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        store.put(b"k", COMPLETION)
+    assert "database is locked; the run goes on without it" in caplog.text and len(caplog.records) == 1
+    other.execute("ROLLBACK")
+    store.put(b"k", COMPLETION)
+    assert store.get(b"k") == COMPLETION
+    full = SqliteStore(tmp_path / "full.db")
+    full._db.execute("PRAGMA max_page_count = 3")
+    for i in range(2000):
+        full.put(f"k{i}".encode(), COMPLETION)
+    assert "database or disk is full" in caplog.text and len(caplog.records) == 2
+
+
+def worlds_engine(store: SqliteStore) -> Engine:
+    usual = engine()
+    backends = {name: StoredBackend(backend, store) for name, backend in usual.backends.items()}
+    return Engine(backends, prompt="{question}\n", rule=usual.rule, cost=usual.cost)

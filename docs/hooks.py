@@ -1,0 +1,49 @@
+"""Pages that mkdocs builds from the repository: the command line's help, configurations, tutorials.
+
+A tutorial is a program under examples/ in cells ("# %%"), prose in comments: the page is the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jupytext
+
+from stepwise.cli.main import parser
+
+ROOT = Path(__file__).parents[1]
+TUTORIAL = re.compile(r"<!-- tutorial (\w+\.py) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what the repository says in place of the marks."""
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", "\n".join(_commands(parser())))
+    if "<!-- configurations -->" in markdown:
+        markdown = markdown.replace("<!-- configurations -->", "\n".join(_configurations()))
+    return TUTORIAL.sub(lambda mark: "\n\n".join(_tutorial(ROOT / "examples" / mark[1])), markdown)
+
+
+def _commands(parser: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                command.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=96)
+                yield f"{'#' * depth} {command.prog}\n"
+                yield f"```text\n{command.format_help()}```\n"
+                yield from _commands(command, depth + 1)
+
+
+def _configurations() -> Iterator[str]:
+    for file in sorted((ROOT / "configs").glob("*.yaml")):
+        yield f"## configs/{file.name}\n"
+        yield f"```yaml\n{file.read_text()}```\n"
+
+
+def _tutorial(file: Path) -> Iterator[str]:
+    for cell in jupytext.read(file).cells:
+        yield cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"

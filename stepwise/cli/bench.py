@@ -1,0 +1,74 @@
+"""``stepwise bench``: routers scored on what real models wrote, without models."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stepwise.cli.options import Commands
+from stepwise.errors import ConfigError
+from stepwise.types import Router
+
+VALUES = {"confidence": (0.5, 0.8, 1.05, 1.35), "entropy": (0.4, 1.15, 1.6, 2.0)}
+"""Thresholds of rules, in nats, where none are given."""
+
+
+def add_parser(commands: Commands) -> None:
+    command = commands.add_parser("bench", help="score a router on recorded chains of real models")
+    command.add_argument("recording", metavar="DIR", help="folder of a recording")
+    command.add_argument(
+        "--router",
+        default="confidence",
+        help="confidence, entropy, or a policy's folder (default: %(default)s)",
+    )
+    command.add_argument("--threshold", type=float, action="append", help="once for each setting to score")
+    command.add_argument(
+        "--split", default="test", help="recorded problems to score on (default: %(default)s)"
+    )
+    command.add_argument(
+        "--no-preamble",
+        action="store_true",
+        help="what all prompts begin with is in the server's prefix cache",
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Score each model alone and the router, and print a table.
+
+    Raises:
+        ConfigError: if the folder holds no recording, or the router has no threshold.
+    """
+    from stepwise.evaluation.replayed import Bench
+    from stepwise.evaluation.run import Contender
+    from stepwise.recording.folder import Recording
+
+    values = options.threshold or VALUES.get(options.router)
+    if not values:
+        raise ConfigError(f"router {options.router!r} needs a --threshold.")
+    bench = Bench(Recording(options.recording), options.split, preamble=not options.no_preamble)
+    models = bench.engine.models
+    scored = [bench.replay(Contender(_router(options.router, value, models), value)) for value in values]
+    table = Table("router", "setting", "accuracy (95%)", "at best", "cost", "coverage")
+    table.title = f"{Path(options.recording).name}, {options.split}: {len(bench.problems)} problems"
+    for row in bench.table([bench.small, bench.large, *scored]):
+        for setting in row.settings:
+            low, high = setting.accuracy_ci
+            table.add_row(
+                row.router, "" if setting.threshold is None else f"{setting.threshold:g}",
+                f"{setting.accuracy:.1%} ({low:.3f} to {high:.3f})", f"{setting.accuracy_at_best:.1%}",
+                f"{setting.cost:.1%}", f"{setting.coverage:.1%}",
+            )  # fmt: skip
+    console.print(table)
+
+
+def _router(name: str, threshold: float, models: tuple[str, ...]) -> Router:
+    from stepwise.routers import ThresholdRouter, load_router
+    from stepwise.routers.named import RULES
+
+    if name in RULES:
+        return ThresholdRouter(RULES[name], threshold, name, small=models[0], large=models[-1])
+    return load_router(name, threshold=threshold)

@@ -1,0 +1,160 @@
+"""``stepwise chat``: a conversation on the terminal, with the knob as a command."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+
+from rich.console import Console
+from rich.text import Text
+
+from stepwise import load_pair
+from stepwise.cli.chain import print_cost, print_step
+from stepwise.cli.options import Commands, add_routing
+from stepwise.cli.terminal import plain
+from stepwise.engine.engine import Engine, check_question
+from stepwise.errors import StepwiseError
+from stepwise.models.overrides import with_options
+from stepwise.models.pair import Pair
+from stepwise.routers.named import named_router
+from stepwise.types import Problem, Router, Trace, Turn
+
+HELP = """\
+/budget 0.3      at most 30% of what the large model alone would cost
+/threshold 1.0   the router's threshold
+/loss 0.05       at most 5% of all answers lost against the large model
+/router NAME     a rule, a policy's folder, or a model's name
+/new             forget the conversation
+/quit            or Ctrl-D"""
+KNOBS = ("budget", "threshold", "max_accuracy_loss")
+
+
+def add_parser(commands: Commands) -> None:
+    summary = "a conversation on the terminal: who wrote each step, and what it cost"
+    command = commands.add_parser("chat", help=summary, description=f"{summary}. /help lists its commands.")
+    add_routing(command)
+    command.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which router answers, and its knob."""
+
+    router: str
+    budget: float | None = None
+    threshold: float | None = None
+    max_accuracy_loss: float | None = None
+
+    def told(self, command: str, value: str) -> Setting:
+        """The setting after a command.
+
+        Raises:
+            ValueError: if it is no command, or the value is no number.
+        """
+        if command == "/router" and value:
+            return replace(self, router=value)
+        name = {"/budget": "budget", "/threshold": "threshold", "/loss": "max_accuracy_loss"}[command]
+        return replace(self, **dict.fromkeys(KNOBS), **{name: float(value)})  # type: ignore[arg-type]
+
+    def open(self, pair: Pair, engine: Engine) -> Router:
+        """Its router.
+
+        Raises:
+            StepwiseError: if there is none.
+        """
+        return named_router(
+            self.router, pair, budget=self.budget, max_accuracy_loss=self.max_accuracy_loss,
+            threshold=self.threshold, unit=engine.cost.unit,
+        )  # fmt: skip
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Answer line after line until the input ends.
+
+    Raises:
+        StepwiseError: if an option is unusable.
+    """
+    pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
+    setting = Setting(options.router, options.budget, options.threshold, options.max_accuracy_loss)
+    with console.status("loading the models"):
+        engine = pair.engine(backend=backend, cost=options.cost)
+    try:
+        chat = Chat(pair, engine, console, setting, setting.open(pair, engine))
+        chat.greet()
+        while (line := _line(console)) is not None:
+            chat.hear(line)
+            if chat.over:
+                break
+    finally:
+        engine.run(engine.close())
+    return 0
+
+
+def _line(console: Console) -> str | None:
+    try:
+        return console.input("[bold]> [/bold]").strip()
+    except EOFError:
+        return None
+
+
+@dataclass
+class Chat:
+    """A conversation, or one question after another where the models take no conversation."""
+
+    pair: Pair
+    engine: Engine
+    console: Console
+    setting: Setting
+    router: Router
+    turns: list[Turn] = field(default_factory=list)
+    over: bool = False
+
+    def greet(self) -> None:
+        kind = "a conversation" if self.pair.conversation else "each line is a question of its own"
+        self.console.print(
+            f"{self.pair.name}: {', '.join(self.engine.models)}; {kind}. /help lists the commands.",
+            markup=False,
+        )
+
+    def hear(self, line: str) -> None:
+        """Do what a line says; what cannot be done is said."""
+        command, _, value = line.partition(" ")
+        if not line:
+            return
+        if command in ("/quit", "/exit"):
+            self.over = True
+        elif command == "/new":
+            self.turns.clear()
+        elif command.startswith("/"):
+            self._set(command, value.strip())
+        else:
+            self._answer(line)
+
+    def _set(self, command: str, value: str) -> None:
+        try:
+            setting = self.setting.told(command, value)
+        except (KeyError, ValueError):
+            self.console.print(HELP, markup=False, highlight=False)
+            return
+        try:
+            self.router, self.setting = setting.open(self.pair, self.engine), setting
+        except StepwiseError as error:
+            self.console.print(Text(plain(str(error)), style="red"))
+
+    def _answer(self, line: str) -> None:
+        try:
+            check_question(line)
+            trace = self.engine.run(self._solved(Problem("chat", line, turns=tuple(self.turns))))
+        except StepwiseError as error:
+            self.console.print(Text(plain(str(error)), style="red"))
+            return
+        print_cost(trace, self.engine, self.console)
+        if self.pair.conversation and trace.stop != "error":
+            text = "".join(step.text for step in trace.steps)
+            self.turns += [Turn("user", line), Turn("assistant", text.strip())]
+
+    async def _solved(self, problem: Problem) -> Trace:
+        solution = self.engine.solve(problem, self.router)
+        async for step in solution:
+            print_step(step, self.engine, self.console)
+        return await solution

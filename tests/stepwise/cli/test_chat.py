@@ -1,0 +1,46 @@
+"""A conversation on the terminal: questions are answered, commands change who answers, mistakes are said."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from stepwise.cli.main import main
+
+QUESTION = "Ben planted 83 trees and lost 47 of them. How many trees does Ben have?"
+
+
+def test_the_knob_changes_who_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "/router small",
+        QUESTION,
+        "/router large",
+        QUESTION,
+        "/budget",
+        "/router nobody",
+        "/quit",
+        QUESTION,
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert main(["chat"]) == 0
+    out = capsys.readouterr().out
+    first, second = out.split("cost:")[:2]
+    assert " small " in first and " large " not in first.split(">")[-1]
+    assert " large " in second
+    assert out.count("answer: 36") >= 1 and out.count("cost:") == 2, "what follows /quit is not asked"
+    assert "/budget 0.3" in out, "a command without its value shows how it is used"
+    assert "nobody" in out
+
+
+def test_the_input_may_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["chat", "--router", "small"]) == 0
+    assert "each line is a question of its own" in capsys.readouterr().out
+
+
+def test_a_router_that_cannot_be_is_said_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--router", "confidence"]) == 2
+    assert "--threshold" in capsys.readouterr().err
