@@ -152,7 +152,9 @@ def save_gguf(tiny: Tiny, file: Path, *, output: bool = False, end: int | None =
             writer.add_tensor(_gguf_name(name), values)
     if output:
         kind = GGMLQuantizationType.Q8_0
-        writer.add_tensor("output.weight", quantize(weights["model.embed_tokens.weight"], kind), raw_dtype=kind)
+        writer.add_tensor(
+            "output.weight", quantize(weights["model.embed_tokens.weight"], kind), raw_dtype=kind
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
