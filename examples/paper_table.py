@@ -46,3 +46,14 @@ for row in rows:
     for setting in row.settings:
         print(latex(names.get(row.router, row.router), setting))
 print(r"\bottomrule \end{tabular}")
+
+# %% [markdown]
+# It prints:
+#
+# ```text
+# % GSM8K test, n = 300, greedy; cost in FLOPs, everything charged
+# 0.5B alone & 22.7 [18.0, 27.7] & 34\% & 100\% \\
+# 1.5B alone & 44.3 [38.7, 50.0] & 100\% & 100\% \\
+# Least likely token (0.5 nats) & 41.7 [36.0, 47.3] & 133\% & 100\% \\
+# Least likely token (1.05 nats) & 32.0 [27.0, 37.0] & 118\% & 100\% \\
+# ```

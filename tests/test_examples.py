@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,14 @@ import jupytext
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from stepwise import load_pair, load_router
+from stepwise.gateway import create_app
+from stepwise.routers import Confidence, ThresholdRouter
+from tests.servers import free_port
+from tests.stepwise.backends.chat_server import chat, upstream
+from tests.stepwise.backends.test_turns import by_model, call
+from tests.stepwise.gateway.serving import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -41,18 +54,58 @@ def test_it_prints_what_it_promises(name: str) -> None:
     assert [line for line in promised(name) if line not in lines] == []
 
 
-@pytest.mark.parametrize("name", ["own_dataset", "guarantee"])
-def test_its_notebook_is_the_same_and_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+@pytest.mark.parametrize("name", ["own_pair", "own_dataset"])
+def test_its_notebook_is_the_same(name: str) -> None:
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     program: Any = jupytext.read(EXAMPLES / f"{name}.py")  # type: ignore[no-untyped-call]
     assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
         (cell.cell_type, cell.source) for cell in program.cells
     ]
+
+
+def test_a_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    notebook = nbformat.read(EXAMPLES / "own_dataset.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     ran = NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     outputs = [output for cell in ran.cells for output in cell.get("outputs", [])]
     said = "".join(output.text for output in outputs if output.output_type == "stream")
-    assert [line for line in promised(name) if line not in said.splitlines()] == []
+    assert [line for line in promised("own_dataset") if line not in said.splitlines()] == []
+
+
+@contextmanager
+def vllm_server(model: str, log: Path) -> Iterator[str]:
+    """A server of vLLM over one of nano's models, as the tutorial starts it."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--port", str(port)),
+        *("--model", f"stepwise/assets/nano/{model}", "--served-model-name", model),
+        *("--enforce-eager", "--dtype", "float32", "--enable-prompt-tokens-details"),
+    ]
+    settings = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with log.open("w") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=said, stderr=said)
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_pair_behind_http_prints_what_it_promises(tmp_path: Path) -> None:
+    with vllm_server("small", tmp_path / "small") as small, vllm_server("large", tmp_path / "large") as large:
+        for url in (small, large):
+            until_healthy(url.removesuffix("/v1"))
+        lines = printed("own_pair", SMALL_URL=small, LARGE_URL=large)
+    assert [line for line in promised("own_pair") if line not in lines] == []
+
+
+def until_healthy(url: str) -> None:
+    for _ in range(3000):
+        with suppress(OSError):
+            urllib.request.urlopen(f"{url}/health", timeout=10)
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{url} did not come up")
 
 
 def test_a_router_of_ones_own_is_scored_on_the_recording_that_ships() -> None:
@@ -67,3 +120,31 @@ def test_ppo_in_one_file_learns_more_than_any_fixed_rule() -> None:
 
     results = main()
     assert results["learned"] > max(results["small"], results["large"], results["random"]) + 0.02
+
+
+def test_the_openai_client_talks_to_the_gateway() -> None:
+    engine = load_pair("nano").engine()
+    app = create_app(engine, {"nano-ppo": load_router("nano-ppo", budget=0.4)})
+    with serving(app, engine.run) as url:
+        lines = printed("openai_client", f"{url}/v1")
+    assert lines[0].startswith("models: stepwise")
+    shares = {line.split()[0]: line.split()[1] for line in lines if "of large-only:" in line}
+    assert 95 < float(shares["stepwise:large"].rstrip("%")) < 110
+    assert float(shares["stepwise:small"].rstrip("%")) < 15
+    assert "72" in lines[-1]
+
+
+async def test_the_agent_uses_its_tool() -> None:
+    def upstream_answer(body: dict[str, Any]) -> dict[str, Any]:
+        if body["messages"][-1]["role"] == "tool":
+            return by_model(*[chat(f"There are {body['messages'][-1]['content']} rolls.")] * 2)(body)
+        return by_model(*[call("calculator", '{"left": 96, "operation": "-", "right": 70}')] * 2)(body)
+
+    async with upstream(upstream_answer) as served:
+        models = [served.model(name, logprobs=True) for name in ("small", "large")]
+        engine = await served.engine(*models)
+        app = create_app(engine, {"confidence": ThresholdRouter(Confidence("mean"), 1.0, "confidence")})
+        with serving(app, engine.run) as url:
+            lines = await asyncio.to_thread(printed, "langchain_agent", f"{url}/v1")
+        await asyncio.to_thread(engine.run, engine.close())
+    assert lines[0].endswith("= 26.0") and lines[-1] == "There are 26.0 rolls."
