@@ -68,10 +68,11 @@ def _rivals(axes: Any, summary: Mapping[str, Mapping[str, Any]]) -> None:
         ]
         rows = [i + 0.27 * place for i in range(len(routers))]
         axes.barh(rows, heights, height=0.25, color=color, label=name)
-    axes.set_yticks([i + 0.27 for i in range(len(routers))], routers)
+    axes.set_yticks([i + 0.27 for i in range(len(routers))], [name.replace(", ", ",\n") for name in routers])
+    axes.set_xlim(0, 135)  # room for the legend
     axes.invert_yaxis()
     axes.axvline(0, color=MUTED, linewidth=1.0)
-    axes.set_xlabel("of the way from a random mix to the oracle (%)")
+    axes.set_xlabel("from a random mix (0) to the oracle (100)")
     _finish(axes)
 
 

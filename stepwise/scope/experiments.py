@@ -60,10 +60,9 @@ def by_size(anchors: AnchorSet, store: FingerprintStore, seed: int = 0) -> Itera
 
 def by_neighbours(anchors: AnchorSet, store: FingerprintStore) -> Iterator[Judged]:
     """Neighbours alone, by their number, leaving one anchor out at a time."""
+    known = Scope(anchors=anchors, fingerprints=store, estimator=Neighbours()).known
     for k in [k for k in NEIGHBOURS if k < len(anchors)]:
-        estimator = Neighbours(k)
-        known = Scope(anchors=anchors, fingerprints=store, estimator=estimator).known
-        yield _judged("neighbours", k, known.value, estimator.held_out().value)
+        yield _judged("neighbours", k, known.value, Neighbours(k).fit(known).held_out().value)
 
 
 def _of(anchors: AnchorSet, store: FingerprintStore, at: Sequence[int]) -> Scope:

@@ -132,7 +132,8 @@ def _rows(path: Path) -> Iterator[Row]:
     if kind not in readers:
         hint = "; a pickle can run code, and is not read" if kind in (".pkl", ".pickle") else ""
         raise ConfigError(
-            f"results: {str(path)!r} must end in .csv, .jsonl, .json or .parquet (.gz allowed){hint}."
+            f"results: {str(path)!r} must end in .csv, .jsonl or .parquet (.gz allowed), or .json as "
+            f"RouterEval's sets{hint}."
         )
     try:
         yield from readers[kind](path)

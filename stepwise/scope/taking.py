@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from stepwise.engine.concurrency import as_they_finish
 from stepwise.engine.cost import Price
@@ -16,7 +17,7 @@ from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.types import Problem, Router, Trace, Usage
 from stepwise.verify import is_correct
 
-Solve = Callable[[Problem, Router], Awaitable[Trace]]
+Solve = Callable[[Problem, Router], Coroutine[Any, Any, Trace]]
 """Solves a problem; a failure is in the trace."""
 
 

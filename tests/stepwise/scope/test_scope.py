@@ -251,3 +251,20 @@ def test_an_estimate_is_quick_for_a_pool_of_seven() -> None:
         took.append(time.perf_counter() - began)
     print(f"an estimate for a pool of 7: median {1000 * statistics.median(took):.2f} ms")
     assert statistics.median(took) < 0.05
+
+
+def test_cached_prompt_tokens_cost_what_cached_input_does() -> None:
+    some = anchors()
+    taken = worlds.fingerprint("strong", some)
+    prompts = [100.0] * len(some)
+    price = Price(input=10.0, output=0.0, cached_input=1.0)
+    costs = {}
+    for cached in (None, 80.0):
+        store = FingerprintStore(":memory:")
+        held = None if cached is None else [cached] * len(some)
+        store.add(replace(taken, price=price, prompt_tokens=prompts, cached_tokens=held))
+        costs[cached] = Scope(anchors=some, fingerprints=store).estimate(some.questions[0])[0].cost
+    whole, mostly_cached = costs[None], costs[80.0]
+    assert whole and mostly_cached == pytest.approx(whole * (0.2 * 10 + 0.8 * 1) / 10)
+    with pytest.raises(ConfigError, match="cached_tokens are a part of prompt_tokens"):
+        replace(taken, prompt_tokens=prompts, cached_tokens=[101.0] * len(some))
