@@ -15,7 +15,7 @@ from inspect_ai.solver import generate
 from stepwise import load_dataset
 
 
-@task
+@task  # type: ignore[untyped-decorator]
 def word_problems(n: int = 20) -> Task:
     """Nano's test problems; a number at the end of the answer is compared."""
     problems = load_dataset("nano", split="test", limit=n)

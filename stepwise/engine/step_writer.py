@@ -52,7 +52,7 @@ class StepWriter:
     lookahead: frozenset[str]
 
     def context(self, chain: Chain, model: str) -> Context:
-        """The chain as the model reads it; the chain keeps it. Who has read the waiting draft has all of it."""
+        """The chain as the model reads it; the chain keeps it. Who has read the waiting draft has it all."""
         context = self.contexts.of(chain.trace, model, chain.contexts)
         reading = chain.trace.draft.reading if chain.trace.draft else None
         if reading is not None and reading.model == model:

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from stepwise.gateway.answer_choice import Done, Finished, Piece
-from stepwise.gateway.job import Job, Order
+from stepwise.gateway.job import Job
+from stepwise.gateway.order import Order
 from stepwise.types import Estimate, Router, Trace, Usage
 
 Body = dict[str, Any]

@@ -19,11 +19,12 @@ from stepwise.gateway.answer_choice import AnswerChoice, Finished
 from stepwise.gateway.conversations import Conversations
 from stepwise.gateway.decisions import Decisions, Watched
 from stepwise.gateway.failures import Refusal
-from stepwise.gateway.job import Job, Order, Outcome
+from stepwise.gateway.job import Job
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.knob import Knob
 from stepwise.gateway.log import log
 from stepwise.gateway.metrics import GatewayMetrics
+from stepwise.gateway.order import Order, Outcome
 from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending

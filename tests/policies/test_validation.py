@@ -21,7 +21,7 @@ WEIGHTS = (0.1, 1.0)
 def often_large(seen: NDArray[np.float32]) -> list[int]:
     """Depends on every number that it is shown, as a network does."""
     score = seen @ np.linspace(-1.0, 1.0, seen.shape[1], dtype=np.float32)
-    return (np.floor(100 * score).astype(int) % 2).tolist()
+    return [int(action) for action in np.floor(100 * score).astype(int) % 2]
 
 
 def walked(world: Engine, lanes: int) -> list[Walk]:

@@ -71,13 +71,12 @@ def test_only_doubtful_drafts_are_read() -> None:
 
 def test_a_router_may_ask_to_see_more_once() -> None:
     class Curious:
-        name, look = "curious", "after_draft"
+        name = "curious"
+        look: Look = "after_draft"
 
         def decide(self, trace: Trace) -> Decision:
             return Decision("small", look="verified")
 
-    look: Look = "after_draft"
-    assert Curious.look == look
     trace = engine().solve_sync(problem(1, 2), Curious())
     assert trace.stop == "answered" and all(step.reading for step in trace.steps)
 
