@@ -19,9 +19,9 @@ import envs  # noqa: F401  (registers the environment)
 from stepwise import load_dataset, load_pair
 from stepwise.routers import Always
 
-SLOTS, LENGTH, UPDATES = 32, 24, 16
+SLOTS, LENGTH, UPDATES = 32, 24, 12
 CLIP, ENTROPY, VALUE, LAMBDA, EPOCHS, MINIBATCH = 0.2, 0.01, 0.5, 0.95, 4, 256
-COST_WEIGHT = 0.5  # λ: a chain by the large model alone costs about half of what a right answer is worth
+COST_WEIGHT = 0.3  # λ: a chain by the large model alone costs about a third of what a right answer is worth
 
 
 class Agent(nn.Module):
@@ -84,7 +84,7 @@ def update(agent: Agent, optimiser: torch.optim.Optimizer, batch: dict[str, torc
             optimiser.step()
 
 
-def mean_return(env: Any, choose: Any, episodes: int = 200) -> float:
+def mean_return(env: Any, choose: Any, episodes: int = 100) -> float:
     """Of episodes that a rule or a policy acts in."""
     observation, _ = env.reset(seed=1)
     total, finished = 0.0, 0
@@ -100,7 +100,7 @@ def main(updates: int = UPDATES) -> dict[str, float]:
     torch.manual_seed(0)
     engine = load_pair("nano").engine()
     # A chain of the large model alone costs about this much: the unit that λ counts in.
-    problems = load_dataset("nano", split="train", limit=100)
+    problems = load_dataset("nano", split="train", limit=60)
     scale = float(np.mean([engine.solve_sync(problem, Always("large")).cost for problem in problems[:20]]))
     settings: dict[str, Any] = {"engine": engine, "cost_weight": COST_WEIGHT, "cost_scale": scale}
     train = gymnasium.make_vec("stepwise/Routing-v0", SLOTS, problems=problems, **settings)
@@ -115,7 +115,7 @@ def main(updates: int = UPDATES) -> dict[str, float]:
             f"update {index + 1}: reward a step {batch['reward'].mean():.3f}, large model writes {share:.0%}"
         )
     test = gymnasium.make_vec(
-        "stepwise/Routing-v0", SLOTS, problems=load_dataset("nano", split="validation", limit=100), **settings
+        "stepwise/Routing-v0", SLOTS, problems=load_dataset("nano", split="validation", limit=60), **settings
     )
     random = np.random.default_rng(0)
     results = {

@@ -2,7 +2,11 @@
 
 A small model drafts each step. If one of the draft's tokens was less likely than e^-THRESHOLD, the draft is
 thrown away and a large model writes the step. Both read each other's steps. What it costs is every token
-that a model computes, read or written, times its size.
+that a model computes, read or written, times its size. It prints, beside who wrote the last chain (s or L):
+
+    large model alone  39 of 40 right, cost 100%
+    routed             36 of 40 right, cost 31%
+    small model alone  24 of 40 right, cost 7%
 """
 
 from __future__ import annotations

@@ -53,15 +53,14 @@ program("scripts.calibrate", DATA, f"output={RUN}/calibrated", f"policy={RUN}/po
 
 # %%
 program(
-    "scripts.evaluate",
-    DATA,
-    f"output={RUN}/compared",
-    f"policy={RUN}/policy",
-    "compare=[small,large,random,confidence,ppo]",
+    "scripts.evaluate", DATA, f"output={RUN}/compared", f"policy={RUN}/policy", "compare=[ppo,random_query]"
 )
 summary = json.loads((Path(RUN) / "compared" / "summary.json").read_text())
-for name, row in summary["routers"].items():
-    print(name, "APGR", row.get("apgr"))
+print(f"{summary['n']} test questions; area under the frontier (APGR), with 95% intervals:")
+for name in ("ppo", "confidence", "large_first", "random_query"):
+    row = summary["metrics"][name]
+    low, high = row["apgr_ci"]
+    print(f"{name:14} {row['apgr']:.2f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
 # Then it is served: `stepwise serve --router outputs/examples/policy/run/policy --budget 0.7`
