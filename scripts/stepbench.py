@@ -34,6 +34,7 @@ from scripts.settings import EVERYTHING
 from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.evaluation.replayed import Bench, Row
 from stepwise.recording.folder import Recording
+from stepwise.report.bench_plot import Ceiling, save_bench
 
 
 @dataclass
@@ -46,6 +47,7 @@ class StepBench:
     preamble: bool = True  # charge each chain for reading what all prompts begin with
     prices: Any = None  # by model: {input, output, cached_input} in dollars per million tokens; null: FLOPs
     oracle: bool = False  # search what is recorded for the cheapest right chains
+    picture: str | None = None  # a PNG of the table
     seed: int = 0  # of the bootstrap
     router: Any = None  # one of configs/router, alone
     routers: dict[str, Any] = field(default_factory=dict)  # what is scored where no router is named
@@ -61,8 +63,12 @@ def main(cfg: DictConfig) -> None:
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)
     name, n = Path(cfg.recording).name, len(bench.problems)
     console.print(table(rows, f"{name}, {cfg.split}: {n} problems"))
-    if cfg.oracle:
-        console.print(ceiling(bench))
+    ceiling = ceiling_of(bench) if cfg.oracle else None
+    if ceiling is not None:
+        console.print(described(bench, ceiling))
+    if cfg.picture:
+        title = f"{name}, {cfg.split}: {n} questions"
+        save_bench(rows, cfg.picture, title=title, unit=bench.engine.cost.unit, ceiling=ceiling)
     print(msgspec.json.encode({"recording": name, "n": n, "rows": rows}).decode())
 
 
@@ -71,16 +77,20 @@ def prices_of(prices: Any) -> CostModel | None:
     return Dollars({name: Price(**price) for name, price in prices.items()}) if prices else None
 
 
-def ceiling(bench: Bench) -> str:
-    """What no router can do better on the recorded chains: the cheapest right one, with hindsight."""
+def ceiling_of(bench: Bench) -> Ceiling:
+    """What no router can do better on the recorded chains: the cheapest right ones, with hindsight."""
 
     async def searched() -> list[Best]:
         tree = Tree(bench.engine, "before")
         return [await search(tree, problem) for problem in bench.problems]
 
-    unit, goal = float(bench.large.cost.mean()), float(bench.large.correct.mean())
-    cost, accuracy = frontier(bench.engine.run(searched()), unit)
-    gap = float(bench.small.correct.mean()) + 0.9 * (goal - float(bench.small.correct.mean()))
+    return Ceiling(*frontier(bench.engine.run(searched()), float(bench.large.cost.mean())))
+
+
+def described(bench: Bench, ceiling: Ceiling) -> str:
+    cost, accuracy = ceiling
+    small, goal = float(bench.small.correct.mean()), float(bench.large.correct.mean())
+    gap = small + 0.9 * (goal - small)
     reached = {share: cost[np.searchsorted(accuracy, least)] for share, least in ((100, goal), (90, gap))}
     return (
         f"oracle on what is recorded: {accuracy[-1]:.1%} right at {cost[-1]:.1%} of the large model's cost; "

@@ -87,7 +87,7 @@ class Bench:
     """The recorded problems of a split that every model has solved alone.
 
     Args:
-        preamble, cost, bounded: as of `stepwise.recording.replay.replay_engine`.
+        preamble: as of `stepwise.recording.replay.replay_engine`, and so are ``cost`` and ``bounded``.
         dataset: the problems as their data set has them, for routers that read questions; those that were not
             recorded are left out.
 

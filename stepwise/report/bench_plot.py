@@ -1,0 +1,79 @@
+"""Routers on a recording: accuracy against cost, with the line of random mixing and the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepwise.evaluation.replayed import Row
+from stepwise.extras import require
+from stepwise.report.plot import INK, MUTED, STYLE
+
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+MARKERS = "osD^vP"
+
+
+class Ceiling(NamedTuple):
+    """The best that recorded chains allow, with hindsight: shares of the large model's cost, accuracies."""
+
+    cost: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def save_bench(
+    rows: Sequence[Row], path: str | Path, *, title: str, unit: str, ceiling: Ceiling | None = None
+) -> None:
+    """Draw the rows of a bench, the cheapest and the most expensive model first, and save the picture.
+
+    Args:
+        unit: of the costs, for the axis.
+
+    Raises:
+        ConfigError: if matplotlib is not installed.
+    """
+    require("pictures", "report", "matplotlib")
+    import matplotlib.pyplot as plt
+
+    small, large, *routers = rows
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        ends = [(row.cost, row.accuracy) for row in (small, large)]
+        axes.plot(
+            *(100 * np.array(ends)).T, color=MUTED, linestyle=":", label="one model a question, at random"
+        )
+        for (cost, accuracy), name in zip(ends, ("small alone", "large alone"), strict=True):
+            axes.plot(100 * cost, 100 * accuracy, "*", color=INK, markersize=12)
+            axes.annotate(
+                name, (100 * cost, 100 * accuracy), (6, -12), textcoords="offset points", fontsize=8.5
+            )
+        if ceiling is not None:
+            axes.plot(100 * ceiling.cost, 100 * ceiling.accuracy, color=INK, linewidth=1.2, label="hindsight")
+        for i, row in enumerate(routers):
+            _draw(axes, row, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        axes.set_xlabel(f"cost, % of the large model alone ({unit})")
+        axes.set_ylabel("right, % (intervals: 95%)")
+        axes.set_title(title, fontsize=10)
+        axes.grid(True)
+        axes.legend(fontsize=8)
+        figure.savefig(path, dpi=160, metadata={"Software": None})
+        plt.close(figure)
+
+
+def _draw(axes, row: Row, colour: str, marker: str) -> None:  # type: ignore[no-untyped-def]
+    settings = sorted(row.settings, key=lambda setting: setting.cost)
+    cost = [100 * setting.cost for setting in settings]
+    right = np.array([100 * setting.accuracy for setting in settings])
+    low, high = 100 * np.array([setting.accuracy_ci for setting in settings]).T
+    axes.errorbar(
+        cost,
+        right,
+        yerr=[right - low, high - right],
+        color=colour,
+        marker=marker,
+        capsize=2,
+        label=row.router,
+    )
