@@ -35,8 +35,8 @@ except InfeasibleTarget as error:
 
 # %% [markdown]
 # Take the record for the whole truth. Draw 300 problems, calibrate on them, and look at what the threshold
-# that came out costs in truth. The naive choice takes the largest threshold whose cost on the sample is
-# within the budget.
+# that came out costs in truth. The naive choice takes the most accurate threshold whose cost on the sample
+# is within the budget.
 
 # %%
 generator = np.random.default_rng(0)
