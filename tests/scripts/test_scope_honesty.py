@@ -44,5 +44,5 @@ def test_estimators_are_compared_on_several_domains(records: Path) -> None:
             lines.write(json.dumps({"question": problem.question, "scores": scores}) + "\n")
     changes = {"+study.domains": file, "+study.test_count": 100}
     areas = domains(configured(records, **changes).study)
-    assert set(areas) == {"mean", "neighbours", "difficulty", "combined"}
+    assert set(areas) == {"mean", "neighbours", "difficulty", "ridge", "combined"}
     assert 0.6 < areas["mean"] < areas["combined"]
