@@ -197,7 +197,7 @@ async def _shadow(
     engine: Engine, router: PolicyRouter, problems: Sequence[Problem], concurrency: int
 ) -> dict[str, Any]:
     """What the large model's log says that the router costs, and what it does, as shares."""
-    watched = Watched(engine.models[-1], router)
+    watched = Watched(engine.models[-1], router=router)
 
     async def both(problem: Problem) -> tuple[LoggedChain, float]:
         trace = await engine.solve(problem, watched)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
 import msgspec
 
@@ -28,7 +27,8 @@ from stepwise.gateway.answer_choice import Finished
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.keys import Tenant
 from stepwise.gateway.log import log
-from stepwise.types import Decision, Look, Router, Trace, expects, named
+from stepwise.routers.fixed import Always
+from stepwise.types import Router, Trace, expects, named
 
 REMEMBERED = 100_000
 """Chains that can still be given feedback on."""
@@ -37,24 +37,10 @@ WATCHING = 256
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(Always):
     """One model answers; what a router would have decided is asked afterwards."""
 
-    model: str
-    router: Router
-    look: Look = "before"
-    whole: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        return self.model
-
-    @property
-    def named(self) -> str:
-        return self.model
-
-    def decide(self, trace: Trace) -> Decision:
-        return Decision(self.model, reason="shadow")
+    router: Router = field(kw_only=True)
 
 
 class Decisions:
@@ -84,7 +70,9 @@ class Decisions:
         """The router of one request, under observation; a model that the client named is left alone."""
         if named(router):
             return router
-        return Watched(self._shadow, router) if self._shadow else Exploring(router, models, self._explore)
+        return (
+            Watched(self._shadow, router=router) if self._shadow else Exploring(router, models, self._explore)
+        )
 
     def note(
         self, router: Router, engine: Engine, tenant: Tenant, end: Finished, time: float, question: str
