@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
 from stepwise.backends import gguf
-from stepwise.backends.chat_template import ChatTemplate
 from stepwise.engine import signals
 from stepwise.engine.backend import Completion, Sampling
 from stepwise.engine.lookahead import OVERLAP
 from stepwise.errors import ConfigError
 from stepwise.types import Finish, Turn, Usage
+
+if TYPE_CHECKING:
+    from stepwise.backends.chat_template import ChatTemplate
 
 
 class Tokenized:
@@ -42,6 +45,8 @@ class Tokenized:
 
     @cached_property
     def _chat_template(self) -> ChatTemplate:
+        from stepwise.backends.chat_template import ChatTemplate  # only conversations need Jinja
+
         return ChatTemplate(self._folder)
 
     def text(self, before: Sequence[int], token_ids: Sequence[int]) -> str:

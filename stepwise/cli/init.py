@@ -17,7 +17,6 @@ from rich.prompt import IntPrompt
 
 from stepwise.backends import checkpoint
 from stepwise.backends.http.local import PORTS, Served, local_models, models_of
-from stepwise.backends.http.probe import examine
 from stepwise.cli.chain import print_cost, print_step
 from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
@@ -107,6 +106,8 @@ def _asked(role: str, default: int, most: int, console: Console) -> int:
 
 async def _described(role: str, model: Served, key: str, console: Console) -> dict[str, Any]:
     """A model's entry in the pair file, by what its server can do."""
+    from stepwise.backends.http.probe import examine
+
     findings = await examine(model.base_url, model.model, key)
     works = {finding.what: finding.works for finding in findings}
     backend: dict[str, Any] = {"base_url": model.base_url, "served_name": model.model}

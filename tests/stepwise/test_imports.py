@@ -48,7 +48,7 @@ def heavy_modules(*lines: str) -> str:
 
 def test_the_package_and_the_command_line_import_nothing_heavy() -> None:
     assert heavy_modules("import stepwise") == "[]"
-    assert heavy_modules("import stepwise.cli.main as command", "command._parser()") == "[]"
+    assert heavy_modules("import stepwise.cli.main as command", "command.parser()") == "[]"
 
 
 @pytest.mark.parametrize("backend", ["chat", "vllm-server"])

@@ -65,4 +65,4 @@ def test_too_few_open_files_are_said_in_the_log(
     monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
     monkeypatch.setattr("stepwise.gateway.server.log", lambda event, error: lines.append(error))
     note_open_files(384)
-    assert lines == ["the limit is 500, 384 chains may need 832: ulimit -n 832."] * said
+    assert lines == ["the limit is 500, and 384 chains may need 832: ulimit -n 832."] * said
