@@ -74,5 +74,5 @@ command("scope", "choose", question, "--folder", str(FOLDER), "--alpha", "0.7")
 # read 600 rows (long): 200 questions, 3 models
 # wrote 100 anchors and 3 fingerprints to outputs/examples/scope
 # small
-# expected right 86%, 195 tokens, cost 3.79e+07
+# expected right 76%, 199 tokens, cost 3.85e+07
 # ```
