@@ -39,7 +39,7 @@ async def solved(name: str) -> list[tuple[str, str, int, int, float]]:
 
 
 async def table() -> list[tuple[str, str, int, int, float]]:
-    return [row for rows in await asyncio.gather(*map(solved, NAMES)) for row in rows]
+    return sorted(row for rows in await asyncio.gather(*map(solved, NAMES)) for row in rows)
 
 
 with TABLE.open("w", newline="") as file:
@@ -74,5 +74,4 @@ command("scope", "choose", question, "--folder", str(FOLDER), "--alpha", "0.7")
 # read 600 rows (long): 200 questions, 3 models
 # wrote 100 anchors and 3 fingerprints to outputs/examples/scope
 # small
-# expected right 76%, 199 tokens, cost 3.85e+07
 # ```
