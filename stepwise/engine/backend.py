@@ -191,6 +191,26 @@ def forms(backend: Backend) -> bool:
     return bool(getattr(backend, "forms", False))
 
 
+class Around:
+    """What a backend over another one passes on: who the model is and what it can do."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.revision = backend.revision
+        self.tokenizer = backend.tokenizer
+        self.parameters = backend.parameters
+        self.context = backend.context
+        self.answer_tokens = getattr(backend, "answer_tokens", 0)
+        self.reads = reads(backend)
+        self.forms = forms(backend)
+        self.backend = backend
+
+    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
+        return self.backend.encode(text, first=first)
+
+    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        return converse(self.backend, turns)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What a generation in progress has added.

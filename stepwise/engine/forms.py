@@ -2,20 +2,19 @@
 
 A model's message is JSON with ``content`` and ``tool_calls``, as chat endpoints write it. The schemas come
 from strangers: they fetch nothing and match no regular expressions, and a check takes so many steps at most.
+Their library is imported where one is checked.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import jsonschema
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
-from referencing import Registry
+from typing import TYPE_CHECKING, Any
 
 from stepwise.types import Form
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 MAX_CHECKS = 20_000
 """Keywords that a check looks at. A schema that needs more is as good as none."""
@@ -67,6 +66,9 @@ def _wrong(text: str, schema: Mapping[str, Any]) -> str:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return "no JSON"
+    from jsonschema.exceptions import ValidationError
+    from referencing import Registry
+
     try:
         _checker()(schema, registry=Registry()).validate(value)
     except ValidationError as error:
@@ -78,6 +80,9 @@ def _wrong(text: str, schema: Mapping[str, Any]) -> str:
 
 def _checker() -> Any:
     """A validator class with a budget of its own."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
     left = [MAX_CHECKS]
 
     def counted(check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
@@ -89,6 +94,5 @@ def _checker() -> Any:
 
         return checked
 
-    base = jsonschema.Draft202012Validator
-    checks = {name: counted(check) for name, check in base.VALIDATORS.items()}
-    return extend(base, checks | dict.fromkeys(EXPENSIVE, lambda *_: ()))
+    checks = {name: counted(check) for name, check in Draft202012Validator.VALIDATORS.items()}
+    return extend(Draft202012Validator, checks | dict.fromkeys(EXPENSIVE, lambda *_: ()))

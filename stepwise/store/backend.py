@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from stepwise.engine.backend import (
+    Around,
     Backend,
     Completion,
     Lost,
     Sampling,
-    converse,
-    forms,
-    reads,
     unaccounted,
 )
 from stepwise.errors import BackendError
 from stepwise.store.batches import Batches
 from stepwise.store.steps import Entry, Store, key
-from stepwise.types import Turn, Usage
+from stepwise.types import Usage
 
 
 @dataclass(eq=False)
@@ -31,7 +29,7 @@ class Pending:
     waiting: list[Lost]
 
 
-class StoredBackend:
+class StoredBackend(Around):
     """Looks a completion up before it asks the model, and shares generations in flight.
 
     A stored completion reports its whole prompt as cached: what the chain is then charged is the
@@ -41,25 +39,12 @@ class StoredBackend:
     """
 
     def __init__(self, backend: Backend, store: Store) -> None:
-        self.revision = backend.revision
-        self.tokenizer = backend.tokenizer
-        self.parameters = backend.parameters
-        self.context = backend.context
-        self.answer_tokens = getattr(backend, "answer_tokens", 0)
-        self.reads = reads(backend)
-        self.forms = forms(backend)
+        super().__init__(backend)
         self.generated = 0
-        self._backend = backend
         self._store = store
         self._look_up = Batches(store.get_many)
         self._keep = Batches(partial(_put_all, store))
         self._pending: dict[bytes, Pending] = {}
-
-    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return self._backend.encode(text, first=first)
-
-    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        return converse(self._backend, turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
@@ -105,7 +90,7 @@ class StoredBackend:
     ) -> Completion:
         if self._store.remote and (known := await self._look_up(address)) is not None:
             return known
-        completion = await self._backend.generate(prefix, sampling, lost)
+        completion = await self.backend.generate(prefix, sampling, lost)
         self.generated += completion.usage.completion
         usage = replace(completion.usage, cached=completion.usage.prompt)
         stored = replace(completion, usage=usage)
@@ -120,7 +105,7 @@ class StoredBackend:
         return stored
 
     async def close(self) -> None:
-        await self._backend.close()
+        await self.backend.close()
 
 
 def _put_all(store: Store, entries: Sequence[Entry]) -> list[None]:

@@ -13,24 +13,21 @@ from collections.abc import Mapping, Sequence
 
 from stepwise.backends.http.resilient import Breaker
 from stepwise.engine.backend import (
+    Around,
     Backend,
     Completion,
     Lost,
     Sampling,
-    converse,
-    forms,
-    reads,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, RequestRefused
-from stepwise.types import Turn
 
 FAILURES = 2
 """Failures in a row after which a server is left alone for a while."""
 
 
-class ReplicatedBackend:
+class ReplicatedBackend(Around):
     """One model on several servers; whoever calls it retries what all of them refuse.
 
     Args:
@@ -39,22 +36,10 @@ class ReplicatedBackend:
     """
 
     def __init__(self, backends: Mapping[str, Backend], *, rest_s: float) -> None:
-        first = next(iter(backends.values()))
-        self.revision = first.revision
-        self.tokenizer = first.tokenizer
-        self.parameters = first.parameters
-        self.answer_tokens = getattr(first, "answer_tokens", 0)
-        self.reads = reads(first)
-        self.forms = forms(first)
+        super().__init__(next(iter(backends.values())))
         self.context = min(backend.context for backend in backends.values())
         self._backends = dict(backends)
         self._breakers = {url: Breaker(FAILURES, rest_s) for url in backends}
-
-    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return next(iter(self._backends.values())).encode(text, first=first)
-
-    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        return converse(next(iter(self._backends.values())), turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted

@@ -21,6 +21,7 @@ import tenacity
 
 from stepwise.engine.backend import (
     HANDOVER,
+    Around,
     Backend,
     Chunk,
     Completion,
@@ -28,14 +29,11 @@ from stepwise.engine.backend import (
     Lost,
     Sampling,
     StreamingBackend,
-    converse,
-    forms,
-    reads,
     unaccounted,
 )
 from stepwise.engine.prefix import Prefix
 from stepwise.errors import BackendError, ConfigError, RequestRefused
-from stepwise.types import Turn, Usage
+from stepwise.types import Usage
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -123,7 +121,7 @@ class Breaker:
         self._trying = False
 
 
-class ResilientBackend:
+class ResilientBackend(Around):
     """Wraps a backend that can fail.
 
     Args:
@@ -138,25 +136,12 @@ class ResilientBackend:
     ) -> None:
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
-        self.revision = backend.revision
-        self.tokenizer = backend.tokenizer
-        self.parameters = backend.parameters
-        self.context = backend.context
-        self.answer_tokens = getattr(backend, "answer_tokens", 0)
-        self.reads = reads(backend)
-        self.forms = forms(backend)
+        super().__init__(backend)
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
         self.slots = asyncio.Semaphore(concurrency)
-        self.backend = backend
         self.retries = 0
-
-    def encode(self, text: str, *, first: bool = True) -> tuple[int, ...]:
-        return self.backend.encode(text, first=first)
-
-    def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        return converse(self.backend, turns)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, lost: Lost = unaccounted
