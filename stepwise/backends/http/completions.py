@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from stepwise.backends import checkpoint
 from stepwise.backends.http.failures import check_name, garbage
 from stepwise.backends.http.reading import (
     CompletionAnswer,
@@ -38,14 +37,7 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Options of a model on a vLLM server."""
 
     def open(self, model: ModelSpec) -> Backend:
-        tokenizer = self.tokenizer_of(model, "vllm-server")
-        return self.connect(
-            model,
-            lambda endpoint, name, limit: CompletionsBackend(
-                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
-                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
-            ),
-        )  # fmt: skip
+        return self.run_as(CompletionsBackend, model, "vllm-server")
 
 
 class CompletionsBackend(AnswersWhole):

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from stepwise.backends import checkpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.failures import Unanswered, garbage
 from stepwise.backends.http.options import LOOK_S
@@ -44,14 +43,7 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api: ClassVar[str] = "/v1"
 
     def open(self, model: ModelSpec) -> Backend:
-        tokenizer = self.tokenizer_of(model, "sglang")
-        return self.connect(
-            model,
-            lambda endpoint, name, limit: SglangBackend(
-                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
-                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
-            ),
-        )  # fmt: skip
+        return self.run_as(SglangBackend, model, "sglang")
 
     def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
         """A server has one model and is not told its name: it is checked if one is given."""

@@ -13,7 +13,7 @@ from stepwise.backends.http.pace import Pace
 from stepwise.backends.http.turns import turn_body, write_turn
 from stepwise.backends.options import ModelSpec
 from stepwise.backends.tokenized import Tokenized
-from stepwise.engine.backend import Completion, Lost, Sampling, text_tokens, unaccounted
+from stepwise.engine.backend import Backend, Completion, Lost, Sampling, text_tokens, unaccounted
 from stepwise.errors import ConfigError
 from stepwise.types import Form
 
@@ -42,6 +42,21 @@ class TokenOptions(RemoteOptions, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"model {model.name!r}: backend {backend} needs a tokenizer (a folder or a hub id)."
             )
         return tokenizer
+
+    def run_as(self, kind: type[AnswersWhole], model: ModelSpec, backend: str) -> Backend:
+        """The model on its server, or its servers, each behind a backend of this kind.
+
+        Raises:
+            ConfigError: if the tokenizer is missing, or no server has the model.
+        """
+        tokenizer = self.tokenizer_of(model, backend)
+        return self.connect(
+            model,
+            lambda endpoint, name, limit: kind(
+                endpoint, name, tokenizer=tokenizer, parameters=model.parameters or 0,
+                revision=model.identity, context=self.context or limit or checkpoint.context(tokenizer),
+            ),
+        )  # fmt: skip
 
 
 class TokenServer(Tokenized):
