@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stepwise import load_dataset
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,6 +47,33 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     assert {row["coverage"] for row in json.loads(bench.stdout.splitlines()[-1])["rows"]} == {1.0}
 
 
+def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None:
+    folder, questions = tmp_path / "nano", ("dataset=gsm8k", f"dataset.folder={tmp_path}")
+    for split, n in (("train", 30), ("test", 6)):
+        problems = load_dataset("nano", split=split, limit=n)
+        rows = [{"question": p.question, "answer": f"#### {p.answer}"} for p in problems]
+        (tmp_path / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, more in (("train", ()), ("test", ("+router@routers.confidence=confidence",))):
+        recorded = run("scripts.record", *questions, f"split={split}", f"output={folder}", *more)
+        assert recorded.returncode == 0, recorded.stderr
+    estimated = run(
+        "scripts.scope.recorded", f"recording={folder}", *questions, "anchor_count=8", "splits=[train]",
+        "alphas=[0]", "+router@seeded.confidence=confidence",
+    )  # fmt: skip
+    assert estimated.returncode == 0, estimated.stderr
+    result = json.loads(estimated.stdout.splitlines()[-1])
+    # With alpha 0 the cheapest model is chosen, and then the router decides as it would have.
+    assert result["rows"][0]["cost"] < 1 and len(result["seeded"]) > 2
+    assert all(row["right_less"] == row["cost_less"] == [0, 0, 0] for row in result["seeded"])
+    trained = run(
+        "scripts.train_recorded", f"recording={folder}", *questions, "anchor_count=8", "seeds=[0]", "folds=2",
+        "policy.total_steps=256", "policy.num_envs=4", "policy.imitation=null",
+        "policy.features=[signals,estimates]", f"output={tmp_path / 'trained'}",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout.splitlines()[-1])["n"] == 6
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -53,6 +82,7 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
             "/no/such/recording.json is missing",
         ),
         (["scripts.record", "pair=nano", "n=0"], "limit must be at least 1"),
+        (["scripts.train_recorded", "anchor_count=20"], "name the recorded data set"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
