@@ -3,10 +3,10 @@
     python -m scripts.checks.promises artifact=nano-ppo
     python -m scripts.checks.promises recording=recordings/gsm8k-qwen_coder router=confidence n=150
 
-Takes the recorded results, or a router replayed on recorded trees, as the whole population, so that the truth
-is known, draws many calibration splits from it with replacement, calibrates on each, and counts how often a
-promise is broken: at most delta of the time. Also how much more the promised threshold spends than the cheapest
-one that truly keeps the promise.
+Takes the recorded results, or a router replayed on recorded trees, as the whole population, so that the
+truth is known, draws many calibration splits from it with replacement, calibrates on each, and counts how
+often a promise is broken: at most delta of the time. Also how much more the promised threshold spends than
+the cheapest one that truly keeps the promise.
 """
 
 from __future__ import annotations
