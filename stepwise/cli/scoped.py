@@ -38,7 +38,7 @@ def check(options: argparse.Namespace) -> None:
     if options.anchors is None:
         raise ConfigError(
             f"router {options.router!r} needs --anchors and --fingerprints, "
-            "which `stepwise fingerprint run` makes."
+            "which `stepwise scope import` or `stepwise fingerprint run` makes."
         )
     if options.alpha is not None and not 0 <= options.alpha <= 1:
         raise ConfigError(f"alpha must lie in [0, 1], not {options.alpha:g}.")

@@ -218,6 +218,13 @@ def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
     from stepwise.scope.routers import open_scope
 
     scope = open_scope(options.anchors, options.fingerprints)
+    known = scope.known
+    unknown = [name for name in models if name not in (*known.models, *known.quarantined)]
+    if unknown:
+        raise ConfigError(
+            f"The pair served is {options.pair} ({', '.join(models)}), and these fingerprints are of "
+            f"{', '.join(known.models)}: give --pair with a file of those models."
+        )
     scope.estimate("How much is 1 + 1?", models=models)
     return scope
 
