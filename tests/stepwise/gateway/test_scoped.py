@@ -80,7 +80,7 @@ def test_alpha_is_turned_by_a_request() -> None:
 @pytest.mark.parametrize("budget", [0.3, 0.6, 1.0])
 def test_a_budget_is_kept_on_the_anchors(budget: float) -> None:
     router, _ = KNOB.router(f"stepwise:budget={budget}", None)
-    assert isinstance(router, ShowingScope)
+    assert isinstance(router, ShowingScope) and router.alpha is not None
     large = SCOPE.settings(["strong"])[0].cost
     spent = {setting.alpha: setting.cost for setting in SCOPE.settings(MODELS)}
     assert spent[router.alpha] <= budget * large
