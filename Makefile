@@ -11,7 +11,7 @@ LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
 
-.PHONY: install demo test test-all test-llama check docs clean
+.PHONY: install demo test test-all test-llama check docs dist lowest clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -76,6 +76,26 @@ check: .venv/.installed
 # Into build/site; a link that leads nowhere is an error.
 docs: .venv/.installed
 	$(BIN)/mkdocs build --strict
+
+# Both archives, installed as a stranger does, and tried away from the checkout.
+DIST := $(CURDIR)/build/dist
+FRESH := $(DIST)/venv/bin
+FRESH_PIP := $(FRESH)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TRY := cd $(DIST)/elsewhere && $(FRESH)/python -P $(CURDIR)/scripts/checks/installed.py
+dist:
+	rm -rf $(DIST)
+	$(PYTHON) -m venv $(DIST)/builder
+	$(DIST)/builder/bin/pip install --quiet --disable-pip-version-check build
+	$(DIST)/builder/bin/python -m build --outdir $(DIST) . > $(DIST)/build.log
+	$(PYTHON) -m venv $(DIST)/venv
+	mkdir $(DIST)/elsewhere
+	$(TRY) contents $(CURDIR) $(DIST)
+	$(FRESH_PIP) $(DIST)/*.tar.gz
+	$(TRY) bare
+	$(FRESH_PIP) --force-reinstall --no-deps $(DIST)/*.whl
+	$(FRESH_PIP) torch
+	$(FRESH_PIP) "$$(echo $(DIST)/*.whl)[local,report]"
+	$(TRY) local
 
 clean:
 	rm -rf .venv build outputs *.egg-info
