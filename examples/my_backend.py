@@ -1,6 +1,6 @@
 """A backend of your own, in about sixty lines: python -m examples.my_backend
 
-It runs a "model" that adds numbers, one sum a line. The small one forgets to carry, and is unsure where it would
+It runs a "model" that adds numbers, one a line. The small one forgets to carry, and is unsure where it would
 have to. A real backend asks a server or a library in `_write`; the comments say what else it has to keep.
 """
 
