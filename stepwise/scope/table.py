@@ -1,6 +1,6 @@
 """Tables of results, as people keep them, read into one form: an outcome per question and model.
 
-Three layouts are told apart by their columns:
+Layouts are told apart by their columns:
 
 - *long*: a row per question and model: ``question, model, correct[, tokens, cost, group, answer]``;
 - *wide*: a row per question and a column per model with 0, 1 or a share;
