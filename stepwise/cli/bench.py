@@ -22,7 +22,8 @@ def add_parser(commands: Commands) -> None:
     command.add_argument(
         "--router",
         default="confidence",
-        help="confidence, entropy, or a policy's folder (default: %(default)s)",
+        help="confidence, entropy, a policy's folder, an installed router, or module:Class "
+        "(default: %(default)s)",
     )
     command.add_argument("--threshold", type=float, action="append", help="once for each setting to score")
     command.add_argument(
@@ -45,8 +46,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.evaluation.replayed import Bench
     from stepwise.evaluation.run import Contender
     from stepwise.recording.folder import Recording
+    from stepwise.routers.named import check_known
+    from stepwise.routers.own import is_own
 
-    values = options.threshold or VALUES.get(options.router)
+    check_known(options.router)
+    values = options.threshold or VALUES.get(options.router) or ([None] if is_own(options.router) else ())
     if not values:
         raise ConfigError(f"router {options.router!r} needs a --threshold.")
     bench = Bench(Recording(options.recording), options.split, preamble=not options.no_preamble)
@@ -65,10 +69,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.print(table)
 
 
-def _router(name: str, threshold: float, models: tuple[str, ...]) -> Router:
+def _router(name: str, threshold: float | None, models: tuple[str, ...]) -> Router:
     from stepwise.routers import ThresholdRouter, load_router
     from stepwise.routers.named import RULES
+    from stepwise.routers.own import is_own, own_router
 
+    if is_own(name) or threshold is None:
+        return own_router(name, threshold, models)
     if name in RULES:
         return ThresholdRouter(RULES[name], threshold, name, small=models[0], large=models[-1])
     return load_router(name, threshold=threshold)

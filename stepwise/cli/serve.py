@@ -123,7 +123,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     scope = _scope(options, names)
     router, online = _router(options, pair, scope)
     aliases = dict(map(_alias, options.alias))
-    Knob(names, {options.router: router}, online, aliases)  # refuses early
+    routers = {options.router.rpartition(":")[2]: router}
+    Knob(names, routers, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
     decisions = _decisions(options, names)
     tracing = telemetry() if options.telemetry else None
@@ -136,7 +137,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
-            engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
+            engine, routers, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
             tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),

@@ -11,7 +11,7 @@ from stepwise.cli.chain import print_cost, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.engine.engine import check_question
 from stepwise.models.overrides import with_options
-from stepwise.routers.named import named_router, pool
+from stepwise.routers.named import named_router, pool, promised
 
 
 def add_parser(commands: Commands) -> None:
@@ -38,5 +38,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     engine.run(engine.close())
     for step in trace.steps:
         print_step(step, engine, console)
-    print_cost(trace, engine, console)
+    budget = promised(router, options.budget, options.max_accuracy_loss, options.threshold)
+    print_cost(trace, engine, console, budget)
     return 0 if trace.stop == "answered" else 1
