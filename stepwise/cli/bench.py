@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
@@ -46,6 +45,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.evaluation.replayed import Bench
     from stepwise.evaluation.run import Contender
     from stepwise.recording.folder import Recording
+    from stepwise.report.bench_table import bench_table, remarks
     from stepwise.routers.named import check_known
     from stepwise.routers.own import is_own
 
@@ -56,17 +56,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     bench = Bench(Recording(options.recording), options.split, preamble=not options.no_preamble)
     models = bench.engine.models
     scored = [bench.replay(Contender(_router(options.router, value, models), value)) for value in values]
-    table = Table("router", "setting", "accuracy (95%)", "at best", "cost", "coverage")
-    table.title = f"{Path(options.recording).name}, {options.split}: {len(bench.problems)} problems"
-    for row in bench.table([bench.small, bench.large, *scored]):
-        for setting in row.settings:
-            low, high = setting.accuracy_ci
-            table.add_row(
-                row.router, "" if setting.threshold is None else f"{setting.threshold:g}",
-                f"{setting.accuracy:.1%} ({low:.3f} to {high:.3f})", f"{setting.accuracy_at_best:.1%}",
-                f"{setting.cost:.1%}", f"{setting.coverage:.1%}",
-            )  # fmt: skip
-    console.print(table)
+    rows = bench.table([bench.small, bench.large, *scored])
+    name = Path(options.recording).name
+    console.print(bench_table(rows, f"{name}, {options.split}: {len(bench.problems)} problems"))
+    for line in remarks(rows):
+        console.print(line)
 
 
 def _router(name: str, threshold: float | None, models: tuple[str, ...]) -> Router:

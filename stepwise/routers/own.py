@@ -1,7 +1,8 @@
 """Routers of one's own on the command line: an entry point of the group `GROUP`, or ``module:Class``.
 
-The class is called with the threshold, if there is one. What has a ``score`` in the place of a ``decide`` is a
-scorer: its score is compared with the threshold. Only what a user types gets here: a file can never name code.
+The class is called with the threshold, if there is one. What has a ``score`` in the place of a ``decide`` is
+a scorer, and its score is compared with the threshold. Only what a user types gets here: a file can never
+name code.
 """
 
 from __future__ import annotations
