@@ -8,7 +8,7 @@ from typing import Protocol
 
 MEANING = {
     "random": "the probability that a step goes to the large model",
-    "random_query": "the probability that a question does",
+    "random_query": "the probability that a whole question goes to it",
     "large_first": "how many steps the large model writes first",
     "small_first": "how many steps the small model writes first",
     "confidence": "−log p of the draft's least likely token",
