@@ -13,9 +13,16 @@ from stepwise.engine.engine import check_question
 from stepwise.models.overrides import with_options
 from stepwise.routers.named import named_router, pool, promised
 
+REASON = (
+    "The reason beside each step, 'gain per cost 2.95 >= 0.50', says that the large model is expected to add "
+    "2.95 to the probability of a right answer per unit of cost, 1 being a whole answer by it alone, and "
+    "that the threshold is 0.50."
+)
+
 
 def add_parser(commands: Commands) -> None:
-    command = commands.add_parser("solve", help="solve one question and show which model wrote each step")
+    summary = "solve one question and show which model wrote each step"
+    command = commands.add_parser("solve", help=summary, description=f"{summary}. {REASON}")
     command.add_argument("question")
     add_routing(command)
     command.set_defaults(run=run)
