@@ -16,7 +16,8 @@ import jupytext
 from stepwise.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
-TUTORIAL = re.compile(r"<!-- tutorial (\w+\.py) -->")
+TUTORIAL = re.compile(r"\A.*<!-- tutorial (\w+\.py) -->", re.S)
+"""What stands before the mark is for readers of the checkout."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from docs.hooks import on_page_markdown
 from stepwise import load_pair, load_router
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
@@ -31,6 +32,18 @@ from tests.stepwise.gateway.serving import serving
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 PROMISED = re.compile(r"# ```text\n(.*?)# ```", re.S)
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda page: page.stem
+)
+def test_a_tutorial_s_page_leads_to_its_text_and_the_site_shows_it(page: Path) -> None:
+    stub = page.read_text(encoding="utf-8")
+    first = stub.splitlines()[0]
+    links = re.findall(r"\]\(([^)#]+)", first)
+    assert links[0].endswith(".py") and all((page.parent / link).is_file() for link in links)
+    shown = on_page_markdown(stub)
+    assert shown.startswith("# ") and "In a checkout the text" not in shown
 
 
 def printed(name: str, *arguments: str, **environment: str) -> list[str]:

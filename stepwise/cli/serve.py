@@ -120,7 +120,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     routed = options.router in scoped.SCOPED
     models = [model.name for model in pair.models] if routed else pool(options.router, pair)
     names = [model.name for model in pair.select(models)]
-    scope = _scope(options, names)
+    scope = _scope(options, pair, names)
     router, online = _router(options, pair, scope)
     aliases = dict(map(_alias, options.alias))
     routers = {options.router.rpartition(":")[2]: router}
@@ -212,13 +212,26 @@ def _decisions(options: argparse.Namespace, names: Sequence[str]) -> Decisions |
     return None
 
 
-def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
-    """SCOPE over the files that were given; asked once, so that what is missing is said now."""
+def _scope(options: argparse.Namespace, pair: Pair, models: Sequence[str]) -> Scope | None:
+    """SCOPE over the files that were given; asked once, so that what is missing is said now.
+
+    A fingerprint without a price takes the pair's.
+    """
     if options.anchors is None:
         return None
-    from stepwise.scope.routers import open_scope
+    from stepwise.scope import AnchorSet, FingerprintStore, Scope
 
-    scope = open_scope(options.anchors, options.fingerprints)
+    anchors, store = AnchorSet.load(options.anchors), FingerprintStore(options.fingerprints, create=False)
+    priced = {taken.model for taken in store if taken.price}
+    prices = {model.name: model.price for model in pair.models if model.price and model.name not in priced}
+    scope = Scope(anchors=anchors, fingerprints=store, prices=prices)
+    known = scope.known
+    unknown = [name for name in models if name not in (*known.models, *known.quarantined)]
+    if unknown:
+        raise ConfigError(
+            f"The pair served is {options.pair} ({', '.join(models)}), and these fingerprints are of "
+            f"{', '.join(known.models)}: give --pair with a file of those models."
+        )
     scope.estimate("How much is 1 + 1?", models=models)
     return scope
 

@@ -40,7 +40,8 @@ class Weighing(Protocol):
     name: str
     scope: Scope
     models: tuple[str, ...]
-    alpha: float
+    alpha: float | None
+    budget: float | None
 
 
 @runtime_checkable
@@ -227,13 +228,13 @@ def within(router: Weighing, options: Options) -> Router:
     """
     if options.budget is None or options.max_accuracy_loss is not None or options.alpha is not None:
         raise ConfigError(f"the router {router.name!r} takes either an alpha or a budget.")
-    alpha = alpha_within(router.scope, router.models, options.budget)
-    return cast(Router, replace(cast(Any, router), alpha=alpha))
+    alpha, dollars = setting_within(router.scope, router.models, options.budget)
+    return cast(Router, replace(cast(Any, router), alpha=alpha, budget=dollars))
 
 
 @lru_cache(maxsize=1024)
-def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
-    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's.
+def setting_within(scope: Scope, models: tuple[str, ...], budget: float) -> tuple[float, float]:
+    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's, and that cost.
 
     Raises:
         ConfigError: if the budget lies outside (0, 1].
@@ -243,7 +244,7 @@ def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
         raise ConfigError(f"budget must lie in (0, 1], not {budget:g}.")
     large = scope.settings(models[-1:])[0].cost
     try:
-        return scope.alpha_for(budget * large, models).alpha
+        return scope.alpha_for(budget * large, models).alpha, budget * large
     except InfeasibleTarget as error:
         least = error.best / large
         message = f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} on the anchors."

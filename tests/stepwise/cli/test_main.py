@@ -190,6 +190,13 @@ def test_usage_errors_exit_with_2() -> None:
         assert caught.value.code == 2
 
 
+def test_a_usage_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scope", "choose", "q", "--budget", "cheap"])
+    sentence = "argument --budget: invalid float value: 'cheap'; see `stepwise scope choose --help`."
+    assert capsys.readouterr().err == f"stepwise: {sentence}\n"
+
+
 def test_the_installed_command_has_help() -> None:
     for command in ([], ["demo"], ["solve"], ["doctor"]):
         shown = subprocess.run(
