@@ -182,7 +182,7 @@ def described(done: Done) -> Body:
 
 def estimated(estimate: Estimate) -> Body:
     """What was expected of a model before the start; its cost in the unit of the model's price."""
-    fields = ("model", "p_correct", "tokens", "interval", "cost")
+    fields = ("model", "p_correct", "p_interval", "tokens", "interval", "cost", "outside")
     return {name: getattr(estimate, name) for name in fields}
 
 

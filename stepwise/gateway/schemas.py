@@ -207,6 +207,10 @@ class ChatRequest(GenerationRequest):
         return sorted({*super().ignored, *of_messages})
 
     @property
+    def turn(self) -> int:
+        return sum(message.role == "user" for message in self.messages)
+
+    @property
     def limit(self) -> int | None:
         given = [value for value in (self.max_tokens, self.max_completion_tokens) if value is not None]
         return min(given, default=None)
@@ -265,6 +269,7 @@ class CompletionRequest(GenerationRequest):
         return self.max_tokens
 
     turns: ClassVar[tuple[Turn, ...]] = ()
+    turn: ClassVar[int] = 1
     form: ClassVar[None] = None
 
     def questions(self, *, conversation: bool) -> list[str]:
