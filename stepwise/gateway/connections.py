@@ -72,11 +72,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head = None
-        self._within(None)
+        if self in self._bounds.owing:  # else it was sent before the answer to another one is out
+            self._within(None)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._bounds.owing.pop(self, None)
+        if not self.cycle.response_complete:  # else it was answered before its end, and the next is owed
+            self._bounds.owing.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

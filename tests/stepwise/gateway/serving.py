@@ -61,7 +61,7 @@ def serving(
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
-            app, http=protocol(bounds or Bounds(1000)), log_config=None, access_log=False,
+            app, http=protocol(bounds or Bounds(1000)), ws="none", log_config=None, access_log=False,
             timeout_graceful_shutdown=5,
         )
     )  # fmt: skip

@@ -43,6 +43,17 @@ def answered(raw: socket.socket) -> bytes:
     return heard
 
 
+def ends_with(raw: socket.socket, end: bytes) -> bool:
+    """Whether so much comes before the other side closes."""
+    heard = b""
+    while not heard.endswith(end):
+        part = raw.recv(65_536)
+        if not part:
+            return False
+        heard += part
+    return True
+
+
 def dribbled(raw: socket.socket) -> bytes:
     """What comes until the other side closes, while a byte is sent whenever the line is quiet."""
     heard, until = b"", time.monotonic() + PATIENCE
@@ -123,6 +134,24 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
     with serving(endless, bounds=Bounds(100, unread_s=SOON)) as url, connected(url) as raw:
         raw.sendall(HEAD + b"\r\n")
         assert gone.wait(PATIENCE)
+
+
+def test_an_answer_may_take_longer_than_its_request() -> None:
+    """Also on a connection whose request before was answered before all of it was there."""
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await asyncio.sleep(2 * SOON if scope["path"] == "/slow" else 0)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with serving(slow, bounds=Bounds(100, head_s=SOON)) as url, connected(url) as raw:
+        raw.sendall(HEAD + b"Content-Length: 3\r\n\r\n")
+        assert ends_with(raw, b"ok")
+        raw.sendall(b"abc" + HEAD.replace(b"health", b"slow") + b"\r\n")
+        assert ends_with(raw, b"ok")
 
 
 @pytest.mark.parametrize("limit, most", [(1024, 576), (500, 384), (-1, 65_536)])
