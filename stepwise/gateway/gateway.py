@@ -103,7 +103,7 @@ class Gateway:
         reserved = self.spending.reserve(tenant, [self._least(prompt) for prompt in prompts])
         order = Order(
             tenant, asked.model, router, default, problems, prompts, engines, asked.stop, asked.stream,
-            asked.limit is not None, asked.turn, reserved,
+            asked.limit is not None, asked.apart, asked.turn, reserved,
         )  # fmt: skip
         try:
             return Job(order, self.admission, self.settle, self._tracing)
