@@ -104,8 +104,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
     from stepwise.gateway import Keys, Limits, create_app
+    from stepwise.gateway.connections import Bounds
     from stepwise.gateway.knob import Knob
-    from stepwise.gateway.server import bind, note_open_files, serve
+    from stepwise.gateway.server import bind, most_connections, note_open_files, serve
     from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
@@ -153,7 +154,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         note_open_files(options.concurrency + options.queue)
 
     with _spending(options.state, online, unit, keys) as spending:
-        serve(partial(build, spending), listening, drain=options.drain, ready=say)
+        bounds = Bounds(most_connections(options.concurrency + options.queue))
+        serve(partial(build, spending), listening, drain=options.drain, bounds=bounds, ready=say)
 
 
 @contextmanager

@@ -112,10 +112,11 @@ class Engine:
         self.models = tuple(backends)
         every = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.failover = failover
+        self.think_ends: Mapping[str, str] = think_ends or {}
         self._contexts = Contexts(
             every,
             prompts=dict.fromkeys(every, prompt) | dict(prompts or {}),
-            think_ends=think_ends or {},
+            think_ends=self.think_ends,
             judge=judge.name if judge else "",
             system=system,
         )
