@@ -28,6 +28,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return TUTORIAL.sub(lambda mark: "\n\n".join(_tutorial(ROOT / "examples" / mark[1])), markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search is a dialog without a name, which a screen reader cannot announce."""
+    return output.replace('class="md-search" data-md', 'class="md-search" aria-label="Search" data-md')
+
+
 def _commands(parser: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -49,7 +49,9 @@ def promised(name: str) -> list[str]:
     return [line.removeprefix("#").removeprefix(" ") for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["own_dataset", "guarantee", "paper_table", "scope_from_table"])
+@pytest.mark.parametrize(
+    "name", ["own_dataset", "guarantee", "paper_table", "scope_from_table", "my_backend"]
+)
 def test_it_prints_what_it_promises(name: str) -> None:
     lines = printed(name)
     assert [line for line in promised(name) if line not in lines] == []

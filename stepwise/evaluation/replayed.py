@@ -183,12 +183,12 @@ class Bench:
         decisions = 0
         async for trace in self.engine.solve_many(self.problems, contender.router):
             i = place[trace.problem.id]
-            right = self._right(trace)
+            right = self.right(trace)
             correct[i], lost[i], cost[i] = right is True, right is None, trace.cost
             decisions += len(trace.steps) + (right is None)
         return Replayed(contender, correct, cost, lost, decisions)
 
-    def _right(self, trace: Trace) -> bool | None:
+    def right(self, trace: Trace) -> bool | None:
         """Whether a chain is right; None where it left the recording."""
         return None if trace.error else self._tree.correct(trace.problem.id, trace.answer)
 

@@ -187,6 +187,7 @@ def estimated(estimate: Estimate) -> Body:
 
 
 def tokens(usage: Mapping[str, Usage]) -> Body:
+    """Tokens by model and kind."""
     return {model: asdict(part) for model, part in usage.items()}
 
 

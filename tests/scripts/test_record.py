@@ -45,6 +45,18 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     bench = run("scripts.stepbench", f"recording={folder}")
     assert bench.returncode == 0, bench.stderr
     assert {row["coverage"] for row in json.loads(bench.stdout.splitlines()[-1])["rows"]} == {1.0}
+    checked = run("scripts.checks.decisive", f"recording={folder}", "longest=12")
+    assert checked.returncode == 0, checked.stderr
+    accepted = json.loads(checked.stdout.splitlines()[-1])["rows"]["a draft accepted"]
+    promised = run(
+        "scripts.checks.promises", f"recording={folder}", "router=confidence", "n=4", "trials=3",
+        f"output={tmp_path / 'promises'}",
+    )  # fmt: skip
+    assert promised.returncode == 0, promised.stderr
+    summary = json.loads((tmp_path / "promises" / "summary.json").read_text())
+    assert summary["population"]["n"] == 4
+    # The large nano model is right on these four, so that another's step can only spoil.
+    assert accepted["spoils"][0] > 0 and accepted["saves"][0] == 0 and 0 < accepted["same text"] < 1
 
 
 def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None:
@@ -83,6 +95,8 @@ def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None
         ),
         (["scripts.record", "pair=nano", "n=0"], "limit must be at least 1"),
         (["scripts.train_recorded", "anchor_count=20"], "name the recorded data set"),
+        (["scripts.checks.promises", "recording=recordings/gsm8k-qwen_coder"], "router: name the one"),
+        (["scripts.checks.decisive", "longest=1"], "no question is solved by both models in 1 steps"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:

@@ -146,7 +146,7 @@ class Chain {
     this.knob = knob;
     this.root = $("chain").content.firstElementChild.cloneNode(true);
     const alone = { "stepwise:small": server.models[0], "stepwise:large": server.models.at(-1) }[knob];
-    this.root.querySelector("h3").textContent = alone ? `${alone} alone` : knob;
+    this.root.querySelector("h2").textContent = alone ? `${alone} alone` : knob;
     this.list = this.root.querySelector("ol");
     this.line = null; // the step that is being written
     this.verdict = "";
@@ -222,7 +222,8 @@ class Chain {
 
   meter(share) {
     const meter = this.root.querySelector(".meter");
-    meter.setAttribute("aria-valuenow", Math.round(100 * share));
+    meter.setAttribute("aria-valuenow", Math.min(100, Math.round(100 * share)));
+    meter.setAttribute("aria-valuetext", percent(share));
     meter.querySelector("b").textContent = percent(share);
     meter.querySelector("i").style.width = `${Math.min(100, 100 * share)}%`;
     meter.querySelector(".bar").classList.toggle("over", share > 1.1);

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from stepwise import load_router
 from stepwise.backends.scripted import ScriptedBackend
@@ -20,22 +18,17 @@ from stepwise.engine.stop_rules import StepRule
 from stepwise.gateway import Keys, Tenant, create_app
 from stepwise.gateway.keys import digest
 from stepwise.routers import Always
+from tests.chromium import chromium
 from tests.stepwise.gateway.serving import CONFIDENCE, app_of, scope, serving
 from tests.worlds import SIZES, engine
 
 pytestmark = pytest.mark.browser
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert path, "no Chromium: install one, name it in CHROMIUM, or leave out the tests marked browser"
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=path, args=QUIET)
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -97,7 +90,7 @@ def test_the_knob_and_what_if(page: Page) -> None:
         page.locator("#whatif").check()
         page.locator("#run").click()
         expect(page.locator("#status")).to_contain_text("done")
-        expect(page.locator(".chain h3")).to_have_text(["stepwise", "small alone", "large alone"])
+        expect(page.locator(".chain h2")).to_have_text(["stepwise", "small alone", "large alone"])
         expect(page.locator(".chain .answer").nth(1)).to_have_text("answer: 9")
         expect(page.locator(".chain .answer").nth(2)).to_have_text("answer: 8")
 
