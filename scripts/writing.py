@@ -171,8 +171,10 @@ class OnCluster:
     def __init__(self, pool: Pool, recording: Recording) -> None:
         self._pool, self._recording = pool, recording
         self._known = defaultdict[str, list[Record]](list)
-        for record in (*recording.tree.nodes, *recording.tree.reads):
-            self._known[record.problem].append(record)
+        for node in recording.tree.nodes:
+            self._known[node.problem].append(node)
+        for read in recording.tree.reads:
+            self._known[read.problem].append(read)
 
     async def solve(self, problem: Problem, contender: Contender) -> str | None:
         try:

@@ -85,8 +85,9 @@ def connect(
         timeout_s, retries: of a call; unless given, those that wait for a restart.
 
     Raises:
-        ConfigError: if the client is not installed, the password's variable is not set, the file of authorities
-            is missing, or the server cannot be reached, refuses the password or has no such database.
+        ConfigError: if the client is not installed, the password's variable is not set, the file of
+            authorities is missing, or the server cannot be reached, refuses the password or has no such
+            database.
     """
     require("redis://", "cluster", "redis")
     import redis
