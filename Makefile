@@ -15,6 +15,7 @@ LLAMA_CPP := 11434.0.0
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
+	@echo "Installed into .venv. To use it: . .venv/bin/activate"
 
 # Everything but vLLM. torch first and by itself: the pinned version is the CPU build where one is
 # at hand.

@@ -104,8 +104,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
     from stepwise.gateway import Keys, Limits, create_app
+    from stepwise.gateway.connections import Bounds
     from stepwise.gateway.knob import Knob
-    from stepwise.gateway.server import bind, note_open_files, serve
+    from stepwise.gateway.server import bind, most_connections, note_open_files, serve
     from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
@@ -123,7 +124,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     scope = _scope(options, pair, names)
     router, online = _router(options, pair, scope)
     aliases = dict(map(_alias, options.alias))
-    Knob(names, {options.router: router}, online, aliases)  # refuses early
+    routers = {options.router.rpartition(":")[2]: router}
+    Knob(names, routers, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
     decisions = _decisions(options, names)
     tracing = telemetry() if options.telemetry else None
@@ -136,7 +138,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
-            engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
+            engine, routers, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
             tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
@@ -152,7 +154,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         note_open_files(options.concurrency + options.queue)
 
     with _spending(options.state, online, unit, keys) as spending:
-        serve(partial(build, spending), listening, drain=options.drain, ready=say)
+        bounds = Bounds(most_connections(options.concurrency + options.queue))
+        serve(partial(build, spending), listening, drain=options.drain, bounds=bounds, ready=say)
 
 
 @contextmanager

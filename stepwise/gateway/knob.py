@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from pydantic import ValidationError
 
 from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
+from stepwise.engine.deciding import check_router
 from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
@@ -61,8 +62,8 @@ class Knob:
         aliases: other names, and what each stands for.
 
     Raises:
-        ConfigError: if there is no router, one has a model's name, ``online`` has nothing to move, or an
-            alias stands for nothing.
+        ConfigError: if there is no router, one cannot route or has a model's name, ``online`` has nothing to
+            move, or an alias stands for nothing.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Knob:
         taken = [name for name, router in routers.items() if alone.get(name, router) != router]
         if taken:
             raise ConfigError(f"routers: {taken[0]!r} is a model's name; give the router another.")
+        for router in routers.values():
+            check_router(router)
         self.default = next(iter(routers))
         self.routers: Mapping[str, Router] = {**routers, **alone}
         self.online = online

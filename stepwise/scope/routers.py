@@ -78,10 +78,10 @@ class ScopeRouter:
             )
         choice = self._choose(trace.problem.question, known, self.scope.fingerprints.version)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-        reason = f"expected right {chosen.p_correct:.0%}"
+        why = f"highest utility at alpha {self.alpha:g} ({choice.utility:.2f})"
         if choice.outside:
-            reason += ", unlike the anchors" + (", within the budget" if self.budget else "")
-        return Decision(choice.model, choice.utility, reason)
+            why = "unlike the anchors" + (", within the budget" if self.budget else "")
+        return Decision(choice.model, choice.utility, f"{why}, expected right {chosen.p_correct:.0%}")
 
 
 @dataclass(frozen=True)
