@@ -6,13 +6,13 @@
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
     python -m scripts.stepbench oracle=true                # and what no router can do better there
-    python -m scripts.stepbench seconds=configs/seconds/qwen_coder.yaml preamble=false
+    python -m scripts.stepbench seconds=FILE preamble=false     # of measured speeds
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
 The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs, in
 dollars (``'prices={small: {input: .25, output: 2}, large: {input: 1.25, output: 10}}'``) or in measured
-seconds, drafts and prefill included; intervals are 95%, over problems. A chain that leaves the recording counts as wrong, and
-at best as right: where coverage is below 100% the truth lies between.
+seconds, drafts and prefill included; intervals are 95%, over problems. A chain that leaves the recording
+counts as wrong, and at best as right: where coverage is below 100% the truth lies between.
 """
 
 from __future__ import annotations

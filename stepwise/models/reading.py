@@ -45,7 +45,9 @@ def _sentence(message: str, given: Any, kind: type[msgspec.Struct]) -> str:
         return f"the field {missing['field']} is missing{within}."
     if expected := _EXPECTED.fullmatch(what):
         words = " or ".join(_WORDS.get(word, word) for word in expected["expected"].split(" | "))
-        return f"{place or 'it'} must be {words}, not {_at(given, place)!r}."
+        # Of a mapping's values nobody says which it was.
+        came = "" if "[...]" in place else f", not {_at(given, place)!r}"
+        return f"{place or 'it'} must be {words}{came}."
     return f"{what}{within}."
 
 
