@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.evaluation.metrics import interval
+from stepwise.types import Usage
 
 Array = NDArray[np.float64]
 
@@ -22,6 +23,7 @@ class Answered(msgspec.Struct):
     right: bool
     seconds: float = 0.0
     expected: float = 0.0
+    usage: dict[str, Usage] = {}
 
 
 def summary(blocks: Mapping[str, list[list[Answered]]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -17,11 +18,18 @@ from stepwise.errors import StepwiseError
 START_S = 180.0
 
 
+class Served(NamedTuple):
+    """A server that runs."""
+
+    url: str
+    process: int
+
+
 @contextmanager
 def llama_server(
     binary: str, weights: str, *, slots: int, context: int, options: Sequence[str] = ()
-) -> Iterator[str]:
-    """A server of one GGUF file, and its URL once it answers.
+) -> Iterator[Served]:
+    """A server of one GGUF file, once it answers.
 
     Args:
         slots: calls that it works on side by side.
@@ -41,7 +49,7 @@ def llama_server(
         raise StepwiseError(f"llama-server: {binary} cannot be run: {error}.") from error
     try:
         wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
+        yield Served(f"http://127.0.0.1:{port}", process.pid)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import nnls
 
+from scripts.bench.processor import processor_seconds
 from stepwise import load_dataset, load_pair
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.engine.cost import Seconds, Speed
@@ -32,7 +34,7 @@ from stepwise.models.pair import Pair
 from stepwise.models.speeds import Speeds, save_speeds
 from stepwise.types import Usage
 
-WORDS = (1, 120)
+WORDS = (1, 60)
 TOKENS = (1, 2, 4, 8, 16, 32, 64)
 KEPT_BACK = 4
 """One in so many calls."""
@@ -54,6 +56,10 @@ def add_parser(benchmarks: Any) -> None:
         "--base-url", action="append", default=[], metavar="NAME=URL",
         help="llama-server of a model; the pair's own backend runs the others",
     )  # fmt: skip
+    add(
+        "--process", type=int, action="append", default=[], metavar="PID",
+        help="of a server: count processor seconds, where other work shares the machine (load 1, one thread)",
+    )  # fmt: skip
     add("--load", type=int, default=1, help="calls in flight")
     add("--calls", type=int, default=120, help="to measure, of all models together")
     add("--output", required=True, help="the file to write")
@@ -70,7 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     words = [word for problem in load_dataset("nano", limit=200) for word in problem.question.split()]
     return measure(
         on_servers(load_pair(options.pair), urls), load=options.load, calls=options.calls, words=words,
-        output=options.output, about=about,
+        output=options.output, about=about, processes=options.process,
     )  # fmt: skip
 
 
@@ -93,6 +99,7 @@ def measure(
     words: Sequence[str],
     output: str,
     about: Mapping[str, str],
+    processes: Sequence[int] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure a pair's speeds and write them to a file.
@@ -103,14 +110,16 @@ def measure(
         words: that prompts are made of.
         output: the file.
         about: the machine, the backend and the quantisation, for the file.
+        processes: the servers, where their processor seconds are counted instead of those that passed.
     """
     backends = pair.open()
+    clock = partial(processor_seconds, processes) if processes else time.perf_counter
     opening = pair.prompt.split("{question}")[0]
 
     async def run() -> list[Call]:
         try:
             await observe(backends, opening, words, load=load, calls=4 * load, seed=seed + 1)  # warms up
-            return await observe(backends, opening, words, load=load, calls=calls, seed=seed)
+            return await observe(backends, opening, words, load=load, calls=calls, seed=seed, clock=clock)
         finally:
             await asyncio.gather(*(backend.close() for backend in backends.values()))
 

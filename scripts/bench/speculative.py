@@ -20,12 +20,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from scripts.bench.latency import Answered, summary
-from scripts.bench.llama_servers import llama_server
+from scripts.bench.llama_servers import Served, llama_server
+from scripts.bench.processor import processor_seconds
 from scripts.bench.seconds import on_servers
 from stepwise import load_dataset, load_pair
 from stepwise.backends.http.endpoint import Endpoint
@@ -57,6 +59,8 @@ class Setup:
     speeds: tuple[str, ...] = ()
     draft_max: int = 8
     threads: int = 2
+    processor: bool = False
+    answers: str = ""
 
 
 def add_parser(benchmarks: Any) -> None:
@@ -75,6 +79,13 @@ def add_parser(benchmarks: Any) -> None:
     add("--seconds", nargs="*", default=[], metavar="FILE", help="measured speeds for each of --streams")
     add("--draft-max", type=int, default=8, help="tokens that the draft model writes ahead")
     add("--threads", type=int, default=2, help="of each server")
+    add(
+        "--processor", action="store_true",
+        help="count the servers' processor seconds, beside other work (one stream, one thread)",
+    )  # fmt: skip
+    add(
+        "--answers", default="", metavar="PREFIX", help="of a file for the answers, one for each of --streams"
+    )
     command.set_defaults(run=run)
 
 
@@ -89,10 +100,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     setup = Setup(
         load_pair(options.pair), options.llama_server, options.small, options.large, options.threshold,
         options.tokens, tuple(options.streams), tuple(options.seconds), options.draft_max, options.threads,
+        options.processor, options.answers,
     )  # fmt: skip
     problems, warm = (
         load_dataset(options.dataset, folder=options.folder, split=split, limit=limit)
-        for split, limit in (("test", 1_000_000), ("train", 2 * max(options.streams)))
+        for split, limit in (("test", 1_000_000), ("train", max(options.streams)))
     )
     return measure(setup, problems[: options.questions], warm)
 
@@ -107,7 +119,7 @@ def measure(setup: Setup, problems: Sequence[Problem], warm: Sequence[Problem]) 
     threads = ["-t", str(setup.threads), "-tb", str(setup.threads)]
     with ExitStack() as stack:
         server = partial(llama_server, setup.binary, slots=max(setup.streams), context=CONTEXT)
-        urls = {
+        servers = {
             "small": stack.enter_context(server(setup.small, options=threads)),
             "large": stack.enter_context(server(setup.large, options=threads)),
             "drafting": stack.enter_context(server(setup.large, options=[*threads, *draft])),
@@ -115,14 +127,16 @@ def measure(setup: Setup, problems: Sequence[Problem], warm: Sequence[Problem]) 
         figures: dict[str, Any] = {"questions": len(problems), "threshold": setup.threshold}
         for i, streams in enumerate(setup.streams):
             speeds = setup.speeds[i] if setup.speeds else ""
-            answers = asyncio.run(_measure(setup, urls, speeds, streams, problems, warm))
+            answers = asyncio.run(_measure(setup, servers, speeds, streams, problems, warm))
             figures[f"streams_{streams}"] = summary(answers)
+            if setup.answers:
+                Path(f"{setup.answers}.{streams}.json").write_bytes(msgspec.json.encode(answers))
     return figures
 
 
 async def _measure(
     setup: Setup,
-    urls: Mapping[str, str],
+    servers: Mapping[str, Served],
     speeds: str,
     streams: int,
     problems: Sequence[Problem],
@@ -130,13 +144,14 @@ async def _measure(
 ) -> dict[str, list[list[Answered]]]:
     """By way the answers, in the pieces that were timed together; the last entry is the wall time."""
     engine, over = (
-        engine_of(setup.pair, urls["small"], urls[large], speeds) for large in ("large", "drafting")
+        engine_of(setup.pair, servers["small"].url, servers[large].url, speeds)
+        for large in ("large", "drafting")
     )
     engine, over = engine.with_sampling(max_tokens=setup.tokens), over.with_sampling(max_tokens=setup.tokens)
     small, large = engine.models
     router = ThresholdRouter(Confidence(), setup.threshold, "confidence", small=small, large=large)
     prompt = partial(_prompt, setup.pair, engine)
-    plain, drafting = (Endpoint(urls[name]).closing() for name in ("large", "drafting"))
+    plain, drafting = (Endpoint(servers[name].url).closing() for name in ("large", "drafting"))
     ways: dict[str, Way] = {
         "large": partial(_call, plain, prompt, setup.tokens),
         "speculative": partial(_call, drafting, prompt, setup.tokens),
@@ -144,17 +159,19 @@ async def _measure(
         "stepwise": partial(_solve, engine, router),
         "over": partial(_solve, over, router),
     }
+    processes = [server.process for server in servers.values()]
+    clock = partial(processor_seconds, processes) if setup.processor else time.perf_counter
     try:
         for way in ways.values():
-            await _together(way, warm[: 2 * streams], streams)
-        return await _alternating(ways, problems, streams)
+            await _together(way, warm[:streams], streams, clock)
+        return await _alternating(ways, problems, streams, clock)
     finally:
         for closing in (engine, over, plain, drafting):
             await closing.close()
 
 
 async def _alternating(
-    ways: Mapping[str, Way], problems: Sequence[Problem], streams: int
+    ways: Mapping[str, Way], problems: Sequence[Problem], streams: int, clock: Callable[[], float]
 ) -> dict[str, list[list[Answered]]]:
     names = [*ways]
     blocks: dict[str, list[list[Answered]]] = {name: [] for name in names}
@@ -164,24 +181,26 @@ async def _alternating(
         start = turn % len(names)
         order = names[start:] + names[:start] if streams == 1 else names[:: -1 if turn % 2 else 1]
         for name in order:
-            blocks[name].append(await _together(ways[name], block, streams))
+            blocks[name].append(await _together(ways[name], block, streams, clock))
     return blocks
 
 
-async def _together(way: Way, problems: Sequence[Problem], streams: int) -> list[Answered]:
+async def _together(
+    way: Way, problems: Sequence[Problem], streams: int, clock: Callable[[], float]
+) -> list[Answered]:
     """The answers, and last an `Answered` with the seconds that all took together."""
     room = asyncio.Semaphore(streams)
 
     async def one(problem: Problem) -> Answered:
         async with room:
-            began = time.perf_counter()
+            began = clock()
             answered = await way(problem)
-            answered.seconds = time.perf_counter() - began
+            answered.seconds = clock() - began
             return answered
 
-    began = time.perf_counter()
+    began = clock()
     answers = await asyncio.gather(*map(one, problems))
-    wall = time.perf_counter() - began
+    wall = clock() - began
     return [*answers, Answered("", sum(a.tokens for a in answers), False, wall)]
 
 
@@ -213,7 +232,8 @@ async def _solve(engine: Engine, router: Router, problem: Problem) -> Answered:
         raise RuntimeError(trace.error)
     tokens = sum(usage.completion for usage in trace.usage.values())
     expected = trace.cost if engine.cost.unit == "s" else 0.0
-    return Answered(trace.text, tokens, _right(trace.answer, problem), expected=expected)
+    right = _right(trace.answer, problem)
+    return Answered(trace.text, tokens, right, expected=expected, usage=trace.usage)
 
 
 def _right(answer: str | None, problem: Problem) -> bool:

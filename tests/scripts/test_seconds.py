@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts.bench.latency import Answered, summary
+from scripts.bench.processor import processor_seconds
 from scripts.bench.seconds import Call, errors, fit, observe
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.backend import Around, Completion, Lost, Sampling, unaccounted
@@ -85,6 +88,17 @@ def test_speeds_are_recovered_from_calls(noise: float, within: float) -> None:
         for part in ("prefill", "decode", "call"):
             assert getattr(fitted[name], part) == pytest.approx(getattr(speed, part), rel=within)
     assert max(errors(Seconds(fitted), calls)) < noise + within
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel does not count")
+def test_only_what_a_process_computes_counts() -> None:
+    began = processor_seconds([os.getpid()])
+    ends = time.process_time() + 0.05
+    while time.process_time() < ends:
+        pass
+    spent = processor_seconds([os.getpid()]) - began
+    assert spent >= 0.04
+    assert processor_seconds([]) == 0.0
 
 
 def test_too_few_calls_fit_nothing() -> None:
