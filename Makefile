@@ -11,10 +11,11 @@ LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
 
-.PHONY: install demo test test-all test-llama check docs clean
+.PHONY: install demo test test-all test-llama check docs dist lowest clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
+	@echo "Installed into .venv. To use it: . .venv/bin/activate"
 
 # Everything but vLLM. torch first and by itself: the pinned version is the CPU build where one is
 # at hand.
@@ -76,6 +77,43 @@ check: .venv/.installed
 # Into build/site; a link that leads nowhere is an error.
 docs: .venv/.installed
 	$(BIN)/mkdocs build --strict
+
+# Both archives, installed as a stranger does, and tried away from the checkout.
+DIST := $(CURDIR)/build/dist
+FRESH := $(DIST)/venv/bin
+FRESH_PIP := $(FRESH)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TRY := cd $(DIST)/elsewhere && $(FRESH)/python -P $(CURDIR)/scripts/checks/installed.py
+dist:
+	rm -rf $(DIST)
+	$(PYTHON) -m venv $(DIST)/builder
+	$(DIST)/builder/bin/pip install --quiet --disable-pip-version-check build
+	$(DIST)/builder/bin/python -m build --outdir $(DIST) . > $(DIST)/build.log
+	$(PYTHON) -m venv $(DIST)/venv
+	mkdir $(DIST)/elsewhere
+	$(TRY) contents $(CURDIR) $(DIST)
+	$(FRESH_PIP) $(DIST)/*.tar.gz
+	$(TRY) bare
+	$(FRESH_PIP) --force-reinstall --no-deps $(DIST)/*.whl
+	$(FRESH_PIP) torch
+	$(FRESH_PIP) "$$(echo $(DIST)/*.whl)[local,report]"
+	$(TRY) local
+
+# The quick tests of the core with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
+# build of another version is not at hand everywhere. About eight minutes; not part of CI.
+LOWEST := $(CURDIR)/build/lowest
+lowest:
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
+	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct \
+		--override $(LOWEST)/torch.txt --extra test --extra scope --extra hub --output-file $(LOWEST)/pins.txt pyproject.toml
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt torch
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt \
+		--editable '.[test,scope,hub]'
+	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not browser and not llama_server" \
+		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify) \
+		$(addprefix tests/stepwise/gateway/test_,app.py fields.py schemas.py tracing.py)
 
 clean:
 	rm -rf .venv build outputs *.egg-info

@@ -16,7 +16,8 @@ import jupytext
 from stepwise.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
-TUTORIAL = re.compile(r"<!-- tutorial (\w+\.py) -->")
+TUTORIAL = re.compile(r"\A.*<!-- tutorial (\w+\.py) -->", re.S)
+"""What stands before the mark is for readers of the checkout."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -26,6 +27,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     if "<!-- configurations -->" in markdown:
         markdown = markdown.replace("<!-- configurations -->", "\n".join(_configurations()))
     return TUTORIAL.sub(lambda mark: "\n\n".join(_tutorial(ROOT / "examples" / mark[1])), markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search is a dialog without a name, which a screen reader cannot announce."""
+    return output.replace('class="md-search" data-md', 'class="md-search" aria-label="Search" data-md')
 
 
 def _commands(parser: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:

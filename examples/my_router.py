@@ -8,15 +8,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from stepwise.evaluation.replayed import Bench
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
+from stepwise.report.bench_table import bench_table, remarks
 from stepwise.types import Decision, Look, Trace
 
 
 @dataclass(frozen=True)
 class FromTheFirstDoubt:
-    """``limit`` is in nats: how unlikely the least likely token of a draft may be."""
+    """``limit`` is the largest allowed −log p of the draft's least likely token."""
 
     limit: float
     name: str = "from_the_first_doubt"
@@ -31,9 +34,8 @@ class FromTheFirstDoubt:
 if __name__ == "__main__":
     bench = Bench(Recording(sys.argv[1] if len(sys.argv) > 1 else "recordings/gsm8k-qwen_coder"))
     scored = [bench.replay(Contender(FromTheFirstDoubt(limit), limit)) for limit in (0.8, 1.05, 1.35)]
-    for row in bench.table([bench.small, bench.large, *scored]):
-        for setting in row.settings:
-            print(
-                f"{row.router:22} {setting.threshold or '':5} accuracy {setting.accuracy:.1%} to "
-                f"{setting.accuracy_at_best:.1%}, cost {setting.cost:.1%}, coverage {setting.coverage:.1%}"
-            )
+    rows = bench.table([bench.small, bench.large, *scored])
+    console = Console()
+    console.print(bench_table(rows, f"{len(bench.problems)} problems"))
+    for line in remarks(rows):
+        console.print(line)

@@ -21,7 +21,8 @@ TABLE = FOLDER / "results.csv"
 
 # %% [markdown]
 # The table here comes from the three models that ship, on 200 questions. With a table of your own this step
-# falls away. Columns: `question`, `model`, `correct`, `tokens`, and if you like `cost` and `group`.
+# falls away. Columns: `question`, `model`, `correct`, `tokens`, and if you like `cost` (in dollars) and
+# `group`. Nano's models have no price: here a trillion FLOPs cost a dollar.
 
 # %%
 NAMES = ["small", "middle", "large"]
@@ -33,8 +34,8 @@ async def solved(name: str) -> list[tuple[str, str, int, int, float]]:
     """A row a question: what one model alone made of it."""
     traces = [trace async for trace in engine.solve_many(problems, Always(name))]
     return [
-        (trace.problem.question, name, int(await correct(trace)), trace.usage[name].completion, trace.cost)
-        for trace in traces
+        (t.problem.question, name, int(await correct(t)), t.usage[name].completion, t.cost / 1e12)
+        for t in traces
     ]
 
 

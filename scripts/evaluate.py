@@ -17,7 +17,7 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from omegaconf import DictConfig
 
 from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
+from scripts.refusing import origin
 from scripts.settings import Routing, backend_of
 from stepwise import report
 from stepwise.data.splits import check_unseen
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, StepwiseError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.provenance import digest
@@ -124,16 +125,29 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
 
 
 def settings_of(groups: Iterable[Any]) -> list[Contender]:
-    """The routers that groups of ``configs/router`` describe, at every value of their knobs."""
-    field = []
-    for group in groups:
-        make = instantiate(group.router)
-        knob = group.get("knob")
-        for value in group["values"] if knob else [None]:
-            field.append(Contender(make(**{knob: value}) if knob else make(), value))
+    """The routers that groups of ``configs/router`` describe, at every value of their knobs.
+
+    Raises:
+        ConfigError: if there are none, or one cannot be made.
+    """
+    field = [contender for group in groups for contender in _settings(group)]
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field
+
+
+def _settings(group: Any) -> Iterator[Contender]:
+    make, knob = instantiate(group.router), group.get("knob")
+    for value in group["values"] if knob else [None]:
+        try:
+            router = make(**{knob: value}) if knob else make()
+        except StepwiseError:
+            raise
+        except Exception as error:  # of the constructor, which may be anybody's
+            at = origin(str(group._get_full_key("router")))
+            setting = f" with {knob}={value!r}" if knob else ""
+            raise ConfigError(f"{at}: cannot be made{setting}: {error}.") from error
+        yield Contender(router, value)
 
 
 def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[Difference]:

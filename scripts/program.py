@@ -16,15 +16,14 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
 from omegaconf.resolvers import oc
 from rich.console import Console
 
 import envs
 import policies
-from stepwise.errors import ConfigError, StepwiseError
+from scripts.refusing import check_groups, refusing
+from stepwise.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -45,7 +44,7 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], 
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
             collect_rarely()
-            with _refusing(name):  # here too: an error that reaches Hydra gets a line of its own
+            with refusing(name):  # here too: an error that reaches Hydra gets a line of its own
                 return main(cfg)
 
         composed = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=name)(job)
@@ -54,8 +53,9 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], 
         def run() -> None:
             # Lets errors through; else Hydra prints them in its own way and exits with 1.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            with _refusing(name):
+            with refusing(name):
                 sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
+                check_groups(sys.argv[1:], CONFIGS)
                 _check_packages()
                 composed()
 
@@ -169,33 +169,3 @@ def _check_packages() -> None:
                 f"the package {package.__name__!r} was imported from {package.__file__}, another project's; "
                 f"run the scripts from the checkout at {ROOT}."
             )
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    try:
-        yield
-    except InstantiationException as error:  # Hydra wraps what a constructor raises
-        if not isinstance(error.__cause__, StepwiseError):
-            raise
-        why = str(error.__cause__)
-    except StepwiseError as error:
-        why = str(error)
-    except OmegaConfBaseException as error:
-        why = _sentence(error)
-    except HydraException as error:
-        cause = error.__cause__
-        if isinstance(cause, ValidationError):  # a value of the wrong type
-            why = _sentence(cause)
-        elif isinstance(cause, OmegaConfBaseException):  # a name that the settings do not have
-            why = f"{str(error).splitlines()[0]} {str(cause).splitlines()[0]}."
-        else:
-            why = " ".join(str(error).partition("\nConfig search path:")[0].split())
-    else:
-        return
-    print(f"{name}: {why}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _sentence(error: OmegaConfBaseException) -> str:
-    return f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}"

@@ -6,13 +6,13 @@
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
     python -m scripts.stepbench oracle=true                # and what no router can do better there
-    python -m scripts.stepbench seconds=FILE preamble=false     # of measured speeds
+    python -m scripts.stepbench seconds=FILE               # by speeds that were measured
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
 The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs, in
 dollars (``'prices={small: {input: .25, output: 2}, large: {input: 1.25, output: 10}}'``) or in measured
 seconds, drafts and prefill included; intervals are 95%, over problems. A chain that leaves the recording
-counts as wrong, and at best as right: where coverage is below 100% the truth lies between.
+counts as wrong, and at best as right: where not all chains stay on record, the truth lies between.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.table import Table
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search
@@ -34,10 +33,11 @@ from scripts.program import console, program
 from scripts.settings import EVERYTHING
 from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.errors import ConfigError
-from stepwise.evaluation.replayed import Bench, Row
+from stepwise.evaluation.replayed import Bench
 from stepwise.models.speeds import load_speeds
 from stepwise.recording.folder import Recording
 from stepwise.report.bench_plot import Ceiling, save_bench
+from stepwise.report.bench_table import bench_table, remarks
 
 
 @dataclass
@@ -66,7 +66,9 @@ def main(cfg: DictConfig) -> None:
     scored = [bench.replay(contender) for contender in settings_of(groups)]
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)
     name, n = Path(cfg.recording).name, len(bench.problems)
-    console.print(table(rows, f"{name}, {cfg.split}: {n} problems"))
+    console.print(bench_table(rows, f"{name}, {cfg.split}: {n} problems"))
+    for line in remarks(rows):
+        console.print(line)
     ceiling = ceiling_of(bench) if cfg.oracle else None
     if ceiling is not None:
         console.print(described(bench, ceiling))
@@ -113,30 +115,6 @@ def described(bench: Bench, ceiling: Ceiling) -> str:
         f"oracle on what is recorded: {accuracy[-1]:.1%} right at {cost[-1]:.1%} of the large model's cost; "
         f"its accuracy at {reached[100]:.1%}, 90% of the gap at {reached[90]:.1%}"
     )
-
-
-def table(rows: list[Row], title: str) -> Table:
-    """A line a setting."""
-    shown = Table(
-        "router", "APGR (95%)", "setting", "accuracy (95%)", "at best", "cost", "coverage", title=title
-    )
-    for row in rows:
-        area = "" if row.apgr is None else f"{row.apgr:.3f} {interval(row.apgr_ci)}"
-        for i, setting in enumerate(row.settings):
-            shown.add_row(
-                "" if i else row.router,
-                "" if i else area,
-                "" if setting.threshold is None else f"{setting.threshold:g}",
-                f"{setting.accuracy:.1%} {interval(setting.accuracy_ci)}",
-                f"{setting.accuracy_at_best:.1%}",
-                f"{setting.cost:.1%}",
-                f"{setting.coverage:.1%}",
-            )
-    return shown
-
-
-def interval(ends: Any) -> str:
-    return "" if None in ends else f"({ends[0]:.3f} to {ends[1]:.3f})"
 
 
 if __name__ == "__main__":

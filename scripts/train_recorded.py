@@ -2,6 +2,7 @@
 
     python -m scripts.train_recorded
     python -m scripts.train_recorded policy.look=before 'policy.features=[position,question]' preamble=false
+    python -m scripts.train_recorded dataset=gsm8k anchor_count=100 'policy.features=[signals,estimates]'
 
 The questions of the split are cut into folds. For each seed and fold PPO learns on the other folds, in the
 recorded environment (`envs.recorded`), after a warm start from the best threshold rule; its own fold is then
@@ -29,14 +30,17 @@ from policies.reference import Reference
 from policies.train import train
 from scripts.evaluate import settings_of
 from scripts.program import console, program
+from scripts.scope.recorded import scope_of
 from scripts.stepbench import cost_of
 from scripts.train import Policy
+from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.replayed import Bench
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
 from stepwise.recording.replay import replay_engine
 from stepwise.routers import PolicyArtifact, PolicyRouter
+from stepwise.scope.routers import ScopePrior
 
 Array = NDArray[np.float64]
 
@@ -57,6 +61,7 @@ class TrainRecorded:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     thresholds: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.3, 0.6, 1.0, 1.6, 2.5])
     routers: dict[str, Any] = field(default_factory=dict)  # rules to compare with
+    anchor_count: int = 0  # so many recorded questions of other splits let SCOPE estimate; 0: no estimates
     at: float = 1.0  # share of the large model's cost at which accuracies are compared
 
 
@@ -66,6 +71,7 @@ def main(cfg: DictConfig) -> None:
     cost = cost_of(cfg)
     dataset = instantiate(cfg.dataset, split=cfg.split, limit=1_000_000) if cfg.dataset else ()
     bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
+    bench.engine = bench.engine.with_prior(prior_of(recording, bench.engine.models, cfg))
     ends = (bench.small.correct, bench.small.cost), (bench.large.correct, bench.large.cost)
     rules = {}
     for name, group in cfg.routers.items():
@@ -78,6 +84,23 @@ def main(cfg: DictConfig) -> None:
     summary = {"recording": Path(cfg.recording).name, "n": len(bench.problems), "seeds": results}
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary))
+
+
+def prior_of(recording: Recording, models: tuple[str, ...], cfg: DictConfig) -> ScopePrior | None:
+    """SCOPE's estimates, from what the models did on questions of other splits; None without ``anchors``.
+
+    Raises:
+        ConfigError: if the questions' texts are not at hand, or too few are recorded.
+    """
+    if not cfg.anchor_count:
+        return None
+    if cfg.dataset is None:
+        raise ConfigError(
+            "anchor_count: estimates need questions: name the recorded data set (dataset=gsm8k)."
+        )
+    others = [split for split in ("train", "calibration", "test") if split != cfg.split]
+    scope = scope_of(recording, models, cfg.dataset, cfg.anchor_count, others, cfg.prices, cfg.seeds[0])
+    return ScopePrior(scope, models)
 
 
 def cross_fitted(
@@ -108,6 +131,7 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
     engine = replay_engine(recording, preamble=cfg.preamble, cost=cost_of(cfg), bounded=True)
+    engine = engine.with_prior(bench.engine.prior)
     unit = float(bench.large.cost[seen].mean())
     env = RoutingVectorEnv(
         engine, [bench.problems[i] for i in seen],

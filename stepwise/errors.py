@@ -2,6 +2,7 @@
 
     StepwiseError
     ├── ConfigError          a value that a user gave is unusable; the message names the field
+    │   └── RouterError          a router's code is wrong; ends the run, not the chain alone
     ├── BackendError         a model could not be run (``retryable`` says whether to try again)
     │   └── RequestRefused       this request alone: the model is well, and answers others
     │       └── ContextOverflow  the chain no longer fits the model's context window
@@ -21,6 +22,10 @@ class StepwiseError(Exception):
 
 class ConfigError(StepwiseError, ValueError):
     """A user's value is unusable. The message names the field and what to do."""
+
+
+class RouterError(ConfigError):
+    """A router raised, or decided what cannot be done: its code is wrong, whatever the problem."""
 
 
 class BackendError(StepwiseError):

@@ -14,6 +14,7 @@ from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
 from stepwise.gateway import Keys, create_app, redis_accounts, shared
+from stepwise.gateway.connections import Bounds
 from stepwise.gateway.redis_accounts import RedisAccounts
 from stepwise.gateway.server import bind, serve
 from stepwise.gateway.shared import SharedSpending
@@ -37,7 +38,10 @@ def main(state: str, keys: Path, lease_s: float) -> None:
     redis_accounts.LEASE_S, shared.RENEW_S = lease_s, lease_s / 3
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    serve(lambda: build(state, keys), listening, drain=10, ready=lambda: print(port, flush=True))
+    serve(
+        lambda: build(state, keys), listening, drain=10, bounds=Bounds(1000),
+        ready=lambda: print(port, flush=True),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

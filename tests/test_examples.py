@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from docs.hooks import on_page_markdown
 from stepwise import load_pair, load_router
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
@@ -31,6 +32,18 @@ from tests.stepwise.gateway.serving import serving
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 PROMISED = re.compile(r"# ```text\n(.*?)# ```", re.S)
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda page: page.stem
+)
+def test_a_tutorial_s_page_leads_to_its_text_and_the_site_shows_it(page: Path) -> None:
+    stub = page.read_text(encoding="utf-8")
+    first = stub.splitlines()[0]
+    links = re.findall(r"\]\(([^)#]+)", first)
+    assert links[0].endswith(".py") and all((page.parent / link).is_file() for link in links)
+    shown = on_page_markdown(stub)
+    assert shown.startswith("# ") and "In a checkout the text" not in shown
 
 
 def printed(name: str, *arguments: str, **environment: str) -> list[str]:
@@ -49,7 +62,9 @@ def promised(name: str) -> list[str]:
     return [line.removeprefix("#").removeprefix(" ") for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["own_dataset", "guarantee", "paper_table", "scope_from_table"])
+@pytest.mark.parametrize(
+    "name", ["own_dataset", "guarantee", "paper_table", "scope_from_table", "my_backend"]
+)
 def test_it_prints_what_it_promises(name: str) -> None:
     lines = printed(name)
     assert [line for line in promised(name) if line not in lines] == []
@@ -117,10 +132,12 @@ def until_healthy(url: str) -> None:
 
 
 def test_a_router_of_ones_own_is_scored_on_the_recording_that_ships() -> None:
-    lines = [line.split() for line in printed("my_router")]
-    assert [line[0] for line in lines] == ["small", "large", *["from_the_first_doubt"] * 3]
-    accuracy = {line[0]: line[line.index("accuracy") + 1] for line in lines[:2]}
+    shown = printed("my_router")
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown if line.startswith("│")]
+    assert [line[2] for line in lines if line[2]] == ["0.8", "1.05", "1.35"]
+    accuracy = {line[0]: line[4] for line in lines if line[0] in ("small", "large")}
     assert accuracy == {"small": "22.7%", "large": "44.3%"}  # docs/real_models.md
+    assert "leaves the recording in" in " ".join(shown)
 
 
 def test_a_policy_is_trained_calibrated_and_compared() -> None:

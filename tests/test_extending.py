@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stepwise.engine.cost import Tokens
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import ConfigError
 from stepwise.models.files import read_pair
-from stepwise.routers import Always, features
+from stepwise.routers import Always, Confidence, ThresholdRouter, features
 from stepwise.scope import AnchorSet, Scope
 from stepwise.types import Signals, Step, Trace
 from tests.stepwise.scope import worlds as scope_worlds
@@ -105,3 +106,20 @@ def test_the_estimator_estimates() -> None:
         for estimate in scope.estimate(anchors.questions[place]):
             outcome = store.get(estimate.model).correct[place]
             assert estimate.p_correct == pytest.approx(0.99 if outcome else 0.01)
+
+
+def test_what_a_router_sees_is_there() -> None:
+    trace = engine().solve_sync(problem(1, 7), ThresholdRouter(Confidence(), 0.5, "confidence"))
+    trace = replace(trace, draft=trace.steps[1].draft)
+    names = re.findall(r"^\| (`trace.*?) \|", SECTIONS["A router"], re.M)
+    assert len(names) == 8
+    for line in names:
+        whole, *more = re.findall(r"`(.*?)`", line)
+        values = [
+            whole.replace("[i]", "[1]"),
+            *(whole.rpartition(".")[0].replace("[i]", "[1]") + m for m in more),
+        ]
+        for value in values:
+            eval(value, {"trace": trace})  # raises where there is no such thing
+    for name in re.findall(r"`\.(\w+)`", next(line for line in PAGE.splitlines() if "mean_logprob" in line)):
+        assert hasattr(trace.steps[0].signals, name) or hasattr(trace.steps[0], name)

@@ -1,11 +1,12 @@
 """Monte Carlo check of the calibration's promises on a policy's recorded results.
 
     python -m scripts.checks.promises artifact=nano-ppo
+    python -m scripts.checks.promises recording=recordings/gsm8k-qwen_coder router=confidence n=150
 
-Takes the recorded results as the whole population, so that the truth is known, draws many
-calibration splits from it with replacement, calibrates on each, and counts how often a promise
-is broken: at most delta of the time. Also how much more the promised threshold spends than the
-cheapest one that truly keeps the promise.
+Takes the recorded results, or a router replayed on recorded trees, as the whole population, so that the
+truth is known, draws many calibration splits from it with replacement, calibrates on each, and counts how
+often a promise is broken: at most delta of the time. Also how much more the promised threshold spends than
+the cheapest one that truly keeps the promise.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from omegaconf import DictConfig
 from rich.progress import track
 from rich.table import Table
 
+from scripts.evaluate import settings_of
 from scripts.program import console, program, save_config
+from scripts.stepbench import prices_of
 from stepwise import load_router
 from stepwise.calibration import CalibrationRecord, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
 from stepwise.evaluation import provenance
+from stepwise.evaluation.replayed import Bench
+from stepwise.recording.folder import Recording
 
 
 @dataclass
@@ -31,6 +36,11 @@ class Promises:
     """Which promises are checked on whose recorded results."""
 
     artifact: str = "outputs/train/policy"  # its recorded results are the population
+    recording: str | None = None  # or the questions of a recording, routed by ``router``
+    split: str = "test"
+    router: Any = None  # one of configs/router
+    preamble: bool = True  # as of StepBench; likewise prices
+    prices: Any = None
     output: str = "outputs/check_promises"
     n: int = 1000
     trials: int = 1000
@@ -45,9 +55,7 @@ class Promises:
 def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
-    population = load_router(cfg.artifact, threshold=1.0).artifact.record
-    if population is None:
-        raise ConfigError(f"artifact: {cfg.artifact!r} has no calibration; run scripts.calibrate first.")
+    population = of_recording(cfg) if cfg.recording else of_policy(cfg.artifact)
     targets = [("max_accuracy_loss", value) for value in cfg.losses] + [("budget", b) for b in cfg.budgets]
     cases = [(*target, delta, method) for target in targets for delta in cfg.deltas for method in cfg.methods]
     lines = [
@@ -57,6 +65,32 @@ def main(cfg: DictConfig) -> None:
     _show(lines, cfg)
     record = {"population": population.summary(), "checks": lines, **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def of_policy(artifact: str) -> CalibrationRecord:
+    """The results that a policy was calibrated on."""
+    population = load_router(artifact, threshold=1.0).artifact.record
+    if population is None:
+        raise ConfigError(f"artifact: {artifact!r} has no calibration; run scripts.calibrate first.")
+    return population
+
+
+def of_recording(cfg: DictConfig) -> CalibrationRecord:
+    """A router's results on recorded questions; chains that leave the recording count as wrong."""
+    if cfg.router is None:
+        raise ConfigError("router: name the one that is replayed on the recording (router=confidence).")
+    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble, cost=prices_of(cfg.prices))
+    runs = [bench.replay(contender) for contender in settings_of([cfg.router])]
+    return CalibrationRecord(
+        thresholds=np.array([run.contender.threshold for run in runs]),
+        correct=np.array([run.correct for run in runs], bool),
+        cost=np.array([run.cost for run in runs]),
+        large_correct=bench.large.correct.astype(bool),
+        large_cost=bench.large.cost,
+        groups=np.array([cfg.split] * len(bench.problems)),
+        unit=bench.engine.cost.unit,
+        split=cfg.split,
+    )
 
 
 def check(

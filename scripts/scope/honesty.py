@@ -2,8 +2,10 @@
 
     python -m scripts.evaluate experiment=scope_honesty
 
-Every split draws the anchors at random and measures on the other questions. A budget is broken where the
-chosen alpha costs more than it on those.
+Every split draws the anchors at random and measures on the other questions. A promised budget is about the
+mean over all questions that anchors are drawn from, so that it is *broken* where the chosen alpha costs more
+on the whole set: anchors, each forecast without its own answer, and others. On the others alone (``broken
+elsewhere``) chance counts twice: where the anchors happen to be cheap, what is left is expensive.
 """
 
 from __future__ import annotations
@@ -29,22 +31,23 @@ from stepwise.scope.recipes import read_rows
 from stepwise.types import Problem
 
 Places = NDArray[np.intp]
+Floats = NDArray[np.float64]
 
 
 def study(cfg: DictConfig) -> None:
-    """Measure all three; ``summary.json`` has the figures."""
+    """Measure the parts; ``summary.json`` has the figures."""
     output, settings = provenance.writable(cfg.output), cfg.study
     save_config(cfg, output)
     sets = {name: load(settings, name) for name in settings.sets}
     elsewhere = [row["question"] for row in read_rows(settings.elsewhere)]
-    summary = {
-        "novelty": {name: novelty(data, elsewhere, settings) for name, data in sets.items()},
-        "domains": domains(settings),
-        "budgets": {name: budgets(data, settings) for name, data in sets.items()},
-        **provenance.describe(),
+    parts: dict[str, Callable[[], Any]] = {
+        "novelty": lambda: {name: novelty(data, elsewhere, settings) for name, data in sets.items()},
+        "domains": lambda: domains(settings),
+        "budgets": lambda: {name: budgets(data, settings) for name, data in sets.items()},
     }
+    summary = {**{part: parts[part]() for part in settings.only or parts}, **provenance.describe()}
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    for part in ("novelty", "domains", "budgets"):
+    for part in settings.only or parts:
         console.print(part, summary[part])
     console.print(f"wrote {output}/summary.json")
 
@@ -62,7 +65,7 @@ def budgets(data: Outcomes, settings: DictConfig) -> dict[str, Any]:
     cost = _cost(data, pool)
     best = int(np.nanmean(data.correct[pool], axis=1).argmax())
     names = [data.models[row] for row in pool]
-    broken: dict[str, dict[str, list[float]]] = {}
+    broken: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for anchors, test in splits(len(data.problems), settings.anchor_count, settings.splits, settings.seed):
         scope = _scope(data, pool, anchors, settings)
         found = scope.settings(names)
@@ -71,15 +74,17 @@ def budgets(data: Outcomes, settings: DictConfig) -> dict[str, Any]:
             budget = share * float(np.nanmean(cost[best]))
             for name, choose in (("promised", scope.alpha_for), ("in sample", _in_sample(found))):
                 try:
-                    alpha = choose(budget, names, settings.delta).alpha
+                    setting = choose(budget, names, settings.delta)
                 except InfeasibleTarget:
-                    spent = np.nan
+                    spent = np.nan, np.nan
                 else:
-                    taken = utilities(alpha).argmax(axis=0)
-                    spent = float(np.nanmean(cost[taken, test])) / budget
+                    taken = utilities(setting.alpha).argmax(axis=0)
+                    elsewhere = float(np.nanmean(cost[taken, test]))
+                    everywhere = np.average([setting.cost, elsewhere], weights=[len(anchors), len(test)])
+                    spent = elsewhere / budget, float(everywhere) / budget
                 broken.setdefault(f"{share:g}", {}).setdefault(name, []).append(spent)
     return {
-        share: {name: _kept(np.array(spent)) for name, spent in by_name.items()}
+        share: {name: _kept(*np.array(spent).T) for name, spent in by_name.items()}
         for share, by_name in broken.items()
     }
 
@@ -96,16 +101,17 @@ def _in_sample(settings: Sequence[Setting]) -> Callable[[float, object, object],
     return choose
 
 
-def _kept(spent: NDArray[np.float64]) -> dict[str, float]:
+def _kept(elsewhere: Floats, everywhere: Floats) -> dict[str, float]:
     """Of the splits that had a setting: shares of the budget that were spent."""
-    some = spent[~np.isnan(spent)]
-    if not len(some):
+    some = ~np.isnan(elsewhere)
+    if not some.any():
         return {"refused": 1.0}
     return {
-        "broken": float((some > 1).mean()),
-        "spent": float(some.mean()),
-        "most": float(some.max()),
-        "refused": float(np.isnan(spent).mean()),
+        "broken": float((everywhere[some] > 1).mean()),
+        "broken elsewhere": float((elsewhere[some] > 1).mean()),
+        "spent": float(everywhere[some].mean()),
+        "most": float(everywhere[some].max()),
+        "refused": float((~some).mean()),
     }
 
 

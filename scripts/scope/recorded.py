@@ -1,9 +1,11 @@
 """SCOPE on real models of a recording: fingerprints on recorded answers, choices scored on other questions.
 
     python -m scripts.scope.recorded dataset=gsm8k
+    python -m scripts.scope.recorded dataset=gsm8k +router@seeded.confidence=confidence
 
 Anchors are questions of the calibration and training parts, which every model answered alone; their tokens
-are measured. Estimates and choices are for the test part.
+are measured. Estimates and choices are for the test part. Routers in ``seeded`` are scored as they are and
+with their first step by the model that SCOPE chooses.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
+from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.settings import EVERYTHING
 from scripts.stepbench import prices_of
@@ -30,7 +33,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
 from stepwise.recording.replay import recorded
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope
-from stepwise.scope.routers import ScopeRouter
+from stepwise.scope.routers import ScopeRouter, Seeded
 from stepwise.types import Problem
 
 
@@ -40,11 +43,12 @@ class ScopeRecorded:
 
     recording: str = "recordings/gsm8k-qwen_coder"
     dataset: Any = None
-    anchors: int = 100
+    anchor_count: int = 100
     splits: list[str] = field(default_factory=lambda: ["calibration", "train"])
     preamble: bool = True
     prices: Any = None  # as of StepBench
     alphas: list[float] = field(default_factory=lambda: [0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0])
+    seeded: dict[str, Any] = field(default_factory=dict)  # groups of configs/router
     seed: int = 0  # draws the anchors
 
 
@@ -53,32 +57,63 @@ def main(cfg: DictConfig) -> None:
     if cfg.dataset is None:
         raise ConfigError("dataset: name the recorded data set, whose questions the anchors are.")
     recording, cost = Recording(cfg.recording), prices_of(cfg.prices)
-    anchors = anchor_set(recording, cfg)
     test = instantiate(cfg.dataset, split="test", limit=EVERYTHING)
     bench = Bench(recording, preamble=cfg.preamble, cost=cost, dataset=test)
-    models, store = bench.engine.models, FingerprintStore(":memory:")
-    for model in models:
-        price = Price(**cfg.prices[model]) if cfg.prices else flops(recording, model)
-        store.add(fingerprint(recording, model, anchors, price))
-    scope = Scope(anchors=anchors, fingerprints=store)
+    models = bench.engine.models
+    scope = scope_of(recording, models, cfg.dataset, cfg.anchor_count, cfg.splits, cfg.prices, cfg.seed)
     estimates = [scope.estimate(problem.question, models) for problem in bench.problems]
     console.print(quality(bench, estimates, cfg.seed))
-    rows = choices(bench, scope, models, cfg)
-    print(json.dumps({"n": len(bench.problems), "anchors": len(anchors), "rows": rows}))
+    summary = {
+        "n": len(bench.problems),
+        "anchors": cfg.anchor_count,
+        "rows": choices(bench, scope, cfg),
+        "seeded": seedings(bench, scope, cfg) if cfg.seeded else [],
+    }
+    print(json.dumps(summary))
 
 
-def anchor_set(recording: Recording, cfg: DictConfig) -> AnchorSet:
+def scope_of(
+    recording: Recording,
+    models: Sequence[str],
+    dataset: Any,
+    anchors: int,
+    splits: Sequence[str],
+    prices: Any,
+    seed: int,
+) -> Scope:
+    """A `Scope` that knows recorded models by their chains alone, on anchors drawn from ``splits``.
+
+    Args:
+        dataset: the configuration of the recorded data set.
+        prices: by model, as of StepBench; None for FLOPs.
+
+    Raises:
+        ConfigError: if fewer questions than ``anchors`` are recorded there.
+    """
+    chosen = anchor_set(recording, models, dataset, anchors, splits, seed)
+    store = FingerprintStore(":memory:")
+    for model in models:
+        price = Price(**prices[model]) if prices else flops(recording, model)
+        store.add(fingerprint(recording, model, chosen, price))
+    return Scope(anchors=chosen, fingerprints=store)
+
+
+def anchor_set(
+    recording: Recording, models: Sequence[str], dataset: Any, anchors: int, splits: Sequence[str], seed: int
+) -> AnchorSet:
     """Questions that all models have answered alone, drawn from the splits together."""
-    found: list[Problem] = []
-    for split in cfg.splits:
-        known = instantiate(cfg.dataset, split=split, limit=EVERYTHING)
-        found += [problem for problem in known if recorded(recording.tree, problem, split)]
+    answered: list[Problem] = []
     alone = {(problem, router) for problem, router, _ in recording.tree.chains}
-    found = [problem for problem in found if all((problem.id, m) in alone for m in recording.about["models"])]
-    if len(found) < cfg.anchors:
-        raise ConfigError(f"anchors: {cfg.anchors} are asked for and {len(found)} are recorded.")
-    order = np.random.default_rng(cfg.seed).permutation(len(found))[: cfg.anchors]
-    return AnchorSet([found[i] for i in sorted(order)])
+    for split in splits:
+        for problem in instantiate(dataset, split=split, limit=EVERYTHING):
+            if recorded(recording.tree, problem, split) and all(
+                (problem.id, model) in alone for model in models
+            ):
+                answered.append(problem)
+    if len(answered) < anchors:
+        raise ConfigError(f"anchor_count: {anchors} are asked for and {len(answered)} are recorded.")
+    order = np.random.default_rng(seed).permutation(len(answered))[:anchors]
+    return AnchorSet([answered[i] for i in sorted(order)])
 
 
 def flops(recording: Recording, model: str) -> Price:
@@ -126,13 +161,13 @@ def auc(score: Any, right: Any) -> float:
     return float(np.mean((above > 0) + 0.5 * (above == 0))) if above.size else float("nan")
 
 
-def choices(bench: Bench, scope: Scope, models: tuple[str, ...], cfg: DictConfig) -> list[dict[str, Any]]:
+def choices(bench: Bench, scope: Scope, cfg: DictConfig) -> list[dict[str, Any]]:
     """The model that SCOPE chooses writes the whole chain, at each alpha."""
     rows, scored = [], []
     table = Table("alpha", "large", "right (95%)", "cost", "less mixing at random at this cost (95%)")
     small, large = bench.small, bench.large
     for alpha in cfg.alphas:
-        run = bench.replay(Contender(ScopeRouter(scope, models, alpha), alpha))
+        run = bench.replay(Contender(ScopeRouter(scope, bench.engine.models, alpha), alpha))
         scored.append(run)
         share = (run.cost.mean() - small.cost.mean()) / (large.cost.mean() - small.cost.mean())
         mixed = (1 - share) * small.correct + share * large.correct
@@ -151,6 +186,47 @@ def choices(bench: Bench, scope: Scope, models: tuple[str, ...], cfg: DictConfig
     area = summarise({"scope": curve}, *ends, seed=cfg.seed)["scope"]
     console.print(f"APGR {area.apgr} {area.apgr_ci}; recording {Path(cfg.recording).name}")
     return rows
+
+
+def seedings(bench: Bench, scope: Scope, cfg: DictConfig) -> list[dict[str, Any]]:
+    """Every router as it is and, at each alpha, with its first step by the model that SCOPE chooses."""
+    rows = []
+    title = "less the router as it is, paired (95%)"
+    table = Table(
+        "router", "setting", "alpha", "right", "cost", "coverage", f"right, {title}", f"cost, {title}"
+    )
+    unit = float(bench.large.cost.mean())
+    for contender in settings_of(cfg.seeded.values()):
+        plain = bench.replay(contender)
+        for alpha in [None, *cfg.alphas]:
+            run = plain if alpha is None else bench.replay(seeded(contender, scope, bench, alpha))
+            right = paired_difference(run.correct, plain.correct, seed=cfg.seed)
+            cost = paired_difference(run.cost / unit, plain.cost / unit, seed=cfg.seed)
+            table.add_row(
+                f"{contender.router.name} {contender.threshold}", f"{alpha}", f"{run.correct.mean():.1%}",
+                f"{run.cost.mean() / unit:.1%}", f"{run.coverage:.1%}", *map(points, (right, cost)),
+            )  # fmt: skip
+            rows.append(
+                {
+                    "router": contender.router.name, "threshold": contender.threshold, "alpha": alpha,
+                    "accuracy": float(run.correct.mean()), "cost": float(run.cost.mean() / unit),
+                    "coverage": run.coverage, "right_less": right, "cost_less": cost,
+                }
+            )  # fmt: skip
+    console.print(table)
+    return rows
+
+
+def seeded(contender: Contender, scope: Scope, bench: Bench, alpha: float) -> Contender:
+    """A router whose first step SCOPE decides."""
+    router = Seeded(contender.router, ScopeRouter(scope, bench.engine.models, alpha))
+    return Contender(router, contender.threshold)
+
+
+def points(difference: tuple[float, float, float]) -> str:
+    """A paired difference in percentage points."""
+    mean, low, high = (100 * value for value in difference)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

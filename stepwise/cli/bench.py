@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
@@ -22,7 +21,8 @@ def add_parser(commands: Commands) -> None:
     command.add_argument(
         "--router",
         default="confidence",
-        help="confidence, entropy, or a policy's folder (default: %(default)s)",
+        help="confidence, entropy, a policy's folder, an installed router, or module:Class "
+        "(default: %(default)s)",
     )
     command.add_argument("--threshold", type=float, action="append", help="once for each setting to score")
     command.add_argument(
@@ -45,30 +45,31 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from stepwise.evaluation.replayed import Bench
     from stepwise.evaluation.run import Contender
     from stepwise.recording.folder import Recording
+    from stepwise.report.bench_table import bench_table, remarks
+    from stepwise.routers.named import check_known
+    from stepwise.routers.own import is_own
 
-    values = options.threshold or VALUES.get(options.router)
+    check_known(options.router)
+    values = options.threshold or VALUES.get(options.router) or ([None] if is_own(options.router) else ())
     if not values:
         raise ConfigError(f"router {options.router!r} needs a --threshold.")
     bench = Bench(Recording(options.recording), options.split, preamble=not options.no_preamble)
     models = bench.engine.models
     scored = [bench.replay(Contender(_router(options.router, value, models), value)) for value in values]
-    table = Table("router", "setting", "accuracy (95%)", "at best", "cost", "coverage")
-    table.title = f"{Path(options.recording).name}, {options.split}: {len(bench.problems)} problems"
-    for row in bench.table([bench.small, bench.large, *scored]):
-        for setting in row.settings:
-            low, high = setting.accuracy_ci
-            table.add_row(
-                row.router, "" if setting.threshold is None else f"{setting.threshold:g}",
-                f"{setting.accuracy:.1%} ({low:.3f} to {high:.3f})", f"{setting.accuracy_at_best:.1%}",
-                f"{setting.cost:.1%}", f"{setting.coverage:.1%}",
-            )  # fmt: skip
-    console.print(table)
+    rows = bench.table([bench.small, bench.large, *scored])
+    name = Path(options.recording).name
+    console.print(bench_table(rows, f"{name}, {options.split}: {len(bench.problems)} problems"))
+    for line in remarks(rows):
+        console.print(line)
 
 
-def _router(name: str, threshold: float, models: tuple[str, ...]) -> Router:
+def _router(name: str, threshold: float | None, models: tuple[str, ...]) -> Router:
     from stepwise.routers import ThresholdRouter, load_router
     from stepwise.routers.named import RULES
+    from stepwise.routers.own import is_own, own_router
 
+    if is_own(name) or threshold is None:
+        return own_router(name, threshold, models)
     if name in RULES:
         return ThresholdRouter(RULES[name], threshold, name, small=models[0], large=models[-1])
     return load_router(name, threshold=threshold)

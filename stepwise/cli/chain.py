@@ -23,8 +23,12 @@ def print_step(step: Step, engine: Engine, console: Console) -> None:
         console.print(Text(f"        instead of: {plain(step.draft.text.strip())}", style="dim strike"))
 
 
-def print_cost(trace: Trace, engine: Engine, console: Console) -> None:
-    """The answer, the cost against the large model alone, and why the chain stopped if it gave no answer."""
+def print_cost(trace: Trace, engine: Engine, console: Console, budget: float | None = None) -> None:
+    """The answer, the cost against the large model alone, and why the chain stopped if it gave no answer.
+
+    Args:
+        budget: that is promised on average, for those who see more of it spent here.
+    """
     large, unit = engine.models[-1], engine.cost.unit
     alone = engine.cost_alone(trace, large)
     console.print(Text(f"\nanswer: {plain(trace.answer) or '(none)'}", style="bold"))
@@ -33,6 +37,11 @@ def print_cost(trace: Trace, engine: Engine, console: Console) -> None:
         f"cost: {trace.cost:.3g} {unit}; {large} alone, for a text of this length: "
         f"{alone:.3g} {unit} ({share})"
     )
+    if budget is not None and trace.cost > budget * alone:
+        console.print(
+            f"The budget of {budget:.0%} holds on average over questions like the calibration ones; "
+            "a single answer may take more."
+        )
     if trace.stop != "answered":
         reason = trace.error or trace.stop or ""
         console.print(Text(f"the chain stopped before it gave an answer: {plain(reason)}", style="red"))

@@ -16,14 +16,14 @@ from stepwise.engine.engine import Engine, check_question
 from stepwise.errors import StepwiseError
 from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
-from stepwise.routers.named import named_router
+from stepwise.routers.named import named_router, promised
 from stepwise.types import Problem, Router, Trace, Turn
 
 HELP = """\
 /budget 0.3      at most 30% of what the large model alone would cost
 /threshold 1.0   the router's threshold
 /loss 0.05       at most 5% of all answers lost against the large model
-/router NAME     a rule, a policy's folder, or a model's name
+/router NAME     a rule, a policy's folder, a model's name, or module:Class
 /new             forget the conversation
 /quit            or Ctrl-D"""
 KNOBS = ("budget", "threshold", "max_accuracy_loss")
@@ -148,7 +148,9 @@ class Chat:
         except StepwiseError as error:
             self.console.print(Text(plain(str(error)), style="red"))
             return
-        print_cost(trace, self.engine, self.console)
+        asked = self.setting
+        budget = promised(self.router, asked.budget, asked.max_accuracy_loss, asked.threshold)
+        print_cost(trace, self.engine, self.console, budget)
         if self.pair.conversation and trace.stop != "error":
             text = "".join(step.text for step in trace.steps)
             self.turns += [Turn("user", line), Turn("assistant", text.strip())]

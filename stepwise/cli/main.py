@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -30,6 +31,13 @@ from stepwise.errors import StepwiseError
 COMMANDS = (demo, init, solve, chat, serve, report, bench, fingerprint, scope, store, models, hub, doctor)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; commands inherit it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"stepwise: {plain(message)}; see `{self.prog} --help`.\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Bad input is one sentence and code 2."""
     options = parser().parse_args(arguments)
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
-    whole = argparse.ArgumentParser(prog="stepwise", description=sys.modules["stepwise"].__doc__)
+    whole = Parser(prog="stepwise", description=sys.modules["stepwise"].__doc__)
     whole.formatter_class = argparse.RawDescriptionHelpFormatter
     whole.add_argument("--version", action="version", version=f"stepwise {__version__}")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")

@@ -36,10 +36,13 @@ def add_router(command: argparse.ArgumentParser, default: str | None = "nano-ppo
     rules = ", ".join(RULES)
     add(
         "--router", default=default,
-        help=f"'nano-ppo', a policy's folder, a rule ({rules}; needs --threshold), or a model's name",
+        help=f"'nano-ppo', a policy's folder, a rule ({rules}; needs --threshold), a model's name, an "
+        "installed router, or module:Class",
     )  # fmt: skip
     knob = command.add_mutually_exclusive_group()
-    knob.add_argument("--budget", type=float, help="expected cost as a fraction of large-only (default: 0.4)")
+    knob.add_argument(
+        "--budget", type=float, help="most cost, on average, as a fraction of large-only (default: 0.4)"
+    )
     knob.add_argument("--threshold", type=float, help="the router's threshold, instead of a budget")
     add(
         "--max-accuracy-loss", type=float,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stepwise.cli.options import Commands
-from stepwise.cli.scope_files import add_action, add_pool, open_folder
+from stepwise.cli.scope_files import ONE_MODEL, add_action, add_pool, dollars, nearest, open_folder
+
+if TYPE_CHECKING:
+    from stepwise.scope import Scope
+
+ALPHA = 0.5
 
 
 def add_parser(commands: Commands) -> None:
@@ -16,10 +22,11 @@ def add_parser(commands: Commands) -> None:
     add_pool(action)
     knob = action.add_mutually_exclusive_group()
     knob.add_argument(
-        "--alpha", type=float, default=0.5, help="0: the cheapest, 1: the likeliest to be right"
-    )
+        "--alpha", type=float, default=ALPHA,
+        help="0: the cheapest, 1: the likeliest to be right (default: %(default)s)",
+    )  # fmt: skip
     knob.add_argument(
-        "--budget", type=float, help="expected cost per question, promised, instead of an alpha"
+        "--budget", type=float, help="expected dollars per question, promised, instead of an alpha"
     )
     action.add_argument(
         "--delta", type=float, default=0.1, help="chance that the promise fails (default: %(default)s)"
@@ -34,21 +41,47 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if a file, a model or a price is missing, or a value is out of its range.
         InfeasibleTarget: if the budget cannot be promised.
     """
+    from stepwise.scope.decision import check_share
+    from stepwise.scope.promise import check_promise
+
+    check_share("alpha", options.alpha)
+    if options.budget is not None:
+        check_promise(options.budget, options.delta)
     scope = open_folder(options)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     alpha = options.alpha
     if options.budget is not None:
         setting = scope.alpha_for(options.budget, options.models, options.delta)
         alpha = setting.alpha
-        console.print(
-            f"alpha {alpha:.4g}: {setting.value:.1%} right at {setting.cost:.3g} a question on the anchors",
-            highlight=False,
-        )
-    choice = scope.choose(options.question, options.models, alpha)
+        right = f"{setting.value:.1%} right at {dollars(setting.cost)}"
+        say(f"alpha {alpha:.4g}: {right} a question on the anchors")
+    choice = scope.choose(options.question, options.models, alpha, budget=options.budget)
     chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-    console.print(choice.model, markup=False, highlight=False, soft_wrap=True)
-    expected = f"expected right {chosen.p_correct:.0%}, {chosen.tokens:.0f} tokens, cost {chosen.cost:.3g}"
-    console.print(expected, highlight=False)
+    say(choice.model)
+    cost = dollars(chosen.cost or 0.0)
+    say(f"expected right {chosen.p_correct:.0%}, {chosen.tokens:.0f} tokens, cost {cost}")
     if choice.outside:
-        console.print("The question is outside what the anchors cover: --outside decides.")
+        say(_outside(scope, choice.model, cost, options))
+    say(nearest(scope, options.question))
+    if len(choice.estimates) == 1:
+        say(ONE_MODEL)
     for reason in scope.known.quarantined.values():
-        console.print(f"left out: {reason}", markup=False, soft_wrap=True)
+        say(f"left out: {reason}")
+
+
+def _outside(scope: Scope, model: str, cost: str, options: argparse.Namespace) -> str:
+    """Which rule chose a model for a question that the anchors do not cover, and whether it is over the
+    budget."""
+    within = " within the budget" if options.budget is not None else ""
+    who = {"best": f"the best single model{within} answers", "estimates": "the estimates alone decide"}
+    rule = who.get(options.outside, "the model that --outside names answers")
+    text = f"This question is unlike the anchors, so {rule}: {model}, about {cost}."
+    if options.budget is None:
+        return text
+    mean = scope.settings([model])[0].cost
+    if mean <= options.budget:
+        return text
+    return f"{text} On the anchors it costs {dollars(mean)} a question, more than the budget."

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepwise.cli.options import Commands
-from stepwise.cli.scope_files import add_action, add_pool, open_folder, shown
+from stepwise.cli.scope_files import add_action, add_pool, nearest, open_folder, shown
 
 
 def add_parser(commands: Commands) -> None:
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         table.add_row(*shown(estimate))
     console.print(table)
     if estimates[0].outside:
-        console.print("The question is outside what the anchors cover: every model's mean is shown.")
+        console.print("This question is unlike the anchors, so every model's mean is shown.")
+    console.print(nearest(scope, options.question), markup=False, highlight=False, soft_wrap=True)
     for reason in scope.known.quarantined.values():
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stepwise.cli.options import Commands, positive
-from stepwise.cli.scope_files import ANCHORS, FINGERPRINTS, add_action
+from stepwise.cli.scope_files import ONE_MODEL, add_action, counted, covered
+
+if TYPE_CHECKING:
+    from stepwise.scope import AnchorSet, Fingerprint
+    from stepwise.scope.imported import TokenSource
+    from stepwise.scope.table import Results
 
 
 def add_parser(commands: Commands) -> None:
     summary = "choose anchors in a table of results and write the models' fingerprints"
     action = add_action(commands, "import", summary)
     action.add_argument("file", help="results as .csv, .jsonl, .json or .parquet, long or wide")
-    action.add_argument("--anchors", type=positive, default=250, help="how many (default: %(default)s)")
-    action.add_argument("--pair", help="a YAML file of models: their list prices are written too")
-    action.add_argument("--seed", type=int, default=0, help="of the choice (default: %(default)s)")
+    action.add_argument(
+        "--anchors", type=positive, default=250, help="how many anchors to choose (default: %(default)s)"
+    )
+    action.add_argument("--pair", help="a YAML file of models, whose list prices are written too")
+    action.add_argument(
+        "--seed", type=int, default=0, help="seed of the choice of anchors (default: %(default)s)"
+    )
     action.set_defaults(run=run)
 
 
@@ -28,12 +39,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if the table cannot be used, or the folder not be written.
     """
     from stepwise.evaluation.provenance import writable
-    from stepwise.models.files import load_pair
+    from stepwise.models.files import list_prices
     from stepwise.scope import FingerprintStore
     from stepwise.scope.imported import anchors_of, fingerprints_of
-    from stepwise.scope.table import numbers, read_results
+    from stepwise.scope.scope import ANCHORS, FINGERPRINTS
+    from stepwise.scope.table import read_results
 
-    prices = {m.name: m.price for m in load_pair(options.pair).models if m.price} if options.pair else {}
+    prices = list_prices(options.pair) if options.pair else {}
     results = read_results(options.file)
     anchors = anchors_of(results, options.anchors, seed=options.seed)
     fingerprints, sources = fingerprints_of(results, anchors, prices)
@@ -42,20 +54,40 @@ def run(options: argparse.Namespace, console: Console) -> None:
     store = FingerprintStore(folder / FINGERPRINTS)
     store.add(*fingerprints)
     store.close()
+    written = f"{counted(len(anchors), 'anchor')} and {counted(len(fingerprints), 'fingerprint')}"
+    lines = (*_read(results), *_taken(fingerprints, sources, anchors), *covered(anchors))
+    for line in (*lines, f"wrote {written} to {folder}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    say(f"read {results.rows} rows ({results.layout}): {len(results.outcomes)} questions, "
-        f"{len(results.models)} models")  # fmt: skip
+def _read(results: Results) -> Iterator[str]:
+    """What the table was taken for."""
+    from stepwise.scope.table import numbers
+
+    sizes = f"{counted(len(results.outcomes), 'question')}, {counted(len(results.models), 'model')}"
+    yield f"read {counted(results.rows, 'row')} ({results.layout}): {sizes}"
+    columns = [f"{field}={column}" for field, column in results.columns.items()]
+    if results.layout != "long":
+        columns.append("one per model")
+    unused = f"; not used: {', '.join(results.unused)}" if results.unused else ""
+    yield f"columns: {', '.join(columns)}{unused}"
     for reason, rows in results.left_out.items():
-        say(f"left out {len(rows)} {'row' if len(rows) == 1 else 'rows'}, {reason}: {numbers(rows)}")
+        yield f"left out {counted(len(rows), 'row')}: {reason}: {numbers(rows, cells=results.refused)}"
+
+
+def _taken(
+    fingerprints: Sequence[Fingerprint], sources: Mapping[str, TokenSource], anchors: AnchorSet
+) -> Iterator[str]:
+    """What the fingerprints lack."""
+    from stepwise.scope.scope import UNPRICED
+
     for source in sorted(set(sources.values()) - {"measured"}):
-        say(f"tokens are {source}: {', '.join(model for model in sources if sources[model] == source)}")
+        yield f"tokens are {source}: {', '.join(model for model in sources if sources[model] == source)}"
     unpriced = [taken.model for taken in fingerprints if taken.price is None]
     if unpriced:
-        say(f"no price, so that `choose` needs --pair: {', '.join(unpriced)}")
+        yield f"no price, so `choose` will refuse {', '.join(unpriced)}; {UNPRICED}"
     few = [f"{t.model} ({len(t.anchor_ids)})" for t in fingerprints if 2 * len(t.anchor_ids) < len(anchors)]
     if few:
-        say(f"too few of the {len(anchors)} anchors answered to be used: {', '.join(few)}")
-    say(f"wrote {len(anchors)} anchors and {len(fingerprints)} fingerprints to {folder}")
+        yield f"too few of the {len(anchors)} anchors answered to be used: {', '.join(few)}"
+    if len(fingerprints) == 1:
+        yield ONE_MODEL

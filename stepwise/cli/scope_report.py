@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepwise.cli.options import Commands
-from stepwise.cli.scope_files import add_action, add_pool, open_folder
+from stepwise.cli.scope_files import ONE_MODEL, add_action, add_pool, covered, dollars, open_folder
 
 if TYPE_CHECKING:
     from stepwise.scope import Scope, Setting
@@ -31,6 +31,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         ConfigError: if a file or a model is missing.
     """
+    from stepwise.scope.scope import UNPRICED
+
     scope = open_folder(options)
     known = scope.known
     models = list(options.models or known.models)
@@ -38,17 +40,24 @@ def run(options: argparse.Namespace, console: Console) -> None:
     priced = [model for model in models if known.prices[known.models.index(model)] is not None]
     console.print(_models(scope, models))
     console.print(_estimators(scope.candidates))
+    console.print("Lower log loss is better; part is how much an estimator counts.", highlight=False)
+    for line in covered(scope.anchors):
+        console.print(line, highlight=False)
     for reason in known.quarantined.values():
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
-    if len(priced) < len(models):
-        console.print("Not every model has a price: no frontier.")
-        return
-    console.print(_frontier(scope.settings(models)))
+    if len(models) == 1:
+        console.print(ONE_MODEL)
+    elif len(priced) < len(models):
+        console.print(f"Not every model has a price, so routing is not shown; {UNPRICED}.")
+    else:
+        console.print(_frontier(scope, models))
 
 
 def _models(scope: Scope, models: Sequence[str]) -> Table:
     known = scope.known
-    table = Table("model", "anchors", "right", "tokens", "price in/out", title="alone, on the anchors")
+    table = Table(
+        "model", "anchors", "right", "tokens", "$ per million tokens in/out", title="alone, on the anchors"
+    )
     for model in models:
         row = known.models.index(model)
         seen, price = known.seen[row], known.prices[row]
@@ -70,16 +79,24 @@ def _estimators(candidates: Sequence[Candidate]) -> Table:
     return table
 
 
-def _frontier(settings: Sequence[Setting]) -> Table:
-    """A few settings at even steps of cost."""
-    table = Table("alpha", "right", "cost a question", title="routed, held out")
+def _frontier(scope: Scope, models: Sequence[str]) -> Table:
+    """Every model alone, and a few settings at even steps of cost."""
+    table = Table("alpha", "right", "$ per 1,000 questions", title="routed, held out")
+    for model in models:
+        table.add_row(f"always {model}", *_result(scope.settings([model])[0]))
+    table.add_section()
+    settings = scope.settings(models)
     low, high = (edge(setting.cost for setting in settings) for edge in (min, max))
+    shown = set()
     for step in range(LINES):
         cost = low + (high - low) * step / (LINES - 1)
-        best = max(
-            (setting for setting in settings if setting.cost <= cost * (1 + 1e-9)), key=lambda s: s.value
-        )
-        table.add_row(f"{best.alpha:.4g}", f"{best.value:.1%}", f"{best.cost:.3g}")
-        if high == low:
-            break
+        affordable = [setting for setting in settings if setting.cost <= cost * (1 + 1e-9)]
+        best = max(affordable, key=lambda setting: setting.value)
+        if _result(best) not in shown:
+            shown.add(_result(best))
+            table.add_row(f"{best.alpha:.4g}", *_result(best))
     return table
+
+
+def _result(setting: Setting) -> tuple[str, str]:
+    return f"{setting.value:.1%}", dollars(1000 * setting.cost).removeprefix("$")

@@ -14,11 +14,11 @@ ALPHA = 0.5
 def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--anchors", help="SCOPE's anchors.json, for --router scope or seeded and for the page's estimates")
-    add("--fingerprints", help="SCOPE's store of fingerprints on those anchors")
+    add("--fingerprints", help="SCOPE's fingerprints.db on those anchors")
     add(
         "--alpha",
         type=float,
-        help=f"of scope and seeded: 0 looks at cost alone, 1 at correctness (default: {ALPHA})",
+        help=f"how scope and seeded weigh: 0 looks at cost alone, 1 at correctness (default: {ALPHA})",
     )
     add("--policy", default="nano-ppo", help="what continues a seeded chain (default: %(default)s)")
 
@@ -38,7 +38,7 @@ def check(options: argparse.Namespace) -> None:
     if options.anchors is None:
         raise ConfigError(
             f"router {options.router!r} needs --anchors and --fingerprints, "
-            "which `stepwise fingerprint run` makes."
+            "which `stepwise scope import` or `stepwise fingerprint run` makes."
         )
     if options.alpha is not None and not 0 <= options.alpha <= 1:
         raise ConfigError(f"alpha must lie in [0, 1], not {options.alpha:g}.")

@@ -104,8 +104,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ConfigError: if an option is unusable; everything is checked before a model is loaded.
     """
     from stepwise.gateway import Keys, Limits, create_app
+    from stepwise.gateway.connections import Bounds
     from stepwise.gateway.knob import Knob
-    from stepwise.gateway.server import bind, note_open_files, serve
+    from stepwise.gateway.server import bind, most_connections, note_open_files, serve
     from stepwise.gateway.tracing import telemetry
 
     keys = Keys.load(options.keys, options.key_env)
@@ -120,10 +121,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     routed = options.router in scoped.SCOPED
     models = [model.name for model in pair.models] if routed else pool(options.router, pair)
     names = [model.name for model in pair.select(models)]
-    scope = _scope(options, names)
+    scope = _scope(options, pair, names)
     router, online = _router(options, pair, scope)
     aliases = dict(map(_alias, options.alias))
-    Knob(names, {options.router: router}, online, aliases)  # refuses early
+    routers = {options.router.rpartition(":")[2]: router}
+    Knob(names, routers, online, aliases)  # refuses early
     unit = pair.cost_model(options.cost).unit
     decisions = _decisions(options, names)
     tracing = telemetry() if options.telemetry else None
@@ -136,7 +138,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
-            engine, {options.router: router}, keys=keys, limits=limits, spending=spending,
+            engine, routers, keys=keys, limits=limits, spending=spending,
             estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
             tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
@@ -152,7 +154,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         note_open_files(options.concurrency + options.queue)
 
     with _spending(options.state, online, unit, keys) as spending:
-        serve(partial(build, spending), listening, drain=options.drain, ready=say)
+        bounds = Bounds(most_connections(options.concurrency + options.queue))
+        serve(partial(build, spending), listening, drain=options.drain, bounds=bounds, ready=say)
 
 
 @contextmanager
@@ -211,13 +214,26 @@ def _decisions(options: argparse.Namespace, names: Sequence[str]) -> Decisions |
     return None
 
 
-def _scope(options: argparse.Namespace, models: Sequence[str]) -> Scope | None:
-    """SCOPE over the files that were given; asked once, so that what is missing is said now."""
+def _scope(options: argparse.Namespace, pair: Pair, models: Sequence[str]) -> Scope | None:
+    """SCOPE over the files that were given; asked once, so that what is missing is said now.
+
+    A fingerprint without a price takes the pair's.
+    """
     if options.anchors is None:
         return None
-    from stepwise.scope.routers import open_scope
+    from stepwise.scope import AnchorSet, FingerprintStore, Scope
 
-    scope = open_scope(options.anchors, options.fingerprints)
+    anchors, store = AnchorSet.load(options.anchors), FingerprintStore(options.fingerprints, create=False)
+    priced = {taken.model for taken in store if taken.price}
+    prices = {model.name: model.price for model in pair.models if model.price and model.name not in priced}
+    scope = Scope(anchors=anchors, fingerprints=store, prices=prices)
+    known = scope.known
+    unknown = [name for name in models if name not in (*known.models, *known.quarantined)]
+    if unknown:
+        raise ConfigError(
+            f"The pair served is {options.pair} ({', '.join(models)}), and these fingerprints are of "
+            f"{', '.join(known.models)}: give --pair with a file of those models."
+        )
     scope.estimate("How much is 1 + 1?", models=models)
     return scope
 

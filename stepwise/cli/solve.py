@@ -11,11 +11,18 @@ from stepwise.cli.chain import print_cost, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.engine.engine import check_question
 from stepwise.models.overrides import with_options
-from stepwise.routers.named import named_router, pool
+from stepwise.routers.named import named_router, pool, promised
+
+REASON = (
+    "The reason beside each step, 'gain per cost 2.95 >= 0.50', says that the large model is expected to add "
+    "2.95 to the probability of a right answer per unit of cost, 1 being a whole answer by it alone, and "
+    "that the threshold is 0.50."
+)
 
 
 def add_parser(commands: Commands) -> None:
-    command = commands.add_parser("solve", help="solve one question and show which model wrote each step")
+    summary = "solve one question and show which model wrote each step"
+    command = commands.add_parser("solve", help=summary, description=f"{summary}. {REASON}")
     command.add_argument("question")
     add_routing(command)
     command.set_defaults(run=run)
@@ -38,5 +45,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     engine.run(engine.close())
     for step in trace.steps:
         print_step(step, engine, console)
-    print_cost(trace, engine, console)
+    budget = promised(router, options.budget, options.max_accuracy_loss, options.threshold)
+    print_cost(trace, engine, console, budget)
     return 0 if trace.stop == "answered" else 1

@@ -50,4 +50,5 @@ def raised_there(error: Any) -> Exception:
 
 
 def line(error: Exception | None) -> str:
+    """An error on one line, at most 300 characters."""
     return " ".join(str(error).split())[:300]

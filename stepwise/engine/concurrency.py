@@ -57,8 +57,9 @@ async def as_they_finish(
                 except StopIteration:
                     more = False
             if running:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
+                    running.discard(task)  # one by one: where one fails, the rest is still ended below
                     yield task.result()
     finally:
         for task in running:

@@ -32,7 +32,7 @@ from stepwise.engine.lookahead import Listener
 from stepwise.engine.solution import Solution
 from stepwise.engine.step_writer import StepWriter
 from stepwise.engine.stop_rules import StepRule
-from stepwise.errors import BackendError, ConfigError, ContextOverflow, StepwiseError
+from stepwise.errors import BackendError, ConfigError, ContextOverflow, RouterError, StepwiseError
 from stepwise.types import (
     Decision,
     Look,
@@ -115,10 +115,11 @@ class Engine:
         self.models = tuple(backends)
         every = {**backends, judge.name: judge.backend} if judge else dict(backends)
         self.failover = failover
+        self.think_ends: Mapping[str, str] = think_ends or {}
         self._contexts = Contexts(
             every,
             prompts=dict.fromkeys(every, prompt) | dict(prompts or {}),
-            think_ends=think_ends or {},
+            think_ends=self.think_ends,
             judge=judge.name if judge else "",
             system=system,
             preamble=preamble,
@@ -408,9 +409,15 @@ class Engine:
             yield trace
 
     async def attempt(self, problem: Problem, router: Router) -> Trace:
-        """`solve` to the end; a problem that cannot be solved gives a trace with its error."""
+        """`solve` to the end; a problem that cannot be solved gives a trace with its error.
+
+        Raises:
+            RouterError: if the router's code is wrong, which no other problem would mend.
+        """
         try:
             return await self.solve(problem, router)
+        except RouterError:
+            raise
         except StepwiseError as error:
             return Trace(problem, stop="error", error=str(error))
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from stepwise.engine.backend import HANDOVER
 from stepwise.engine.chain import Chain
+from stepwise.engine.deciding import check_look, decide
 from stepwise.engine.lookahead import Listener
 from stepwise.errors import BackendError
 from stepwise.types import Decision, Look, Problem, Router, Step, Trace, expects, named, whole
@@ -107,6 +108,7 @@ class Solution:
 
         Raises:
             ConfigError: if the question is empty or too long.
+            RouterError: if the router's code is wrong.
         """
         chain = self._chain = self._engine.start(self._problem)
         try:
@@ -152,11 +154,12 @@ class Solution:
         """Ask the router, once more if it wants to see more, and advance."""
         engine, router = self._engine, self._router
         self._heard = False
+        check_look(router, router.look)
         await engine.look(chain, router.look, expects=expects(router))
-        decision = router.decide(chain.trace)
+        decision = decide(router, chain.trace, engine.models)
         if decision.look is not None:
             await engine.look(chain, decision.look)
-            decision = router.decide(chain.trace)
+            decision = decide(router, chain.trace, engine.models)
         if chain.trace.problem.form is not None:
             decision = await engine.fitted(chain, decision, fixed=bool(named(router)))
         hear = Deltas(listen, decision.model) if listen else None

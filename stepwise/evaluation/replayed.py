@@ -26,6 +26,8 @@ from stepwise.routers import Always
 from stepwise.types import Problem, Trace
 
 Array = NDArray[np.float64]
+UNKNOWN = 0.05
+"""Share of the chains: where more than this is lost, an area would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Setting(msgspec.Struct, frozen=True):
     Attributes:
         accuracy: with chains that left the recording counted as wrong.
         accuracy_at_best: with them counted as right.
+        coverage: share of the decisions whose step is recorded.
+        lost: chains that left the recording, of all ``chains``.
     """
 
     threshold: float | None
@@ -64,12 +68,16 @@ class Setting(msgspec.Struct, frozen=True):
     accuracy_at_best: float
     cost: float
     coverage: float
+    lost: int
+    chains: int
 
 
 class Row(msgspec.Struct, frozen=True):
     """A router: its area, and where it does best.
 
     Attributes:
+        apgr: None where a setting that may be cheaper than the large model lost more than `UNKNOWN` of its
+            chains.
         accuracy, cost: at its most accurate setting, the cheapest of these.
         coverage: over all its settings.
     """
@@ -165,7 +173,10 @@ class Bench:
         best = max(settings, key=lambda setting: (setting.accuracy, -setting.cost))
         lost, decisions = sum(r.lost.sum() for r in group), sum(r.decisions for r in group)
         coverage = 1 - float(lost) / decisions
-        return Row(name, numbers.apgr, numbers.apgr_ci, best.accuracy, best.cost, coverage, settings)
+        area, ends = numbers.apgr, numbers.apgr_ci
+        if any(map(_open, settings)):
+            area, ends = None, [None, None]
+        return Row(name, area, ends, best.accuracy, best.cost, coverage, settings)
 
     def _setting(self, replayed: Replayed, seed: int) -> Setting:
         return Setting(
@@ -175,6 +186,8 @@ class Bench:
             accuracy_at_best=float((replayed.correct + replayed.lost).mean()),
             cost=float(replayed.cost.mean() / self.large.cost.mean()),
             coverage=replayed.coverage,
+            lost=int(replayed.lost.sum()),
+            chains=len(replayed.lost),
         )
 
     async def _replay(self, contender: Contender) -> Replayed:
@@ -183,14 +196,19 @@ class Bench:
         decisions = 0
         async for trace in self.engine.solve_many(self.problems, contender.router):
             i = place[trace.problem.id]
-            right = self._right(trace)
+            right = self.right(trace)
             correct[i], lost[i], cost[i] = right is True, right is None, trace.cost
             decisions += len(trace.steps) + (right is None)
         return Replayed(contender, correct, cost, lost, decisions)
 
-    def _right(self, trace: Trace) -> bool | None:
+    def right(self, trace: Trace) -> bool | None:
         """Whether a chain is right; None where it left the recording."""
         return None if trace.error else self._tree.correct(trace.problem.id, trace.answer)
+
+
+def _open(setting: Setting) -> bool:
+    lost = setting.lost / setting.chains
+    return setting.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
 
 
 def _samples(group: Sequence[Replayed]) -> metrics.Samples:

@@ -7,20 +7,31 @@ from typing import Protocol
 
 from stepwise.cluster.pool import Pool
 from stepwise.engine.cost import Tokens
+from stepwise.engine.deciding import check_router
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.rows import Key, Row, graded, make_row
+from stepwise.routers.threshold import check_threshold
 from stepwise.types import Problem, Router, Trace
 from stepwise.verify import correct
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A router at one setting. ``threshold`` is None where there is no knob."""
+    """A router at one setting. ``threshold`` is None where there is no knob.
+
+    Raises:
+        ConfigError: if one is no router, or the other no number.
+    """
 
     router: Router
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        check_router(self.router)
+        if self.threshold is not None:
+            check_threshold(self.threshold)
 
     @property
     def key(self) -> Key:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stepwise.engine.solution import Delta, Event
+from stepwise.gateway.thinking import Thinking, overlap
 from stepwise.types import Step, Trace
 
 Reason = Literal["stop", "length", "tool_calls"]
@@ -54,7 +55,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What happened to a choice: new text, a finished step, the end. ``calls`` are calls of tools."""
+    """What happened to a choice: new text, a finished step, the end. ``calls`` are calls of tools,
+    ``thought`` is text that was asked for apart."""
 
     choice: int
     text: str
@@ -62,6 +64,7 @@ class Piece:
     done: Done | None = None
     calls: Sequence[Mapping[str, Any]] = ()
     finished: Finished | None = None
+    thought: str = ""
 
 
 class Cut:
@@ -80,7 +83,7 @@ class Cut:
         if ends:
             self.stopped, self.held = True, ""
             return held[: min(ends)]
-        keep = max((_overlap(held, stop) for stop in self._stops), default=0)
+        keep = max((overlap(held, stop) for stop in self._stops), default=0)
         self.held = held[len(held) - keep :]
         return held[: len(held) - keep]
 
@@ -88,12 +91,6 @@ class Cut:
         """What was held back in vain."""
         held, self.held = self.held, ""
         return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that begins ``stop``."""
-    longest = min(len(text), len(stop) - 1)
-    return next((size for size in range(longest, 0, -1) if stop.startswith(text[-size:])), 0)
 
 
 class AnswerChoice:
@@ -108,6 +105,8 @@ class AnswerChoice:
         alone: what the large model alone would have cost, by the number of tokens written.
         emit: takes the pieces.
         formed: whether the one step is a whole turn, and its text a message as JSON.
+        think_ends: by model, the text that ends its thinking, where thoughts are to be apart. Whoever begins
+            the chain says whether it thinks.
 
     Attributes:
         steps: those that are done.
@@ -122,11 +121,14 @@ class AnswerChoice:
         emit: Callable[[Piece], None],
         *,
         formed: bool = False,
+        think_ends: Mapping[str, str] | None = None,
     ) -> None:
         self.index = index
         self.steps: list[Done] = []
         self.calls: Sequence[Mapping[str, Any]] = ()
-        self._formed = formed
+        self._formed, self._think_ends = formed, think_ends or {}
+        self._thinking: Thinking | None = None
+        self._begun = False
         self._said = ""
         self._alone, self._emit = alone, emit
         self._cut = Cut(stops)
@@ -141,15 +143,17 @@ class AnswerChoice:
         """
         if isinstance(event, Delta):
             self._heard += len(event.text)
-            if text := self._fed(event.text):
-                self._emit(Piece(self.index, text, event.model))
+            thought, text = self._fed(event.text, event.model)
+            if thought or text:
+                self._emit(Piece(self.index, text, event.model, thought=thought))
             return
-        text, self._heard = self._fed(self._text(event)[self._heard :]), 0
+        thought, text = self._fed(self._text(event)[self._heard :], event.model)
+        self._heard = 0
         self._written += event.length
         self._cost += event.cost
         done = Done(event, len(self.steps) + 1, time.time(), self._cost, self._alone(self._written))
         self.steps.append(done)
-        self._emit(Piece(self.index, text, event.model, done, self.calls))
+        self._emit(Piece(self.index, text, event.model, done, self.calls, thought=thought))
         if self._cut.stopped:
             raise Stopped
 
@@ -161,17 +165,24 @@ class AnswerChoice:
         self.calls = message["tool_calls"]
         return str(message["content"])
 
-    def _fed(self, text: str) -> str:
-        passed = self._cut.feed(text)
-        self._said += passed
-        return passed
+    def _fed(self, text: str, model: str) -> tuple[str, str]:
+        """What of a text goes out, as thought and as said."""
+        if not self._begun and model in self._think_ends:
+            self._thinking = Thinking(self._think_ends[model])
+        self._begun = True
+        return self._parted(self._cut.feed(text))
+
+    def _parted(self, text: str) -> tuple[str, str]:
+        thought, said = self._thinking.feed(text) if self._thinking else ("", text)
+        self._said += said
+        return thought, said
 
     @property
     def message(self) -> str | None:
         """What a client would send back: a text, or a whole turn as JSON; None where it has none yet."""
         if not self.steps:
             return None
-        said = self._said + self._cut.held
+        said = self._said + ("" if self._thinking else self._cut.held)
         return json.dumps({"content": said, "tool_calls": list(self.calls)}) if self._formed else said
 
     def ending(self, trace: Trace, alone: float) -> Finished:
@@ -185,4 +196,6 @@ class AnswerChoice:
     def finish(self, end: Finished) -> None:
         """Emit the end."""
         model = end.trace.steps[-1].model if end.trace.steps else ""
-        self._emit(Piece(self.index, self._cut.rest(), model, finished=end))
+        thought, said = self._parted(self._cut.rest())
+        thought += self._thinking.rest() if self._thinking else ""
+        self._emit(Piece(self.index, said, model, finished=end, thought=thought))

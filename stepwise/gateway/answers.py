@@ -31,10 +31,10 @@ class Shape:
             "model": order.model,
         }
 
-    def content(self, text: str, calls: Calls) -> Body:
+    def content(self, text: str, calls: Calls, thought: str) -> Body:
         raise NotImplementedError
 
-    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, thought: str, *, first: bool) -> Body:
         raise NotImplementedError
 
 
@@ -42,37 +42,41 @@ class ChatShape(Shape):
     def __init__(self) -> None:
         super().__init__("chatcmpl", "chat.completion", "chat.completion.chunk")
 
-    def content(self, text: str, calls: Calls) -> Body:
+    def content(self, text: str, calls: Calls, thought: str) -> Body:
         called = {"content": text or None, "tool_calls": list(calls)} if calls else {}
-        return {"message": {"role": "assistant", "content": text, "refusal": None, **called}}
+        apart = {"reasoning_content": thought} if thought else {}
+        return {"message": {"role": "assistant", "content": text, "refusal": None, **apart, **called}}
 
-    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, thought: str, *, first: bool) -> Body:
         role = {"role": "assistant"} if first else {}
         called = {"tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else {}
-        return {"delta": {**role, "content": text, **called} if first or text or calls else {}}
+        apart = {"reasoning_content": thought} if thought else {}
+        something = first or text or calls or thought
+        return {"delta": {**role, "content": text, **apart, **called} if something else {}}
 
 
 class CompletionShape(Shape):
     def __init__(self) -> None:
         super().__init__("cmpl", "text_completion", "text_completion")
 
-    def content(self, text: str, calls: Calls) -> Body:
+    def content(self, text: str, calls: Calls, thought: str) -> Body:
         return {"text": text}
 
-    def delta(self, text: str, calls: Calls, *, first: bool) -> Body:
+    def delta(self, text: str, calls: Calls, thought: str, *, first: bool) -> Body:
         return {"text": text}
 
 
 def whole(shape: Shape, job: Job, pieces: Sequence[Piece], unit: str) -> Body:
     """The answer to a request that does not stream."""
-    texts = ["" for _ in job.choices]
+    texts, thoughts = ["" for _ in job.choices], ["" for _ in job.choices]
     for piece in pieces:
         texts[piece.choice] += piece.text
+        thoughts[piece.choice] += piece.thought
     ends = {piece.choice: piece.finished for piece in pieces if piece.finished}
     choices = [
         {
             "index": i,
-            **shape.content(texts[i], job.choices[i].calls),
+            **shape.content(texts[i], job.choices[i].calls, thoughts[i]),
             "logprobs": None,
             "finish_reason": end.reason,
             "stepwise": {
@@ -101,7 +105,7 @@ def chunk(shape: Shape, job: Job, piece: Piece, *, first: bool, unit: str) -> Bo
         provenance |= summary(router, piece.finished, unit)
     choice = {
         "index": piece.choice,
-        **shape.delta(piece.text, piece.calls, first=first),
+        **shape.delta(piece.text, piece.calls, piece.thought, first=first),
         "logprobs": None,
         "finish_reason": piece.finished.reason if piece.finished else None,
         "stepwise": provenance,
@@ -182,11 +186,12 @@ def described(done: Done) -> Body:
 
 def estimated(estimate: Estimate) -> Body:
     """What was expected of a model before the start; its cost in the unit of the model's price."""
-    fields = ("model", "p_correct", "tokens", "interval", "cost")
+    fields = ("model", "p_correct", "p_interval", "tokens", "interval", "cost", "outside")
     return {name: getattr(estimate, name) for name in fields}
 
 
 def tokens(usage: Mapping[str, Usage]) -> Body:
+    """Tokens by model and kind."""
     return {model: asdict(part) for model, part in usage.items()}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from stepwise.engine.chain import Chain
+from stepwise.engine.deciding import decide
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation.logged.chains import (
@@ -151,7 +152,7 @@ async def watched_steps(engine: Engine, watched: Watched, trace: Trace) -> tuple
     for position, step in enumerate(trace.steps):
         chain = Chain(seen)
         await engine.look(chain, router.look, expects=expects(router))
-        decision, draft = router.decide(chain.trace), chain.trace.draft
+        decision, draft = decide(router, chain.trace, engine.models), chain.trace.draft
         decided = Decided.of(chain.trace, decision.model, decision.score, {watched.model: 1.0})
         looking = draft.cost if draft else 0.0
         steps = (

@@ -12,7 +12,15 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from stepwise.errors import BackendError, ConfigError, ContextOverflow, InfeasibleTarget, StepwiseError
+from stepwise.errors import (
+    BackendError,
+    ConfigError,
+    ContextOverflow,
+    InfeasibleTarget,
+    RouterError,
+    StepwiseError,
+)
+from stepwise.gateway.log import log
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 SHOWN = 60
@@ -59,6 +67,7 @@ class Refusal(StepwiseError):
 
 def refusal(error: BaseException) -> Refusal:
     """Any failure as a refusal; what is not meant for clients stays in the log."""
+    internal = Refusal(500, "the gateway failed; its log says why.", code="internal_error")
     match error:
         case Refusal():
             return error
@@ -66,13 +75,16 @@ def refusal(error: BaseException) -> Refusal:
             return Refusal(400, str(error), code="infeasible_target", param="stepwise", nearest=error.best)
         case ContextOverflow():
             return Refusal(400, str(error), code="context_length_exceeded")
+        case RouterError():  # whoever runs the gateway has to mend it
+            log("router", error=str(error))
+            return internal
         case ConfigError():
             return Refusal(400, str(error), code="invalid_value")
         case BackendError():
             return backend_failure(str(error), retryable=error.retryable)
         case TimeoutError():
             return Refusal(504, "the request took longer than this server allows.", code="timeout")
-    return Refusal(500, "the gateway failed; its log says why.", code="internal_error")
+    return internal
 
 
 def backend_failure(message: str, *, retryable: bool) -> Refusal:

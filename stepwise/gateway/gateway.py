@@ -29,7 +29,7 @@ from stepwise.gateway.schemas import MAX_CHAINS, ChatRequest, CompletionRequest
 from stepwise.gateway.shared import SharedSpending
 from stepwise.gateway.spending import Spending
 from stepwise.gateway.tracing import Untraced
-from stepwise.types import Problem, Router, Usage
+from stepwise.types import Problem, Router, Turn, Usage
 
 
 class Gateway:
@@ -76,6 +76,15 @@ class Gateway:
         self._conversations = Conversations()
         self._conversation, self._log_prompts = conversation, log_prompts
 
+    @property
+    def converses(self) -> bool:
+        """Whether it takes earlier turns."""
+        said = Problem("", "?", turns=(Turn("user", "?"), Turn("assistant", "!")))
+        try:
+            return self._conversation or bool(self.engine.start(said))
+        except ConfigError:
+            return False
+
     def submit(self, asked: ChatRequest | CompletionRequest, tenant: Tenant) -> Job:
         """Start a request's chains, or refuse before anything runs.
 
@@ -94,7 +103,7 @@ class Gateway:
         reserved = self.spending.reserve(tenant, [self._least(prompt) for prompt in prompts])
         order = Order(
             tenant, asked.model, router, default, problems, prompts, engines, asked.stop, asked.stream,
-            asked.limit is not None, reserved,
+            asked.limit is not None, asked.apart, asked.turn, reserved,
         )  # fmt: skip
         try:
             return Job(order, self.admission, self.settle, self._tracing)
@@ -167,6 +176,7 @@ class Gateway:
             "time": order.created,
             "seconds": round(time.time() - order.created, 4),
             "model": order.model,
+            "turn": order.turn,
             "outcome": outcome,
             "error": end.trace.error,
             "writers": [step.model for step in end.trace.steps],

@@ -30,9 +30,12 @@ class Job:
         ticket = admission.ask(order.tenant, len(order.problems))
         self.order = order
         self.choices = [
-            AnswerChoice(i, order.stops, order.alone(i), self._put, formed=problem.form is not None)
+            AnswerChoice(
+                i, order.stops, order.alone(i), self._put, formed=problem.form is not None,
+                think_ends=order.engines[i].think_ends if order.apart else {},
+            )
             for i, problem in enumerate(order.problems)
-        ]
+        ]  # fmt: skip
         self._settle, self._tracing = settle, tracing
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(ticket, admission.limits.seconds))

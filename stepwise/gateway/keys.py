@@ -99,6 +99,7 @@ class Keys:
 
 
 def digest(key: str) -> str:
+    """SHA-256 of a key, in hexadecimal: what the file of tenants holds in its place."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 

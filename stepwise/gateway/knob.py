@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from pydantic import ValidationError
 
 from stepwise.calibration import CalibrationRecord, OnlineThreshold, calibrate
+from stepwise.engine.deciding import check_router
 from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
 from stepwise.gateway.failures import Refusal, invalid, shown
 from stepwise.gateway.schemas import Options
@@ -39,7 +40,8 @@ class Weighing(Protocol):
     name: str
     scope: Scope
     models: tuple[str, ...]
-    alpha: float
+    alpha: float | None
+    budget: float | None
 
 
 @runtime_checkable
@@ -60,8 +62,8 @@ class Knob:
         aliases: other names, and what each stands for.
 
     Raises:
-        ConfigError: if there is no router, one has a model's name, ``online`` has nothing to move, or an
-            alias stands for nothing.
+        ConfigError: if there is no router, one cannot route or has a model's name, ``online`` has nothing to
+            move, or an alias stands for nothing.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Knob:
         taken = [name for name, router in routers.items() if alone.get(name, router) != router]
         if taken:
             raise ConfigError(f"routers: {taken[0]!r} is a model's name; give the router another.")
+        for router in routers.values():
+            check_router(router)
         self.default = next(iter(routers))
         self.routers: Mapping[str, Router] = {**routers, **alone}
         self.online = online
@@ -224,13 +228,13 @@ def within(router: Weighing, options: Options) -> Router:
     """
     if options.budget is None or options.max_accuracy_loss is not None or options.alpha is not None:
         raise ConfigError(f"the router {router.name!r} takes either an alpha or a budget.")
-    alpha = alpha_within(router.scope, router.models, options.budget)
-    return cast(Router, replace(cast(Any, router), alpha=alpha))
+    alpha, dollars = setting_within(router.scope, router.models, options.budget)
+    return cast(Router, replace(cast(Any, router), alpha=alpha, budget=dollars))
 
 
 @lru_cache(maxsize=1024)
-def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
-    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's.
+def setting_within(scope: Scope, models: tuple[str, ...], budget: float) -> tuple[float, float]:
+    """The alpha whose mean cost on the anchors is at most ``budget`` of the last model's, and that cost.
 
     Raises:
         ConfigError: if the budget lies outside (0, 1].
@@ -240,7 +244,7 @@ def alpha_within(scope: Scope, models: tuple[str, ...], budget: float) -> float:
         raise ConfigError(f"budget must lie in (0, 1], not {budget:g}.")
     large = scope.settings(models[-1:])[0].cost
     try:
-        return scope.alpha_for(budget * large, models).alpha
+        return scope.alpha_for(budget * large, models).alpha, budget * large
     except InfeasibleTarget as error:
         least = error.best / large
         message = f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} on the anchors."

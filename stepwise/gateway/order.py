@@ -26,6 +26,8 @@ class Order:
         prompts: length of each question's prompt in tokens.
         stream: whether text is wanted as it is generated.
         limited: whether the request itself bounds the length of its chains.
+        apart: whether thoughts are wanted apart from the answer.
+        turn: which of the user's messages it answers; 1 begins a conversation.
         reserved: on the tenant's account.
     """
 
@@ -39,6 +41,8 @@ class Order:
     stops: Sequence[str]
     stream: bool
     limited: bool
+    apart: bool
+    turn: int
     reserved: Reservation
     id: str = field(default_factory=lambda: uuid4().hex)
     created: float = field(default_factory=time.time)

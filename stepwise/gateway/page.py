@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
@@ -14,12 +14,16 @@ from pydantic import Field
 from stepwise.calibration import CalibrationRecord
 from stepwise.engine.engine import MAX_QUESTION
 from stepwise.errors import ConfigError
+from stepwise.gateway.answers import estimated, threshold
 from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.gateway import Gateway
-from stepwise.gateway.knob import record_of
+from stepwise.gateway.knob import Weighing, record_of
 from stepwise.gateway.strict import Strict, Text
-from stepwise.types import Estimate
+from stepwise.types import Estimate, Router
+
+if TYPE_CHECKING:
+    from stepwise.scope import Scope
 
 FOLDER = Path(str(files("stepwise") / "gateway" / "static"))
 HEADERS = {
@@ -54,10 +58,11 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
         return {
             "models": gateway.engine.models,
             "routers": list(knob.routers),
-            "default": {"router": knob.default, "threshold": getattr(router, "threshold", None)},
+            "default": {"router": knob.default, "setting": _setting(router)},
             "budget": knob.online.target if knob.online else None,
             "calibration": _curve(gateway),
             "cost_unit": gateway.engine.cost.unit,
+            "conversation": gateway.converses,
             "estimates": estimator is not None,
             "examples": list(examples),
         }
@@ -72,22 +77,47 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
         """What each model alone would make of a question, before anything is generated."""
         if estimator is None:
             raise Refusal(404, "this server has no estimator.", code="no_estimator")
-        fields = ("model", "p_correct", "p_interval", "tokens", "interval", "cost", "outside")
         estimates = estimator.estimate(asked.question, models=gateway.engine.models)
-        return {"estimates": [{name: getattr(each, name) for name in fields} for each in estimates]}
+        return {"estimates": [estimated(each) for each in estimates]}
 
     return routes
 
 
+def _setting(router: Router) -> float | None:
+    """Where a router's knob stands: its alpha where it chooses by estimates, else its threshold."""
+    setting: float | None = getattr(router, "alpha", None)
+    return threshold(router) if setting is None else setting
+
+
 def _curve(gateway: Gateway) -> Mapping[str, Any] | None:
+    """What the settings of the default router's knob gave, on the problems it was calibrated on."""
+    router = gateway.knob.routers[gateway.knob.default]
+    if isinstance(router, Weighing):
+        return _on_anchors(router.scope, router.models)
     try:
-        record: CalibrationRecord = record_of(gateway.knob.routers[gateway.knob.default])
+        record: CalibrationRecord = record_of(router)
     except ConfigError:
         return None
     return {
+        "knob": "threshold",
         "n": record.n,
-        "threshold": record.thresholds.tolist(),
+        "setting": record.thresholds.tolist(),
         "cost": record.cost_share.round(4).tolist(),
         "accuracy": record.accuracy.round(4).tolist(),
         "large_accuracy": float(record.large_correct.mean()),
+    }
+
+
+def _on_anchors(scope: Scope, models: Sequence[str]) -> Mapping[str, Any]:
+    """From correctness alone to cost alone, each cost once, as shares of the last model's."""
+    (large,) = scope.settings(models[-1:])[:1]
+    settings = {setting.cost: setting for setting in scope.settings(models)}
+    by_alpha = sorted(settings.values(), key=lambda setting: -setting.alpha)
+    return {
+        "knob": "alpha",
+        "n": len(scope.anchors),
+        "setting": [setting.alpha for setting in by_alpha],
+        "cost": [round(setting.cost / large.cost, 4) for setting in by_alpha],
+        "accuracy": [round(setting.value, 4) for setting in by_alpha],
+        "large_accuracy": large.value,
     }

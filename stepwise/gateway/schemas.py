@@ -187,6 +187,7 @@ class ChatRequest(GenerationRequest):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, default_factory=list), FailFast()]
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    include_reasoning: bool = False
     response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
@@ -205,6 +206,14 @@ class ChatRequest(GenerationRequest):
         parts = (part for message in self.messages for part in (message, *message.content))
         of_messages = {f"messages.{name}" for part in parts for name in part._ignored}
         return sorted({*super().ignored, *of_messages})
+
+    @property
+    def apart(self) -> bool:
+        return self.include_reasoning and self.form is None
+
+    @property
+    def turn(self) -> int:
+        return sum(message.role == "user" for message in self.messages)
 
     @property
     def limit(self) -> int | None:
@@ -265,6 +274,8 @@ class CompletionRequest(GenerationRequest):
         return self.max_tokens
 
     turns: ClassVar[tuple[Turn, ...]] = ()
+    turn: ClassVar[int] = 1
+    apart: ClassVar[bool] = False
     form: ClassVar[None] = None
 
     def questions(self, *, conversation: bool) -> list[str]:

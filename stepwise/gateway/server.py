@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from stepwise.engine.engine import Engine
 from stepwise.errors import BackendError, ConfigError
+from stepwise.gateway.connections import Bounds, protocol
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.log import JsonLines, log
 from stepwise.gateway.operations import healthy
@@ -46,6 +47,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 SPARE_FILES = 64
 """Open files beside connections: models, the store, the log."""
+MOST_CONNECTIONS = 65_536
+
+
+def most_connections(chains: int) -> int:
+    """Connections of clients, so that so many chains can still reach their servers."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = limit - chains - SPARE_FILES if limit >= 0 else MOST_CONNECTIONS
+    return min(max(room, chains), MOST_CONNECTIONS)
 
 
 def note_open_files(chains: int) -> None:
@@ -64,12 +73,15 @@ Build = Callable[[], tuple[FastAPI, Engine]]
 """Loads the models, or connects to them, and makes the app over them."""
 
 
-def serve(build: Build, listening: socket.socket, *, drain: int, ready: Callable[[], None]) -> None:
+def serve(
+    build: Build, listening: socket.socket, *, drain: int, bounds: Bounds, ready: Callable[[], None]
+) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP, finish what is in flight, close the engine.
 
     Args:
         build: runs in a thread, once the gateway listens.
         drain: seconds that what is in flight may take.
+        bounds: of the connections of clients.
         ready: called once requests are taken.
 
     Raises:
@@ -82,8 +94,9 @@ def serve(build: Build, listening: socket.socket, *, drain: int, ready: Callable
         logger.handlers, logger.propagate, logger.level = [handler], False, level
     door = Door()
     settings = uvicorn.Config(
-        door, log_config=None, access_log=False, timeout_graceful_shutdown=drain, lifespan="off"
-    )
+        door, http=protocol(bounds), ws="none", log_config=None, access_log=False,
+        timeout_graceful_shutdown=drain, lifespan="off",
+    )  # fmt: skip
     # uvicorn's own choice of an event loop, where it has one
     with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
         runner.run(_serve(Server(settings), door, build, listening, ready))

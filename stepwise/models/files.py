@@ -14,12 +14,28 @@ from typing import Any
 import msgspec
 import yaml
 
+from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
 from stepwise.models.reading import read
 
 NANO = ("small", "middle", "large")
+SHIPPED = {"name", "judge"}
+"""Fields of configs/pair/nano.yaml, which names the pair that ships."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A model as far as its price goes; other fields are not looked at."""
+
+    name: str
+    price: Price | None = None
+
+
+class PriceList(msgspec.Struct, frozen=True):
+    """What `list_prices` reads of a pair's file."""
+
+    models: tuple[Listed, ...]
 
 
 def load_pair(name: str | Path, judge: str | None = None) -> Pair:
@@ -52,18 +68,37 @@ def read_pair(path: str | Path) -> Pair:
     Raises:
         ConfigError: if the file is missing or no YAML, or a field is unknown, missing or of the wrong type.
     """
+    fields = _fields(path)
+    if fields.keys() <= SHIPPED:
+        return load_pair(str(fields.get("name")), fields.get("judge"))
+    return read(Pair, fields, str(path))
+
+
+def list_prices(path: str | Path) -> dict[str, Price]:
+    """Prices by model from a pair's file, of which only ``models`` with ``name`` and ``price`` is read.
+
+    Raises:
+        ConfigError: as `read_pair`, or if no model has a price.
+    """
+    models = read(PriceList, _fields(path), str(path)).models
+    prices = {model.name: model.price for model in models if model.price}
+    if not prices:
+        raise ConfigError(f"{path}: no model has a price; add `price: {{input: 0.1, output: 0.4}}` to each.")
+    return prices
+
+
+def _fields(path: str | Path) -> dict[str, Any]:
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"pair: {str(path)!r} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"pair: {path} could not be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"pair: {path} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, Mapping):
         raise ConfigError(f"{path} must hold the fields of a pair, not {given!r}.")
-    fields = {name: value for name, value in given.items() if name not in ("_target_", "_convert_")}
-    if fields.keys() <= {"name", "judge"}:  # configs/pair/nano.yaml names the pair that ships
-        return load_pair(str(fields.get("name")), fields.get("judge"))
-    return read(Pair, fields, str(path))
+    return {name: value for name, value in given.items() if name not in ("_target_", "_convert_")}
 
 
 def make_pair(**fields: Any) -> Pair:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from stepwise.errors import ConfigError
 
@@ -13,7 +15,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `[^`]*`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
-_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_MISSING = "Object missing required field"
 _WORDS = {"object": "a mapping", "array": "a list", "null": "nothing", "str": "text"}
 
 
@@ -41,14 +43,35 @@ def _sentence(message: str, given: Any, kind: type[msgspec.Struct]) -> str:
     if unknown := _UNKNOWN.fullmatch(what):
         known = "" if within else f", only {', '.join(kind.__struct_fields__)}"
         return f"there is no field {unknown['field']!r}{within}{known}."
-    if missing := _MISSING.fullmatch(what):
-        return f"the field {missing['field']} is missing{within}."
+    if what.startswith(_MISSING):
+        return "; ".join(_lacking(msgspec.inspect.type_info(kind), given)) + "."
     if expected := _EXPECTED.fullmatch(what):
         words = " or ".join(_WORDS.get(word, word) for word in expected["expected"].split(" | "))
         # Of a mapping's values nobody says which it was.
         came = "" if "[...]" in place else f", not {_at(given, place)!r}"
         return f"{place or 'it'} must be {words}{came}."
     return f"{what}{within}."
+
+
+def _lacking(kind: msgspec.inspect.Type, given: Any, place: str = "") -> Iterator[str]:
+    """Every required field that is missing, with where it belongs."""
+    if isinstance(kind, msgspec.inspect.UnionType):
+        for each in kind.types:
+            yield from _lacking(each, given, place)
+    elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(given, Sequence):
+        for i, item in enumerate(given):
+            yield from _lacking(kind.item_type, item, f"{place}[{i}]")
+    elif isinstance(kind, msgspec.inspect.StructType) and isinstance(given, Mapping):
+        names = [f"`{field.name}`" for field in kind.fields if field.required and field.name not in given]
+        if names:
+            verb = "are" if len(names) > 1 else "is"
+            yield f"{f'in {place}' if place else 'at the top'}, {_listed(names)} {verb} missing"
+        for field in kind.fields:
+            yield from _lacking(field.type, given.get(field.name), f"{place}.{field.name}".lstrip("."))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _at(given: Any, place: str) -> Any:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stepwise.evaluation.replayed import Row
 from stepwise.extras import require
-from stepwise.report.plot import INK, MUTED, STYLE
+from stepwise.report.plot import COLORS, HERO, INK, MUTED, STYLE
 
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+COLOURS = (HERO.color, *COLORS)
 MARKERS = "osD^vP"
 
 

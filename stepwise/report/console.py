@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stepwise.evaluation.summary import Summary
+from stepwise.report.plot import by_router
+from stepwise.report.thresholds import ascending, legend
 
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
@@ -16,14 +18,20 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     table = Table(title=f"{summary.n} problems, accuracy and cost (cost of large-only = 100%)")
     for name in ("router", "threshold", "accuracy", "95% interval", "cost"):
         table.add_column(name, justify="left" if name == "router" else "right")
-    for point in sorted(summary.points, key=lambda p: (p.router, p.cost)):
+    for point in sorted(summary.points, key=lambda point: (point.router, ascending(point))):
         low, high = point.accuracy_ci
         threshold = "" if point.threshold is None else f"{point.threshold:g}"
         cells = (f"{point.accuracy:.1%}", f"{low:.1%} - {high:.1%}", f"{point.cost / large:.1%}")
         table.add_row(point.router, threshold, *cells, style="bold" if point.router == "ppo" else "")
     console.print(table)
-    for name, values in summary.metrics.items():
-        console.print(f"  {name}: area under the frontier (APGR) {_number(values.apgr)}")
+    routers = by_router(summary)
+    if known := legend(routers):
+        console.print(known)
+    for name, points in routers.items():
+        if name in summary.metrics:
+            cheaper = any(point.cost < large for point in points)
+            area = _number(summary.metrics[name].apgr) if cheaper else "– (nothing cheaper than large-only)"
+            console.print(f"  {name}: area under the frontier (APGR) {area}")
     console.print(f"Open [bold]{folder / 'report.html'}[/bold] and {folder / 'frontier.png'}.")
 
 

@@ -58,8 +58,8 @@ class Look(NamedTuple):
 
 
 HERO = Look("#d55e00", "o", 2.6, 0.20, 10)
-# Okabe and Ito's palette, which stays apart under the common colour-vision deficiencies.
-COLORS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b6d3f")
+# Okabe and Ito's palette with a darker green and a lighter purple: without green cones they were one grey.
+COLORS = ("#0072b2", "#008a64", "#d98cb9", "#e69f00", "#56b4e9", "#8b6d3f")
 MARKERS = ("s", "^", "D", "v", "P", "X", "<")  # a different number, so that pairs repeat late
 
 

@@ -43,6 +43,7 @@ nothing to see, and they are 0."""
 
 
 def as_it_is(scaled: float) -> float:
+    """No further squeezing of a scaled value."""
     return scaled
 
 
@@ -104,6 +105,11 @@ class Progress:
 
 
 def draft(trace: Trace, small: str, large: str) -> Signals | None:
+    """Signals of the draft; None where there is no draft.
+
+    Raises:
+        NoSignal: if its backend gave no log-probabilities.
+    """
     if trace.draft is None:
         return None
     if not trace.draft.signals.known:
@@ -144,6 +150,7 @@ def reading(trace: Trace, small: str, large: str) -> Signals | None:
 
 
 def progress(trace: Trace, small: str, large: str) -> Progress:
+    """How far the chain has come, and what the large model has not read of it (in tokens)."""
     steps, unread = trace.steps, trace.prompt_tokens
     accepted = []
     for step in steps:
@@ -166,6 +173,7 @@ def estimates(trace: Trace, small: str, large: str) -> tuple[Estimate, Estimate]
 
 
 def words(trace: Trace, small: str, large: str) -> tuple[float, ...]:
+    """The embedding of the question's words."""
     return question.embedding(trace.problem.question)
 
 

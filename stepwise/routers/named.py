@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from stepwise.errors import ConfigError
 from stepwise.models.pair import Pair
 from stepwise.routers.fixed import Always
-from stepwise.routers.policy import load_router
+from stepwise.routers.own import installed, is_own, own_router
+from stepwise.routers.policy import SHIPPED, PolicyRouter, load_router
 from stepwise.routers.threshold import Confidence, FirstTokenEntropy, Scorer, ThresholdRouter
 from stepwise.types import Router
 
@@ -24,6 +28,21 @@ def pool(name: str, pair: Pair) -> list[str] | None:
     return [names[0], name, names[-1]] if name in names else None
 
 
+def check_known(name: str, models: Sequence[str] = ()) -> None:
+    """Refuse the name of no router, and say what there is.
+
+    Args:
+        models: whose names are routers too.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if name in RULES or name in SHIPPED or is_own(name) or Path(name).is_dir():
+        return
+    names = ", ".join([*SHIPPED, *RULES, *models, *installed()])
+    raise ConfigError(f"router must be one of {names}, a policy's folder, or module:Class, not {name!r}.")
+
+
 def named_router(
     name: str,
     pair: Pair,
@@ -33,7 +52,7 @@ def named_router(
     threshold: float | None = None,
     unit: str | None = None,
 ) -> Router:
-    """A model's name, a rule of `RULES`, or a policy that was trained on the pair.
+    """A model's name, a rule of `RULES`, a policy that was trained on the pair, or a router of one's own.
 
     Args:
         unit: of the costs that are counted.
@@ -45,6 +64,12 @@ def named_router(
     """
     if pool(name, pair) is not None:
         return Always(name)
+    loaded = pair.select()
+    check_known(name, [model.name for model in pair.models])
+    if is_own(name):
+        if budget is not None or max_accuracy_loss is not None:
+            raise ConfigError(f"router {name!r} is not calibrated and takes no budget; pass --threshold.")
+        return own_router(name, threshold, [model.name for model in loaded])
     if name not in RULES:
         if budget is max_accuracy_loss is threshold is None:
             budget = DEFAULT_BUDGET
@@ -53,10 +78,18 @@ def named_router(
         return policy
     if threshold is None:
         raise ConfigError(f"router {name!r} is not calibrated; pass --threshold (in nats), for example 1.0.")
-    loaded = pair.select()
     if not getattr(loaded[0].options, "logprobs", True):
         raise ConfigError(
             f"router {name!r} reads log-probabilities, which model {loaded[0].name!r} does not give; set "
             "logprobs: true among its backend's options if the server returns them."
         )
     return ThresholdRouter(RULES[name], threshold, name, small=loaded[0].name, large=loaded[-1].name)
+
+
+def promised(
+    router: Router, budget: float | None, max_accuracy_loss: float | None, threshold: float | None
+) -> float | None:
+    """The budget that a router of `named_router` keeps on average, if it keeps one."""
+    if not isinstance(router, PolicyRouter) or threshold is not None:
+        return None
+    return DEFAULT_BUDGET if budget is max_accuracy_loss is None else budget

@@ -15,6 +15,7 @@ from stepwise.calibration import calibrate
 from stepwise.errors import ConfigError, NoSignal
 from stepwise.routers.artifact import PolicyArtifact, Weights
 from stepwise.routers.features import ESTIMATES, observe
+from stepwise.routers.threshold import check_threshold
 from stepwise.types import Decision, Look, Trace
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class PolicyRouter:
     artifact: PolicyArtifact
     threshold: float
     name: str = "ppo"
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def look(self) -> Look:

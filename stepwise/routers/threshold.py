@@ -10,6 +10,7 @@ model writes the step, and the decision says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, Protocol
 
 from stepwise.errors import ConfigError, NoSignal, StepwiseError
@@ -26,6 +27,16 @@ class Scorer(Protocol):
     def score(self, trace: Trace) -> float: ...
 
 
+def check_threshold(value: object) -> None:
+    """Refuse a threshold that nothing can be compared with.
+
+    Raises:
+        ConfigError: if it is not a number.
+    """
+    if not isinstance(value, Real) or value != value:
+        raise ConfigError(f"threshold must be a number, not {value!r}.")
+
+
 @dataclass(frozen=True)
 class ThresholdRouter:
     """``large`` writes the step when the score reaches the threshold, else ``small`` does."""
@@ -35,6 +46,9 @@ class ThresholdRouter:
     name: str
     small: str = "small"
     large: str = "large"
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def look(self) -> Look:

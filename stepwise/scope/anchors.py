@@ -84,6 +84,8 @@ class AnchorSet:
             anchors = cls([Problem(**anchor) for anchor in content["anchors"]], content["provenance"])
         except ConfigError:
             raise
+        except FileNotFoundError as error:
+            raise ConfigError(f"anchors: {str(path)!r} does not exist.") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"anchors: {str(path)!r} cannot be read as a set of anchors: {error}."

@@ -55,14 +55,22 @@ def utility(
         ConfigError: if alpha or w_base is outside [0, 1].
     """
     for name, given in (("alpha", alpha), ("w_base", w_base)):
-        if not 0.0 <= given <= 1.0:
-            raise ConfigError(f"{name} must lie in [0, 1], not {given}.")
+        check_share(name, given)
     gamma = gamma_base * (1 + 2 * (1 - alpha))
     weight = w_base * (0.5 + 0.5 * alpha)
     from_anchors = alpha * min_max(anchor_value) + (1 - alpha) * _thrift(anchor_cost) ** gamma
     thrift = _thrift(cost) if scale == "log" else 1 - min_max(cost.reshape(-1)).reshape(cost.shape)
     predicted = alpha * value + (1 - alpha) * thrift**gamma
     return np.asarray(weight * from_anchors + (1 - weight) * predicted)
+
+
+def check_share(name: str, given: float) -> None:
+    """
+    Raises:
+        ConfigError: if a value is outside [0, 1].
+    """
+    if not 0.0 <= given <= 1.0:
+        raise ConfigError(f"{name} must lie in [0, 1], not {given:g}.")
 
 
 def min_max(values: Array) -> Array:

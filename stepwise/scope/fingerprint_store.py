@@ -35,7 +35,7 @@ class FingerprintStore:
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self._lock = threading.Lock()
         if not create and not Path(path).is_file():
-            raise ConfigError(f"fingerprints: there is no file {str(path)!r}.")
+            raise ConfigError(f"fingerprints: {str(path)!r} does not exist.")
         try:
             self._db = connect(path, TABLE)
             self._adopt()

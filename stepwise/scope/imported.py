@@ -11,9 +11,14 @@ from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet, choose_anchors
 from stepwise.scope.fingerprint import Fingerprint
+from stepwise.scope.novelty import OUTSIDE, Novelty
 from stepwise.scope.table import Outcome, Results
 from stepwise.types import Problem
 
+COMPARED = 1000
+"""Of a table's questions that are no anchors, for how many of them look unlike the anchors."""
+OUTSIDE_SHARE = "share of other questions called outside"
+"""Where that stands in the provenance of an anchor set."""
 TokenSource = Literal["measured", "estimated from responses", "costs in micro-dollars", "one per answer"]
 
 
@@ -28,14 +33,20 @@ def anchors_of(results: Results, n: int, *, coverage: float = 0.5, seed: int = 0
         ConfigError: if no question was answered by enough models.
     """
     needed = coverage * len(results.models)
-    texts = [question for question, outcomes in results.outcomes.items() if len(outcomes) >= needed]
+    enough = (question for question, outcomes in results.outcomes.items() if len(outcomes) >= needed)
+    texts = sorted(enough, key=_id)  # whatever the order of the rows
     if not texts:
         raise ConfigError(f"results: no question was answered by {coverage:.0%} of the models.")
     problems = [Problem(_id(text), text, results.answers.get(text, "")) for text in texts]
     count = min(n, len(problems))
     sizes = Counter(results.groups.get(text, "") for text in texts)
     strata = [results.groups.get(text, "") for text in texts] if 1 < len(sizes) <= count else None
-    return choose_anchors(problems, count, strata=strata, seed=seed, provenance={"layout": results.layout})
+    anchors = choose_anchors(problems, count, strata=strata, seed=seed, provenance={"layout": results.layout})
+    others = sorted(results.outcomes.keys() - set(anchors.questions), key=_id)[:COMPARED]
+    if others:
+        outside = Novelty(anchors.questions)(others) < OUTSIDE
+        anchors.provenance[OUTSIDE_SHARE] = float(outside.mean())
+    return anchors
 
 
 def fingerprints_of(

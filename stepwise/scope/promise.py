@@ -50,17 +50,25 @@ def promised(settings: Sequence[Setting], budget: float, delta: float) -> list[S
     return passed
 
 
-def best_within(settings: Sequence[Setting], budget: float, delta: float) -> Setting:
-    """The promised setting with the best value; the cheapest of equals.
-
+def check_promise(budget: float, delta: float) -> None:
+    """
     Raises:
         ConfigError: if the budget is not positive, or delta lies outside (0, 1).
-        InfeasibleTarget: if none can be promised; ``best`` is the least budget that can.
     """
     if not budget > 0:
         raise ConfigError(f"budget must be a positive cost per question, not {budget:g}.")
     if not 0.0 < delta < 1.0:
         raise ConfigError(f"delta must lie in (0, 1), not {delta:g}.")
+
+
+def best_within(settings: Sequence[Setting], budget: float, delta: float) -> Setting:
+    """The promised setting with the best value; the cheapest of equals.
+
+    Raises:
+        ConfigError: as `check_promise`.
+        InfeasibleTarget: if none can be promised; ``best`` is the least budget that can.
+    """
+    check_promise(budget, delta)
     passed = promised(settings, budget, delta)
     if not passed:
         least = _least(settings[0], delta)

@@ -83,6 +83,7 @@ class Answer:
 
 
 def performance(correct: bool, tokens: int) -> str:
+    """What a model did on an anchor, as the prompt shows it; ``tokens`` is the answer's length."""
     return f"{{len: {tokens}, correct: {'yes' if correct else 'no'}}}"
 
 

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from stepwise.errors import ConfigError
-from stepwise.models.files import load_pair
+from stepwise.models.files import list_prices
 from stepwise.routers import load_router
 from stepwise.scope.anchors import AnchorSet
 from stepwise.scope.estimators.base import Charge
@@ -21,10 +21,10 @@ def open_scope(anchors: str, fingerprints: str, pair: str | None = None, **setti
     """A `Scope` from files, as configurations name it.
 
     Args:
-        pair: whose models' list prices count, see `Scope`.
+        pair: a YAML file of models, whose list prices are used, see `Scope`.
     """
     if pair is not None:
-        settings["prices"] = {model.name: model.price for model in load_pair(pair).models if model.price}
+        settings["prices"] = list_prices(pair)
     return Scope(
         anchors=AnchorSet.load(anchors), fingerprints=FingerprintStore(fingerprints, create=False), **settings
     )
@@ -40,14 +40,16 @@ class ScopeRouter:
     Args:
         scope: with fingerprints of all models.
         models: of the pool.
-        alpha: 0 looks at cost alone, 1 at correctness alone.
+        alpha: 0 looks at cost alone, 1 at correctness alone; by default what `Scope.choose` takes.
+        budget: dollars a question, see `Scope.choose`.
     """
 
     scope: Scope
     models: tuple[str, ...]
-    alpha: float
+    alpha: float | None = None
     name: str = "scope"
     look: Look = "before"
+    budget: float | None = None
     whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -61,7 +63,9 @@ class ScopeRouter:
     def _choose(self) -> Callable[[str, tuple[Estimate, ...], object], Choice]:
         """By question, estimates and version of the store: a choice does not outlive a change of it."""
         return lru_cache(maxsize=65536)(
-            lambda question, known, version: self.scope.choose(question, self.models, self.alpha, known)
+            lambda question, known, version: self.scope.choose(
+                question, self.models, self.alpha, known, self.budget
+            )
         )
 
     def decide(self, trace: Trace) -> Decision:
@@ -74,10 +78,10 @@ class ScopeRouter:
             )
         choice = self._choose(trace.problem.question, known, self.scope.fingerprints.version)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-        reason = f"expected right {chosen.p_correct:.0%}"
+        why = f"highest utility at alpha {self.alpha:g} ({choice.utility:.2f})"
         if choice.outside:
-            reason += ", outside what the anchors cover"
-        return Decision(choice.model, choice.utility, reason)
+            why = "unlike the anchors" + (", within the budget" if self.budget else "")
+        return Decision(choice.model, choice.utility, f"{why}, expected right {chosen.p_correct:.0%}")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,18 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
+from stepwise.models.files import list_prices
 from stepwise.scope.anchors import AnchorSet
-from stepwise.scope.decision import W_BASE, sweep, utility
+from stepwise.scope.decision import W_BASE, check_share, sweep, utility
 from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.scope.estimators import Beliefs, Candidate, Combination, Estimator, Neighbours
 from stepwise.scope.estimators.base import Charge, free
@@ -21,11 +25,16 @@ from stepwise.scope.features import Auxiliary, Features
 from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
 from stepwise.scope.novelty import OUTSIDE, Novelty, shrink, trust
-from stepwise.scope.promise import Setting, best_within
+from stepwise.scope.promise import Setting, best_within, check_promise
 from stepwise.scope.reliability import Reliability
 from stepwise.types import Estimate
 
 Array = NDArray[np.float64]
+ANCHORS, FINGERPRINTS = "anchors.json", "fingerprints.db"
+"""What `stepwise scope import` writes into its folder."""
+ALPHA = 0.5
+UNPRICED = "name the table's dollar column `cost` and import it again, or give list prices with --pair"
+"""What to do about a model without a price."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ class Scope:
         prices: of models, for fingerprints without a price; where both give one they have to agree.
 
         outside: who answers a question that is outside what the anchors cover: the "best" single model by its
-            mean on the anchors, a model's name, or whoever the "estimates" favour.
+            mean on the anchors (with a budget, of those whose mean cost on the anchors keeps it; the cheapest
+            if none does), a model's name, or whoever the "estimates" favour.
 
     Attributes:
         asks: names of the models that the estimator puts questions to.
@@ -98,6 +108,32 @@ class Scope:
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
         self._reliability: Reliability | None = None
+        self._promised = lru_cache(maxsize=1024)(
+            lambda version, budget, models, delta: best_within(self.settings(models, budget), budget, delta)
+        )
+
+    @classmethod
+    def open(cls, folder: str | Path, *, pair: str | Path | None = None, **settings: Any) -> Self:
+        """Over what `stepwise scope import` wrote into a folder.
+
+        Args:
+            pair: a YAML file of models, whose list prices are used.
+            settings: as of `Scope`.
+
+        Raises:
+            ConfigError: if a file is missing or cannot be used.
+        """
+        anchors = Path(folder) / ANCHORS
+        if not anchors.exists():
+            raise ConfigError(
+                f"{str(folder)!r} has no {ANCHORS}: run `stepwise scope import FILE --folder {folder}` first."
+            )
+        return cls(
+            anchors=AnchorSet.load(anchors),
+            fingerprints=FingerprintStore(Path(folder) / FINGERPRINTS, create=False),
+            prices=list_prices(pair) if pair else None,
+            **settings,
+        )
 
     def __repr__(self) -> str:
         """Identifies what the estimates depend on, as frozen values do."""
@@ -161,6 +197,7 @@ class Scope:
         Raises:
             ConfigError: if the question is empty, or a model has no usable fingerprint.
         """
+        _refuse_empty([question])
         known = self.known
         rows = self._rows(known, models)
         compared = self._compare(known, [question])
@@ -172,18 +209,27 @@ class Scope:
         self,
         question: str,
         models: Sequence[str] | None = None,
-        alpha: float = 0.5,
+        alpha: float | None = None,
         estimates: Sequence[Estimate] = (),
+        budget: float | None = None,
     ) -> Choice:
-        """The model with the largest utility; ``alpha`` in [0, 1] trades cost (0) for value (1).
+        """The model with the largest utility.
 
         Args:
+            alpha: in [0, 1], trades cost (0) for value (1). By default 0.5; with a budget, what `alpha_for`
+                promises to keep it.
             estimates: of these models, as `estimate` made them before; made now unless given.
+            budget: dollars a question; it also binds who answers outside what the anchors cover.
 
         Raises:
             ConfigError: as `estimate`, and if a model has no price, alpha is outside [0, 1], or a model is
                 not among ``estimates``.
+            InfeasibleTarget: if alpha is not given and the budget cannot be promised.
         """
+        _refuse_empty([question])
+        if alpha is None:
+            alpha = ALPHA if budget is None else self.alpha_for(budget, models).alpha
+        check_share("alpha", alpha)
         known = self.known
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, [question])
@@ -195,14 +241,17 @@ class Scope:
             predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
             estimates = self._estimates(known, rows, compared, predicted, novelty)
         record = shrink(self._record.predict(compared, rows), known.mean[rows], novelty)
-        scores = self._utility(known, rows, compared, record, predicted, novelty, alpha)[:, 0]
+        scores = self._utility(known, rows, compared, record, predicted, novelty, alpha, budget)[:, 0]
         best = int(np.argmax(scores))
         model = known.models[rows[best]]
         return Choice(model, float(scores[best]), list(estimates), bool(novelty[0] < OUTSIDE))
 
-    def settings(self, models: Sequence[str] | None = None) -> list[Setting]:
+    def settings(self, models: Sequence[str] | None = None, budget: float | None = None) -> list[Setting]:
         """What alphas from 0 to 1 give on the anchors: every anchor is routed by held-out predictions, and
         scored by what the chosen model really did there.
+
+        Args:
+            budget: as of `choose`.
 
         Raises:
             ConfigError: as `choose`.
@@ -214,11 +263,12 @@ class Scope:
             shrink(_rows_of(estimator.held_out(), rows), known.mean[rows], novelty)
             for estimator in (self._record, self._estimator)
         )
-        value, spent = known.value[rows], known.cost(known.tokens[rows], self.anchors.questions, rows)
+        value, spent = known.value[rows], self._spent(known, rows)
         columns = np.arange(len(self.anchors))
 
         def at(alpha: float) -> Setting:
-            best = self._utility(known, rows, known.among, record, predicted, novelty, alpha).argmax(axis=0)
+            scores = self._utility(known, rows, known.among, record, predicted, novelty, alpha, budget)
+            best = scores.argmax(axis=0)
             costs = spent[best, columns]
             costs = costs[~np.isnan(costs)]
             return Setting(alpha, float(np.nanmean(value[best, columns])), float(costs.mean()), costs)
@@ -233,7 +283,10 @@ class Scope:
             ConfigError: as `choose`, and if budget or delta is out of its range.
             InfeasibleTarget: if no alpha can be promised to keep the budget; ``best`` is the least that can.
         """
-        return best_within(self.settings(models), budget, delta)
+        check_promise(budget, delta)
+        names = None if models is None else tuple(models)
+        promised: Setting = self._promised(self.fingerprints.version, budget, names, delta)
+        return promised
 
     def beliefs(self, questions: Sequence[str], models: Sequence[str] | None = None) -> Beliefs:
         """What `estimate` says of many questions at once, as arrays [models, questions].
@@ -279,8 +332,7 @@ class Scope:
         return self._compare(self.known, questions)
 
     def _compare(self, known: Known, questions: Sequence[str]) -> Compared:
-        if not all(question.strip() for question in questions):
-            raise ConfigError("question must not be empty.")
+        _refuse_empty(questions)
         return known.compare(self._features.encode(questions))
 
     def _rows(self, known: Known, models: Sequence[str] | None, *, priced: bool = False) -> NDArray[np.intp]:
@@ -298,7 +350,7 @@ class Scope:
         rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
         unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]
         if priced and unpriced:
-            raise ConfigError(f"model {unpriced[0]!r} has no price; add one to its fingerprint.")
+            raise ConfigError(f"model {unpriced[0]!r} has no price: {UNPRICED}.")
         return rows
 
     def _utility(
@@ -310,6 +362,7 @@ class Scope:
         predicted: Beliefs,
         novelty: Array,
         alpha: float,
+        budget: float | None = None,
     ) -> Array:
         """Utilities [models, questions]; outside, the model of the user's rule is ranked first."""
         record_cost, predicted_cost = (
@@ -317,14 +370,22 @@ class Scope:
         )
         scores = utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
         if self._outside != "estimates":
-            outside, first = novelty < OUTSIDE, self._rule(known, rows)
+            outside, first = novelty < OUTSIDE, self._rule(known, rows, budget)
             scores[first, outside] = np.nextafter(scores.max(axis=0), np.inf)[outside]
         return scores
 
-    def _rule(self, known: Known, rows: NDArray[np.intp]) -> int:
+    def _spent(self, known: Known, rows: NDArray[np.intp]) -> Array:
+        """What the models cost on the anchors, [len(rows), n]; nan where one has not answered."""
+        return known.cost(known.tokens[rows], self.anchors.questions, rows)
+
+    def _rule(self, known: Known, rows: NDArray[np.intp], budget: float | None) -> int:
         """Which of ``rows`` answers questions outside what the anchors cover."""
         if self._outside == "best":
-            return int(np.argmax(known.mean[rows]))
+            if budget is None:
+                return int(np.argmax(known.mean[rows]))
+            cost = np.nanmean(self._spent(known, rows), axis=1)
+            affordable = np.where(cost <= max(budget, cost.min()), known.mean[rows], -np.inf)
+            return int(np.argmax(affordable))
         names = [known.models[row] for row in rows]
         if self._outside not in names:
             raise ConfigError(
@@ -356,6 +417,11 @@ class Scope:
             )
             for i, row in enumerate(rows)
         ]
+
+
+def _refuse_empty(questions: Sequence[str]) -> None:
+    if not all(question.strip() for question in questions):
+        raise ConfigError("question must not be empty.")
 
 
 def _of(models: Sequence[str], estimates: Sequence[Estimate]) -> list[Estimate]:

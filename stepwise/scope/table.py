@@ -1,6 +1,6 @@
 """Tables of results, as people keep them, read into one form: an outcome per question and model.
 
-Three layouts are told apart by their columns:
+Layouts are told apart by their columns:
 
 - *long*: a row per question and model: ``question, model, correct[, tokens, cost, group, answer]``;
 - *wide*: a row per question and a column per model with 0, 1 or a share;
@@ -8,40 +8,41 @@ Three layouts are told apart by their columns:
 - *RouterEval*: one object with lists: ``model``, and per split ``prompt.train_prompt`` and
   ``data.train_score`` [questions, models] (likewise ``val`` and ``test``), read as wide rows.
 
-CSV, JSON Lines (``.gz`` too), Parquet, and JSON for RouterEval. Both benchmarks publish pickles, which can
-run code when they are read: whoever trusts one writes it as Parquet or JSON first. Rows that cannot be used
-are left out and named by number: the first row of data is row 1.
+Rows that cannot be used are left out and named by number: the first row of data is row 1.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from stepwise.errors import ConfigError
-from stepwise.extras import missing_extra
+from stepwise.scope.table_files import Row, read_rows
 from stepwise.types import normalised
 
-Row = Mapping[str, Any]
 NAMES: Mapping[str, tuple[str, ...]] = {
     "question": ("question", "prompt", "query", "problem", "input"),
     "model": ("model", "model_name", "llm"),
     "correct": ("correct", "score", "is_correct", "accuracy", "performance"),
     "tokens": ("tokens", "completion_tokens", "output_tokens", "token_num"),
-    "cost": ("cost", "total_cost"),
+    "cost": ("cost", "total_cost", "cost_usd", "cost_in_usd", "price_usd", "usd", "dollars"),
     "group": ("group", "eval_name", "subject", "task", "task_name", "dataset", "cluster", "level"),
     "answer": ("answer", "gold", "ground_truth"),
 }
 """Headers under which a field is looked for, the first that is there."""
 ABOUT = ("id", "sample_id", "index", "embedding", "oracle_model_to_route_to", "response", "metric", "split")
 """Columns of a wide table that describe the question, beside those in `NAMES`."""
-ROUTER_EVAL = ("train", "val", "test")
+WIDE = ("question", "group", "answer")
+"""Fields that a wide table has in columns of their own."""
+AGAIN = {
+    "long": "this model already has an answer to this question",
+    "wide": "this question already has answers",
+}
+RESPONSE, COST = "model_response", "total_cost"
+"""What RouterBench has beside a model's outcome, as ``MODEL|total_cost``."""
 WORDS = {"true": 1.0, "yes": 1.0, "right": 1.0, "false": 0.0, "no": 0.0, "wrong": 0.0}
 
 
@@ -65,6 +66,9 @@ class Results:
         groups, answers: by question, where given.
         rows: how many were read.
         left_out: numbers of the rows that could not be used, by reason.
+        refused: what stood in the cell that a row was left out for, by number.
+        columns: which column each field was read from.
+        unused: columns that were not read.
     """
 
     layout: str
@@ -73,6 +77,9 @@ class Results:
     answers: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     left_out: dict[str, list[int]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     @property
     def models(self) -> list[str]:
@@ -81,7 +88,11 @@ class Results:
 
 
 class Unusable(Exception):
-    """A row, with the reason; caught here."""
+    """A row, with the reason and what stood in the cell; caught here."""
+
+    def __init__(self, reason: str, cell: object = "") -> None:
+        super().__init__(reason)
+        self.cell = str(cell)
 
 
 def read_results(path: str | Path) -> Results:
@@ -90,12 +101,14 @@ def read_results(path: str | Path) -> Results:
     Raises:
         ConfigError: if the file cannot be read, is empty, lacks a column, or has no usable row.
     """
-    rows = _rows(Path(path))
+    rows = read_rows(Path(path))
     first = next(rows, None)
     if first is None:
         raise ConfigError(f"results: {str(path)!r} has no rows.")
     columns = _columns(first, path)
-    results = Results(_layout(first, columns, path))
+    layout = _layout(first, columns, path)
+    read = {field: columns[field] for field in columns if layout == "long" or field in WIDE}
+    results = Results(layout, columns=read, unused=_unused(first, layout, columns, read))
     texts: dict[str, str] = {}
     for number, row in enumerate(_chained(first, rows), 1):
         results.rows = number
@@ -104,9 +117,11 @@ def read_results(path: str | Path) -> Results:
             question = texts.setdefault(normalised(text) or text, text)
             new = _long(row, columns) if results.layout == "long" else _wide(row, columns)
             if results.outcomes.get(question, {}).keys() & new.keys():
-                raise Unusable("the same question came before with an outcome")
+                raise Unusable(AGAIN["long" if results.layout == "long" else "wide"])
         except Unusable as error:
             results.left_out.setdefault(str(error), []).append(number)
+            if error.cell:
+                results.refused[number] = error.cell
             continue
         results.outcomes.setdefault(question, {}).update(new)
         for name, values in (("group", results.groups), ("answer", results.answers)):
@@ -121,71 +136,6 @@ def read_results(path: str | Path) -> Results:
 def _chained(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
     yield first
     yield from rest
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    """Rows of a file by its ending; a generator, so that errors come with the first row."""
-    kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    readers = {
-        ".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows, ".json": _router_eval_rows
-    }  # fmt: skip
-    if kind not in readers:
-        hint = "; a pickle can run code, and is not read" if kind in (".pkl", ".pickle") else ""
-        raise ConfigError(
-            f"results: {str(path)!r} must end in .csv, .jsonl or .parquet (.gz allowed), or .json as "
-            f"RouterEval's sets{hint}."
-        )
-    try:
-        yield from readers[kind](path)
-    except ConfigError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"results: {str(path)!r} cannot be read: {error}.") from error
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(10**8)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ConfigError(f"results: line {number} of {str(path)!r} must be a JSON object.")
-                scores = row.pop("scores", None)  # {model: score}: a wide row
-                yield {**row, **scores} if isinstance(scores, dict) else row
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise missing_extra("Parquet", "scope") from error
-    for batch in parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
-
-
-def _router_eval_rows(path: Path) -> Iterator[Row]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        content = json.load(file)
-    try:
-        models = [str(name) for name in content["model"]]
-        for split in ROUTER_EVAL:
-            prompts = content["prompt"].get(f"{split}_prompt", [])
-            for prompt, scores in zip(prompts, content["data"].get(f"{split}_score", []), strict=True):
-                yield {"question": prompt, **dict(zip(models, scores, strict=True))}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"results: {str(path)!r} must have model, prompt and data as RouterEval's sets do, with a prompt "
-            "and a score per model for every question; rows in JSON go into a .jsonl file."
-        ) from error
 
 
 def _columns(row: Row, path: str | Path) -> dict[str, str]:
@@ -229,6 +179,15 @@ def _model_columns(row: Row, columns: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _unused(row: Row, layout: str, columns: Mapping[str, str], read: Mapping[str, str]) -> list[str]:
+    """Columns that no field is read from, and no model's outcomes are."""
+    used = set(read.values())
+    if layout != "long":
+        models = _model_columns(row, columns)
+        used |= {*models, *(f"{model}|{part}" for model in models for part in (RESPONSE, COST))}
+    return [str(column) for column in row if column and column not in used]
+
+
 def _text(row: Row, column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
@@ -243,8 +202,8 @@ def _long(row: Row, columns: Mapping[str, str]) -> dict[str, Outcome]:
     tokens = _amount(row, columns["tokens"]) if "tokens" in columns else None
     cost = _amount(row, columns["cost"]) if "cost" in columns else None
     if tokens == 0:
-        raise Unusable("tokens must be above 0")
-    return {model.strip(): Outcome(_score(row.get(columns["correct"]), "correct"), tokens, cost)}
+        raise Unusable(f"{columns['tokens']} must be above 0")
+    return {model.strip(): Outcome(_score(row, columns["correct"]), tokens, cost)}
 
 
 def _wide(row: Row, columns: Mapping[str, str]) -> dict[str, Outcome]:
@@ -253,10 +212,10 @@ def _wide(row: Row, columns: Mapping[str, str]) -> dict[str, Outcome]:
     for model in _model_columns(row, columns):
         if row[model] is None or str(row[model]).strip().lower() in ("", "nan"):
             continue  # not asked
-        response = row.get(f"{model}|model_response")
-        cost = f"{model}|total_cost"
+        response = row.get(f"{model}|{RESPONSE}")
+        cost = f"{model}|{COST}"
         outcomes[model.strip()] = Outcome(
-            _score(row[model], model),
+            _score(row, model),
             max(1.0, len(response) / 4) if isinstance(response, str) else None,
             _amount(row, cost) if cost in row else None,
             isinstance(response, str),
@@ -266,12 +225,13 @@ def _wide(row: Row, columns: Mapping[str, str]) -> dict[str, Outcome]:
     return outcomes
 
 
-def _score(value: object, column: str) -> float:
+def _score(row: Row, column: str) -> float:
+    value = row.get(column)
     score = WORDS.get(str(value).strip().lower())
     if score is None:
         score = _number(value)
     if not 0.0 <= score <= 1.0:
-        raise Unusable(f"{column} must be 0, 1 or a share between")
+        raise Unusable(f"{column} must be 0, 1 or a share between", value)
     return score
 
 
@@ -287,13 +247,15 @@ def _amount(row: Row, column: str) -> float | None:
     value = row.get(column)
     if value is None or value == "":
         raise Unusable(f"{column} is empty")
-    number = _number(value)
+    number = _number(value.strip().removeprefix("$") if isinstance(value, str) else value)
     if not 0.0 <= number < math.inf:
-        raise Unusable(f"{column} must be a number of at least 0")
+        raise Unusable(f"{column} must be a number of at least 0", value)
     return number
 
 
-def numbers(rows: Sequence[int], most: int = 10) -> str:
-    """Row numbers in words, the first few of them."""
+def numbers(rows: Sequence[int], most: int = 10, cells: Mapping[int, str] = MappingProxyType({})) -> str:
+    """Row numbers in words, the first few of them, with what stood in the cell where that is known."""
     more = f" and {len(rows) - most} more" if len(rows) > most else ""
-    return ", ".join(map(str, rows[:most])) + more
+    return (
+        ", ".join(f"{row} ({cells[row][:40]!r})" if row in cells else str(row) for row in rows[:most]) + more
+    )

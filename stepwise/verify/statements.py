@@ -84,6 +84,7 @@ def _stripped(line: str) -> str:
 
 
 def begins_with_expression(content: str) -> bool:
+    """Whether a text begins with a number, a formula, or the letter of a choice."""
     return bool(
         leading(content) or _CHOICE.match(content) or re.match(r"[-+]?[$\\({\[\d]|[a-z]\w? ?=", content)
     )

@@ -46,6 +46,7 @@ def leading(text: str) -> tuple[str, str] | None:
 
 
 def last_number(text: str) -> str:
+    """The last number in a text, as it is written; "" if there is none."""
     number = ""
     for match in _NUMBER_ONLY.finditer(text):
         number = match[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from scripts import evaluate, train
 from scripts.program import CONFIGS, repeating, save_config, with_files
+from scripts.refusing import check_groups
 from stepwise.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,3 +123,32 @@ def test_what_comes_from_the_environment_is_saved_by_name(
     assert "/a/private/place" not in saved and "${oc.env:STEPWISE_DATA}/out" in saved
     assert cfg.output == "/a/private/place/out"
     assert repeating(["--config-path", str(tmp_path)])[1] == str(tmp_path)
+
+
+MINE = "{{router: {{_target_: {target}, _partial_: true}}, knob: {knob}, values: [8]}}"
+
+
+@pytest.mark.parametrize(
+    ("target", "knob", "sentence"),
+    [
+        ("nowhere.Router", "k", r"_target_ cannot be imported: No module named 'nowhere'; .* in PYTHONPATH"),
+        ("stepwise.routers.Nobody", "k", r"_target_ cannot be imported: .*Nobody"),
+        ("stepwise.routers.LargeFirst", "kay", r"cannot be made with kay=8: .*unexpected keyword .*'kay'"),
+    ],
+)
+def test_a_router_that_cannot_be_made_is_a_sentence_with_its_file(
+    target: str, knob: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "router").mkdir()
+    (tmp_path / "router" / "mine.yaml").write_text(MINE.format(target=target, knob=knob))
+    command = [sys.executable, "-m", "scripts.stepbench", "--config-dir", str(tmp_path), "router=mine"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert re.search(rf"router.router \(configs/router/mine.yaml\): {sentence}", done.stderr), done.stderr
+
+
+def test_a_number_in_the_place_of_a_groups_file_is_a_sentence() -> None:
+    for argument in ("anchors=20", "+anchors=2.5", "scope/base=true"):
+        with pytest.raises(ConfigError, match=r"must be one of .*, or .*\.SETTING=VALUE, not"):
+            check_groups([argument], CONFIGS)
+    check_groups(["n=20", "anchors=gsm8k", "anchors=null", "anchors.path=7", "--multirun"], CONFIGS)

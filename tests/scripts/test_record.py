@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stepwise import load_dataset
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -43,6 +45,45 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     bench = run("scripts.stepbench", f"recording={folder}")
     assert bench.returncode == 0, bench.stderr
     assert {row["coverage"] for row in json.loads(bench.stdout.splitlines()[-1])["rows"]} == {1.0}
+    checked = run("scripts.checks.decisive", f"recording={folder}", "longest=12")
+    assert checked.returncode == 0, checked.stderr
+    accepted = json.loads(checked.stdout.splitlines()[-1])["rows"]["a draft accepted"]
+    promised = run(
+        "scripts.checks.promises", f"recording={folder}", "router=confidence", "n=4", "trials=3",
+        f"output={tmp_path / 'promises'}",
+    )  # fmt: skip
+    assert promised.returncode == 0, promised.stderr
+    summary = json.loads((tmp_path / "promises" / "summary.json").read_text())
+    assert summary["population"]["n"] == 4
+    # The large nano model is right on these four, so that another's step can only spoil.
+    assert accepted["spoils"][0] > 0 and accepted["saves"][0] == 0 and 0 < accepted["same text"] < 1
+
+
+def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None:
+    folder, questions = tmp_path / "nano", ("dataset=gsm8k", f"dataset.folder={tmp_path}")
+    for split, n in (("train", 30), ("test", 6)):
+        problems = load_dataset("nano", split=split, limit=n)
+        rows = [{"question": p.question, "answer": f"#### {p.answer}"} for p in problems]
+        (tmp_path / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, more in (("train", ()), ("test", ("+router@routers.confidence=confidence",))):
+        recorded = run("scripts.record", *questions, f"split={split}", f"output={folder}", *more)
+        assert recorded.returncode == 0, recorded.stderr
+    estimated = run(
+        "scripts.scope.recorded", f"recording={folder}", *questions, "anchor_count=8", "splits=[train]",
+        "alphas=[0]", "+router@seeded.confidence=confidence",
+    )  # fmt: skip
+    assert estimated.returncode == 0, estimated.stderr
+    result = json.loads(estimated.stdout.splitlines()[-1])
+    # With alpha 0 the cheapest model is chosen, and then the router decides as it would have.
+    assert result["rows"][0]["cost"] < 1 and len(result["seeded"]) > 2
+    assert all(row["right_less"] == row["cost_less"] == [0, 0, 0] for row in result["seeded"])
+    trained = run(
+        "scripts.train_recorded", f"recording={folder}", *questions, "anchor_count=8", "seeds=[0]", "folds=2",
+        "policy.total_steps=256", "policy.num_envs=4", "policy.imitation=null",
+        "policy.features=[signals,estimates]", f"output={tmp_path / 'trained'}",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout.splitlines()[-1])["n"] == 6
 
 
 @pytest.mark.parametrize(
@@ -52,7 +93,13 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
             ["scripts.stepbench", "recording=/no/such"],
             "/no/such/recording.json is missing",
         ),
+        (["scripts.stepbench", "router=typo"], "Could not find 'router/typo'"),
+        (["scripts.stepbench", "router=confidence", "router.values=[high]"], "threshold must be a number"),
+        (["scripts.fingerprint", "anchors=20"], "anchors must be one of gsm8k, math"),
         (["scripts.record", "pair=nano", "n=0"], "limit must be at least 1"),
+        (["scripts.train_recorded", "anchor_count=20"], "name the recorded data set"),
+        (["scripts.checks.promises", "recording=recordings/gsm8k-qwen_coder"], "router: name the one"),
+        (["scripts.checks.decisive", "longest=1"], "no question is solved by both models in 1 steps"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:

@@ -13,11 +13,18 @@ def test_a_rule_is_scored_on_a_recording(capsys: pytest.CaptureFixture[str]) -> 
     assert "300 problems" in shown and "1.05" in shown and "100.0%" in shown
 
 
+def test_a_router_of_ones_own_is_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--router", "examples.my_router:FromTheFirstDoubt", "--threshold", "1.05"]
+    assert main(["bench", "recordings/gsm8k-qwen_coder", *arguments]) == 0
+    assert "from_the_first" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
         (["no/such"], "recording.json is missing"),
         (["recordings/gsm8k-qwen_coder", "--router", "nano-ppo"], "needs a --threshold"),
+        (["recordings/gsm8k-qwen_coder", "--router", "typo"], "confidence, entropy, a policy's folder, or m"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(

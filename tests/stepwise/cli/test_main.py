@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from stepwise import load_dataset, load_pair
+from stepwise import load_dataset, load_pair, load_router
 from stepwise.backends.options import known_backends
+from stepwise.cli.chain import print_cost
 from stepwise.cli.main import main
 from stepwise.cli.terminal import plain
+from stepwise.routers import Always, Confidence, ThresholdRouter
+from stepwise.routers.named import DEFAULT_BUDGET, named_router, promised
+from stepwise.routers.own import installed
+from stepwise.types import Trace
+from tests.worlds import engine, problem
 
 QUESTION = load_dataset("nano", limit=1)[0].question
 
@@ -22,6 +31,92 @@ def test_solve_shows_the_chain_its_writers_and_its_cost(capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "answer:" in shown and "cost:" in shown and "large alone" in shown
     assert "small" in shown and "gain per cost" in shown
+
+
+def test_a_single_answer_may_cost_more_than_the_budget_and_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = "budget of 1% holds on average"
+    trace = Trace(problem(1), extra_cost=1.0, stop="answered")
+    for budget, said in ((0.01, True), (1e9, False), (None, False)):
+        print_cost(trace, engine(), Console(width=200), budget)
+        assert (line in capsys.readouterr().out) == said
+    policy = load_router("nano-ppo", budget=0.5)
+    assert promised(policy, 0.5, None, None) == 0.5 and promised(policy, None, None, None) == DEFAULT_BUDGET
+    assert promised(policy, None, 0.05, None) is promised(policy, None, None, 1.0) is None
+    assert promised(Always("small"), None, None, None) is None
+
+
+OWN = """
+from stepwise import Decision
+from stepwise.routers import Always, Confidence
+
+class Short:
+    name, look = "short", "before"
+    def __init__(self, limit):
+        self.limit = limit
+    def decide(self, trace):
+        return Decision("large" if len(trace.steps) >= self.limit else "small", reason=f"own {self.limit:g}")
+
+class Broken(Short):
+    def __init__(self):
+        pass
+    def decide(self, trace):
+        raise KeyError("oh")
+
+ready = Always("small")
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module of routers of one's own, one of them installed by name."""
+    module = f"own_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{module}.py").write_text(OWN)
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[stepwise.routers]\nmine = {module}:Short\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed.cache_clear()
+    yield module
+    installed.cache_clear()
+
+
+def test_a_router_of_ones_own_is_a_module_and_a_class_or_installed(
+    own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (f"{own}:Short", "mine"):
+        assert main(["solve", QUESTION, "--router", name, "--threshold", "0"]) in (0, 1)
+        assert "own 0" in capsys.readouterr().out
+    pair = load_pair("nano")
+    assert named_router(f"{own}:ready", pair) == Always("small")
+    router = named_router(f"{own}:Confidence", pair, threshold=1.0)
+    assert router == ThresholdRouter(Confidence(), 1.0, "Confidence")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["typo"], "must be one of nano-ppo, confidence, entropy, small, middle, large, mine, a policy's"),
+        (
+            ["nowhere:Short"],
+            "'nowhere:Short' cannot be imported: No module named 'nowhere'; is its folder in",
+        ),
+        (["OWN:Nobody"], "has no attribute 'Nobody'"),
+        (["OWN:Short"], "cannot be made: .*'limit'; --threshold is its first argument"),
+        (["OWN:Short", "--budget", "0.3"], "takes no budget; pass --threshold"),
+        (["OWN:Confidence"], "is a scorer; pass --threshold"),
+        (["OWN:Broken"], r"router 'short' failed at step 1 of problem .*: KeyError: 'oh' \(own_"),
+    ],
+)
+def test_what_is_wrong_with_it_is_a_sentence(
+    own: str, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named, *more = arguments
+    assert main(["solve", QUESTION, "--router", named.replace("OWN", own), *more]) == 2
+    shown = capsys.readouterr().err
+    assert re.search(sentence, shown) and shown.count("\n") == 1, shown
 
 
 def test_a_chain_without_an_answer_is_a_failure_of_the_command(
@@ -93,6 +188,13 @@ def test_usage_errors_exit_with_2() -> None:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
+
+
+def test_a_usage_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scope", "choose", "q", "--budget", "cheap"])
+    sentence = "argument --budget: invalid float value: 'cheap'; see `stepwise scope choose --help`."
+    assert capsys.readouterr().err == f"stepwise: {sentence}\n"
 
 
 def test_the_installed_command_has_help() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stepwise.cli.main import main
+from stepwise.cli.scope_files import dollars
 from tests.stepwise.scope import worlds
 
 
@@ -41,7 +42,9 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> st
 def test_an_import_says_what_it_read_and_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = run(folder, capsys, "import", str(folder / "results.csv"), "--anchors", "100")
     assert "read 362 rows (long): 121 questions, 4 models" in shown
-    assert "left out 1 row, correct must be 0, 1 or a share between: 361" in shown
+    assert "columns: question=question, model=model, correct=correct, tokens=tokens, cost=cost\n" in shown
+    assert "left out 1 row: correct must be 0, 1 or a share between: 361 ('nan')" in shown
+    assert "unlike the anchors: 4.8% of the table's other questions" in shown
     assert "wrote 100 anchors and 3 fingerprints" in shown
 
 
@@ -53,12 +56,76 @@ def test_estimate_choose_and_report(folder: Path, capsys: pytest.CaptureFixture[
     promised = run(folder, capsys, "choose", question, "--budget", "1e-4")
     assert promised.startswith("alpha ") and "on the anchors" in promised
     strange = run(folder, capsys, "choose", "Wie heißt die Hauptstadt?", "--alpha", "0")
-    assert strange.startswith("strong") and "outside what the anchors cover" in strange
+    assert strange.startswith("strong")
+    assert "This question is unlike the anchors, so the best single model answers: strong, about $" in strange
+    assert "The nearest anchor is 'What is " in strange
     kept = run(folder, capsys, "choose", "Wie heißt sie?", "--alpha", "0", "--outside", "middling")
     assert kept.startswith("middling")
     report = run(folder, capsys, "report")
-    assert "held out" in report and "middling" in report
+    assert "held out" in report and "middling" in report and "unlike the anchors: 4.8%" in report
     assert "what predicts left-out anchors" in report and "difficulty" in report and "ridge" in report
+
+
+def test_outside_the_anchors_a_budget_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("choose", "Wie heißt sie?", "--budget", "2.5e-5")
+    lines = run(folder, capsys, *arguments).splitlines()
+    assert lines[1] == "weak"
+    said = (
+        "This question is unlike the anchors, so the best single model within the budget answers: weak, about"
+    )
+    assert lines[3].startswith(said)
+    over = run(folder, capsys, *arguments, "--outside", "strong")
+    assert "the model that --outside names answers: strong" in over and "more than the budget." in over
+    kept = run(folder, capsys, *arguments, "--outside", "weak")
+    assert "more than the budget" not in kept
+
+
+def test_the_report_has_every_model_alone_and_no_row_twice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(folder, capsys, "report")
+    rows = [line.split("│")[1:-1] for line in report.split("routed, held out")[1].splitlines() if "│" in line]
+    results = [(right.strip(), cost.strip()) for _, right, cost in rows]
+    assert [row[0].strip() for row in rows[:3]] == ["always middling", "always strong", "always weak"]
+    assert len(set(results[3:])) == len(results[3:]) >= 2
+    assert not any("e-" in cost for _, cost in results)
+    assert "$ per 1,000 questions" in report and "$ per million tokens" in report
+    assert "Lower log loss is better" in report
+
+
+def test_a_table_without_costs_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [problem.question for problem in worlds.problems(60)]
+    (tmp_path / "r.csv").write_text(
+        "question,model,correct\n" + "".join(f"{text},only,1\n" for text in texts)
+    )
+    shown = run(tmp_path, capsys, "import", str(tmp_path / "r.csv"))
+    remedy = "name the table's dollar column `cost` and import it again, or give list prices with --pair"
+    assert "60 questions, 1 model\n" in shown and "1 fingerprint to" in shown
+    assert remedy in shown and "There is one model only" in shown
+    assert main(["scope", "choose", texts[0], "--budget", "1", "--folder", str(tmp_path)]) == 2
+    assert f"model 'only' has no price: {remedy}." in capsys.readouterr().err
+    (tmp_path / "prices.yaml").write_text("models: [{name: only, price: {input: 1, output: 2}}]")
+    chosen = run(tmp_path, capsys, "choose", texts[0], "--pair", str(tmp_path / "prices.yaml"))
+    assert chosen.startswith("only\n") and "There is one model only" in chosen
+
+
+@pytest.mark.parametrize(("amount", "shown"), [(0, "$0.00"), (0.000919, "$0.00092"), (0.1, "$0.10"),
+                                               (3.14159, "$3.14"), (12000.4, "$12,000")])  # fmt: skip
+def test_dollars_are_plain_decimals(amount: float, shown: str) -> None:
+    assert dollars(amount) == shown
+
+
+def test_values_are_checked_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = ["--folder", str(tmp_path)]
+    for arguments, message in (
+        (["--alpha", "2"], "alpha must lie in [0, 1], not 2"),
+        (["--budget", "-1"], "budget must be a positive cost"),
+        (["--budget", "1", "--delta", "1"], "delta must lie in"),
+    ):
+        assert main(["scope", "choose", "q", *arguments, *nothing]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_experiments_judge_fewer_anchors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,8 +146,11 @@ def test_bad_input_is_one_sentence_and_code_2(
     for arguments, message in (
         (["import", str(tmp_path / "empty.csv")], "has no rows"),
         (["import", str(tmp_path / "columns.csv")], "must have a column question"),
-        (["import", str(tmp_path / "none.csv")], "cannot be read"),
-        (["estimate", "q", "--folder", str(tmp_path / "typo")], "cannot be read as a set of anchors"),
+        (["import", str(tmp_path / "none.csv")], "none.csv' does not exist"),
+        (
+            ["estimate", "q", "--folder", str(tmp_path / "typo")],
+            "has no anchors.json: run `stepwise scope import ",
+        ),
         (["estimate", " ", *known], "question must not be empty"),
         (["estimate", "q", "--models", "typo", *known], "model 'typo' has no fingerprint"),
         (["choose", "q", "--alpha", "2", *known], "alpha must lie in"),
@@ -97,5 +167,5 @@ def test_bad_input_is_one_sentence_and_code_2(
 
 def test_a_mistyped_store_is_refused_and_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fingerprint", "list", "--store", str(tmp_path / "typo" / "f.db")]) == 2
-    assert "there is no file" in capsys.readouterr().err
+    assert "f.db' does not exist" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()

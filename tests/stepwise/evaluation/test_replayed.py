@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, RouterError
 from stepwise.evaluation.replayed import Bench
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
@@ -104,6 +104,8 @@ def test_what_a_recording_cannot_answer_is_refused(tmp_path: Path) -> None:
         bench.replay(Contender(judged, 7.0))
     with pytest.raises(ConfigError, match="no problem of this split"):
         Bench(Recording(tmp_path), split="train")
+    with pytest.raises(RouterError, match="model must be one of small, large, not 'huge'"):
+        bench.replay(Contender(Always("huge")))
     Recording(tmp_path / "empty", ABOUT).close()
     with pytest.raises(ConfigError, match="no problem"):
         Bench(Recording(tmp_path / "empty"))

@@ -17,7 +17,7 @@ from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Flops, Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError, ConfigError, RouterError
 from stepwise.evaluation.grader import Grader
 from stepwise.evaluation.row_file import RowFile
 from stepwise.evaluation.rows import Row, read_rows
@@ -250,3 +250,15 @@ def test_a_failed_chain_is_counted_and_reported(tmp_path: Path) -> None:
     large = next(point for point in summary.points if point.router == "large")
     assert large.errors == len(PROBLEMS) and large.accuracy == 0 and "away" in str(large.error)
     assert summary.errors > len(PROBLEMS)
+
+
+def test_a_contender_is_a_router_and_a_number() -> None:
+    with pytest.raises(ConfigError, match="threshold must be a number, not 'high'"):
+        Contender(Always("small"), "high")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="router int has no 'name'"):
+        Contender(3)  # type: ignore[arg-type]
+
+
+async def test_a_router_that_is_wrong_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RouterError, match="'huge' at step 1 .*: model must be one of small, large"):
+        await evaluate(engine(), [problem(1), problem(2)], [Contender(Always("huge"))], tmp_path / "rows")

@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from stepwise.engine.engine import Engine
 from stepwise.gateway import create_app
+from stepwise.gateway.connections import Bounds, protocol
 from stepwise.routers import Confidence, ThresholdRouter
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope
 from stepwise.types import Problem, Router
@@ -50,12 +52,19 @@ def chat(question: str, model: str = "stepwise", **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(app: FastAPI, run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run) -> Iterator[str]:
+def serving(
+    app: ASGIApp,
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
+    bounds: Bounds | None = None,
+) -> Iterator[str]:
     """The app on a free local port, in a thread and an event loop of its own; ``run`` may be an engine's."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    )
+        uvicorn.Config(
+            app, http=protocol(bounds or Bounds(1000)), ws="none", log_config=None, access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    )  # fmt: skip
     thread = threading.Thread(target=lambda: run(server.serve([listening])), daemon=True)
     thread.start()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,11 +14,11 @@ import pytest
 from stepwise import load_router
 from stepwise.backends.http.resilient import Breaker
 from stepwise.calibration import OnlineThreshold
-from stepwise.errors import BackendError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.gateway import Keys, Limits, Spending, Tenant
 from stepwise.gateway.keys import digest
 from stepwise.gateway.knob import record_of
-from tests.stepwise.gateway.serving import app_of, chat, client, scope
+from tests.stepwise.gateway.serving import CONFIDENCE, app_of, chat, client, scope
 from tests.worlds import engine
 
 CHAT = "/v1/chat/completions"
@@ -146,6 +147,17 @@ async def test_what_goes_wrong_inside_stays_inside(caplog: pytest.LogCaptureFixt
     answer = await refused(chat("7"), world=failing(RuntimeError(secret)))
     assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal_error"
     assert secret not in answer.text and "Traceback" not in answer.text
+
+
+async def test_a_router_that_is_wrong_is_the_servers_failure_and_in_its_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = await refused(chat("7"), router=replace(CONFIDENCE, small="tiny"))
+    assert answer.status_code == 500 and "tiny" not in answer.text
+    assert "model must be one of small, large, not 'tiny'" in caplog.text
+    with pytest.raises(ConfigError, match="router object has no 'name'"):
+        app_of(router=object())  # type: ignore[arg-type]
 
 
 def waiting() -> tuple[Any, asyncio.Event, asyncio.Event]:

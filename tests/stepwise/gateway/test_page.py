@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Dialog, Page, Route, expect
 
 from stepwise import load_router
 from stepwise.backends.scripted import ScriptedBackend
-from stepwise.engine.cost import Flops
+from stepwise.engine.cost import Flops, Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
+from stepwise.errors import BackendError
 from stepwise.gateway import Keys, Tenant, create_app
+from stepwise.gateway.http import ALIVE
 from stepwise.gateway.keys import digest
 from stepwise.routers import Always
+from stepwise.scope.routers import ScopePrior
+from tests.chromium import chromium
+from tests.stepwise.conversing import Conversing
 from tests.stepwise.gateway.serving import CONFIDENCE, app_of, scope, serving
+from tests.stepwise.gateway.test_scoped import MODELS, ROUTER, SCOPE
 from tests.worlds import SIZES, engine
 
 pytestmark = pytest.mark.browser
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert path, "no Chromium: install one, name it in CHROMIUM, or leave out the tests marked browser"
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=path, args=QUIET)
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_the_knob_and_what_if(page: Page) -> None:
         page.locator("#whatif").check()
         page.locator("#run").click()
         expect(page.locator("#status")).to_contain_text("done")
-        expect(page.locator(".chain h3")).to_have_text(["stepwise", "small alone", "large alone"])
+        expect(page.locator(".chain h2")).to_have_text(["stepwise", "small alone", "large alone"])
         expect(page.locator(".chain .answer").nth(1)).to_have_text("answer: 9")
         expect(page.locator(".chain .answer").nth(2)).to_have_text("answer: 8")
 
@@ -136,9 +135,120 @@ def test_what_to_expect_is_said_before_the_start(page: Page) -> None:
         expect(page.locator("#question")).to_have_value("1 7")
         page.locator("#run").click()
         forecast = page.locator("#forecast")
-        expect(forecast).to_contain_text(re.compile(r"small: \d+% likely right, about 40 tokens"))
-        expect(forecast).to_contain_text(re.compile(r"large: \d+% likely right, about 40 tokens"))
+        expect(forecast.locator("tbody th")).to_have_text(["small ", "large "])
+        for model, row in zip(("small", "large"), forecast.locator("tbody tr").all(), strict=True):
+            expect(row).to_contain_text(re.compile(rf"{model}\s*\d+% \d+% to \d+%\s*40 \d+ to \d+"))
         expect(page.locator("#status")).to_contain_text("done")
+
+
+def scoped() -> FastAPI:
+    """Three models of which SCOPE chooses one."""
+    texts = {name: ScriptedBackend(lambda _: "The answer is 34.", parameters=1) for name in MODELS}
+    world = Engine(texts, prompt="{question}\n", rule=StepRule("\n", 64, 4), cost=Tokens())
+    routed = world.with_prior(ScopePrior(SCOPE, MODELS))
+    return create_app(routed, {"scope": ROUTER}, estimator=SCOPE, examples=["What is 17 plus 17?"])
+
+
+def test_who_was_chosen_is_said_beside_what_was_expected(page: Page) -> None:
+    with serving(scoped()) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("What is 17 plus 17?")
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_contain_text("done: 34")
+        expect(page.locator("#estimates .first")).to_contain_text(re.compile(r"weak\s+wrote the answer"))
+        expect(page.locator("#estimates")).to_contain_text("100%")  # the large one's cost, of large-only
+        why = re.compile(r"highest utility at alpha 0.5 \(0\.\d\d\), expected right \d+%")
+        expect(page.locator(".chain .why")).to_contain_text([why])
+        expect(page.locator("#outside")).to_be_hidden()
+        page.locator("#question").fill("Which of Shakespeare's sonnets is about the mistress's eyes?")
+        page.locator("#run").click()
+        expect(page.locator("#outside")).to_contain_text("unlike the anchors")
+        expect(page.locator("#estimates .first")).to_contain_text("strong")
+        expect(page.locator(".chain .why")).to_contain_text(["unlike the anchors"])
+
+
+def test_the_knob_turns_alpha(page: Page) -> None:
+    with serving(scoped()) as url:
+        page.goto(url)
+        expect(page.locator("#promise")).to_have_text("scope")
+        page.locator("#knob").press("End")
+        page.locator("#knob").press("ArrowLeft")
+        expect(page.locator("#promise")).to_have_text(
+            re.compile(r"about \d+% of large-only, \d+% right \(strong: \d+%\) on 80 anchors")
+        )
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_contain_text("done: 34")
+        expect(page.locator(".chain h2")).to_contain_text("stepwise:alpha=")
+
+
+def test_a_degraded_answer_says_so(page: Page) -> None:
+    async def fail(_: str) -> None:
+        raise BackendError("its server is down", retryable=False)
+
+    world = engine()
+    world.failover = True
+    large: Any = world.backends["large"]
+    large._before = fail
+    with serving(app_of(world, examples=["1 7 2"])) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("1 7 2")
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_have_text(re.compile("^done: 11, at .*, degraded$"))
+        said = "Degraded: large cannot be run (its server is down); small takes over."
+        expect(page.locator(".chain .degraded")).to_have_text(said)
+        expect(page.locator("#recent")).to_contain_text("answered, degraded: 1 7 2")
+        page.locator("#question").fill("1 2")
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_contain_text("done: 3")
+        expect(page.locator(".chain .degraded")).to_be_hidden()
+
+
+def test_a_conversation_goes_on_and_ends(page: Page) -> None:
+    model = Conversing(lambda _: "Yes.")
+    world = Engine({"small": model}, prompt="{question}\n", rule=StepRule("\n", 64, 1), cost=Tokens())
+    with serving(app_of(world, Always("small"), examples=["one"])) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("one")
+        for question in ("two", MARKUP):
+            page.locator("#run").click()
+            page.get_by_role("button", name="Follow up").click()
+            expect(page.locator("#question")).to_be_focused()
+            expect(page.get_by_label("Follow-up question")).to_have_value("")
+            page.locator("#question").fill(question)
+        page.locator("#run").click()
+        expect(page.locator("#recent")).to_contain_text("turn 3")
+        expect(page.locator("#turns li")).to_have_text(["one", "Yes.", "two", "Yes."])
+        assert model.read[-1] == f"[user]one[assistant]Yes.[user]two[assistant]Yes.[user]{MARKUP}[assistant]"
+        page.get_by_role("button", name="Follow up").click()
+        expect(page.locator("#turns li").nth(4)).to_have_text(MARKUP)
+        page.get_by_role("button", name="New conversation").click()
+        expect(page.locator("#said")).to_be_hidden()
+        page.locator("#question").fill("four")
+        page.locator("#run").click()
+        expect(page.locator("#recent tr")).to_have_count(4)
+        assert model.read[-1] == "four\n"
+
+
+def test_models_that_take_no_conversation_are_asked_for_none(page: Page) -> None:
+    with serving(app_of(examples=["1 2"])) as url:
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("1 2")
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_contain_text("done")
+        expect(page.get_by_role("button", name="Follow up")).to_have_count(0)
+
+
+def test_comments_in_a_stream_are_no_part_of_the_answer(page: Page) -> None:
+    def comment(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=ALIVE.decode() + answer.text())
+
+    with serving(app_of(examples=["1 2"])) as url:
+        page.route("**/v1/chat/completions", comment)
+        page.goto(url)
+        expect(page.locator("#question")).to_have_value("1 2")
+        page.locator("#run").click()
+        expect(page.locator("#status")).to_contain_text("done: 3")
 
 
 def test_an_answer_can_be_stopped(page: Page) -> None:
@@ -178,7 +288,7 @@ def test_it_fits_its_window(browser: Browser, width: int) -> None:
     long = "a question that has no end " * 40
     context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
-    with serving(app_of(examples=["1 2", long, "x" * 500])) as url:
+    with serving(app_of(estimator=scope(), examples=["1 2", long, "x" * 500])) as url:
         page.goto(url)
         page.locator("#whatif").check()
         page.locator("#run").click()

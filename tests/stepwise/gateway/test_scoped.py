@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,12 +13,14 @@ import httpx
 import pytest
 
 from stepwise import load_router
+from stepwise.cli.main import main
 from stepwise.errors import InfeasibleTarget
 from stepwise.gateway.knob import Knob
 from stepwise.gateway.schemas import Options
 from stepwise.gateway.scoped import ShowingScope
-from stepwise.scope import AnchorSet, Scope
+from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Scope
 from stepwise.scope.routers import ScopePrior, Seeded
+from stepwise.types import Problem, Trace
 from tests.stepwise.backends.chat_server import Upstream, chat, upstream
 from tests.stepwise.cli.test_serve import serve
 from tests.stepwise.gateway.serving import app_of, client
@@ -76,7 +80,7 @@ def test_alpha_is_turned_by_a_request() -> None:
 @pytest.mark.parametrize("budget", [0.3, 0.6, 1.0])
 def test_a_budget_is_kept_on_the_anchors(budget: float) -> None:
     router, _ = KNOB.router(f"stepwise:budget={budget}", None)
-    assert isinstance(router, ShowingScope)
+    assert isinstance(router, ShowingScope) and router.alpha is not None
     large = SCOPE.settings(["strong"])[0].cost
     spent = {setting.alpha: setting.cost for setting in SCOPE.settings(MODELS)}
     assert spent[router.alpha] <= budget * large
@@ -86,6 +90,17 @@ def test_a_budget_below_the_cheapest_setting_names_the_nearest() -> None:
     with pytest.raises(InfeasibleTarget, match="the cheapest setting costs") as refused:
         KNOB.router("stepwise:budget=0.001", None)
     KNOB.router(f"stepwise:budget={refused.value.best * 1.001}", None)
+
+
+def test_a_request_s_budget_binds_the_model_for_questions_unlike_the_anchors() -> None:
+    strange = "Wie heißt die Hauptstadt?"
+    trace = Trace(Problem("p", strange), estimates=tuple(SCOPE.estimate(strange, MODELS)))
+    alone = [SCOPE.settings([model])[0].cost for model in MODELS]
+    share = (alone[1] + alone[2]) / 2 / alone[2]
+    default, _ = KNOB.router("stepwise", None)
+    within, _ = KNOB.router(f"stepwise:budget={share}", None)
+    assert default.decide(trace).model == "strong"
+    assert within.decide(trace).model == "middling"
 
 
 @pytest.mark.parametrize(
@@ -108,10 +123,21 @@ def test_an_alpha_outside_its_range_is_refused() -> None:
         KNOB.router("stepwise:alpha=1.5", None)
 
 
-def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
-    from stepwise.scope import Fingerprint, FingerprintStore, Price
-    from stepwise.types import Problem
+def test_fingerprints_of_other_models_name_both_pools(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ANCHORS.save(tmp_path / "anchors.json")
+    FingerprintStore(tmp_path / "fingerprints.db").add(*store(ANCHORS))
+    files = ("--anchors", str(tmp_path / "anchors.json"), "--fingerprints", str(tmp_path / "fingerprints.db"))
+    assert main(["serve", "--router", "scope", *files]) == 2
+    said = (
+        "The pair served is nano (small, middle, large), and these fingerprints are of middling, strong, "
+        "weak: give --pair with a file of those models."
+    )
+    assert said in capsys.readouterr().err
 
+
+def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
     questions = [Problem(f"s{i}", f"How much is {i} + {i + 1}?", str(2 * i + 1)) for i in range(20)]
     anchors = AnchorSet(questions)
     anchors.save(tmp_path / "anchors.json")
@@ -132,3 +158,32 @@ def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
         answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"][0]
     assert {step["model"] for step in answer["stepwise"]["steps"]} == {"middle"}
     assert [each["model"] for each in answer["stepwise"]["estimates"]] == list(price)
+
+
+async def test_the_documented_pair_is_served_from_a_table_without_costs(tmp_path: Path) -> None:
+    rows = [f"{p.question},{m},{int(m == 'large')}" for p in problems(60) for m in ("small", "large")]
+    (tmp_path / "results.csv").write_text("\n".join(["question,model,correct", *rows]))
+    assert main(["scope", "import", str(tmp_path / "results.csv"), "--folder", str(tmp_path)]) == 0
+    page = Path("docs/scope.md").read_text(encoding="utf-8")
+    documented = page.split("```yaml\n")[1].split("```")[0]
+    documented = re.sub(r"my-(\w+)-model", r"\1", documented)  # the names that the server has
+    names = ("anchors", "anchors.json"), ("fingerprints", "fingerprints.db"), ("pair", "mine.yaml")
+    files = [part for option, name in names for part in (f"--{option}", str(tmp_path / name))]
+    state = ("--state", str(tmp_path / "state.json"))
+
+    def asked() -> dict[str, Any]:
+        with serve("--router", "scope", "--cost", "dollars", *files, *state) as (url, _):
+            message = {"role": "user", "content": problems(1)[0].question}
+            body = {"model": "stepwise:alpha=0.9", "messages": [message]}
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+            return dict(answer["choices"][0]["stepwise"])
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        return {**chat("The answer is 3."), "model": body["model"]}
+
+    async with upstream(reply) as served:
+        (tmp_path / "mine.yaml").write_text(re.sub(r"http://localhost:\d+/v1", served.url, documented))
+        said = await asyncio.to_thread(asked)
+    assert served.bodies[-1]["model"] == "large"
+    assert [step["model"] for step in said["steps"]] == ["large"] and said["cost_unit"] == "$"
+    assert [each["cost"] > 0 for each in said["estimates"]] == [True, True]

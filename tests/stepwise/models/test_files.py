@@ -14,7 +14,9 @@ from stepwise.backends.http.completions import Options as VllmServer
 from stepwise.backends.http.resilient import Patience
 from stepwise.backends.options import known_backends
 from stepwise.cli.main import main
+from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
+from stepwise.models.files import list_prices
 from stepwise.models.overrides import with_options
 
 PAIRS = sorted(Path("configs/pair").glob("*.yaml"))
@@ -70,10 +72,15 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
         ("models: [", "is no YAML"),
         ("just text", "must hold the fields of a pair, not 'just text'"),
         ({**GOOD, "promt": "x"}, "there is no field 'promt', only name, models, prompt"),
-        ({"name": "p", "prompt": "{question}"}, "the field models is missing"),
+        ({"name": "p", "prompt": "{question}"}, "at the top, `models` is missing"),
+        (
+            {"models": [{"name": "a", "path": "x", "price": {}}, {"path": "y"}]},
+            ": at the top, `name` and `prompt` are missing; in models[0].price, `input` and `output` are "
+            "missing; in models[1], `name` is missing.",
+        ),
         ({**GOOD, "max_steps": "many"}, "max_steps must be int, not 'many'"),
         ({**GOOD, "max_steps": True}, "max_steps must be int, not True"),
-        ({**GOOD, "models": [{"path": "x"}]}, "the field name is missing in models[0]"),
+        ({**GOOD, "models": [{"path": "x"}]}, "in models[0], `name` is missing"),
         ({**GOOD, "models": ["small"]}, "models[0] must be a mapping, not 'small'"),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "stop": "END"}]},
@@ -81,7 +88,7 @@ GOOD = {"name": "p", "prompt": "{question}", "models": [{"name": "a", "path": "x
         ),
         (
             {**GOOD, "models": [{"name": "a", "path": "x", "price": {"input": 1}}]},
-            "the field output is missing in models[0].price",
+            "in models[0].price, `output` is missing",
         ),
         ({**GOOD, "models": [{"name": "a"}]}, "it needs a path, or a backend on a server"),
         ({**GOOD, "models": [{"name": "a", "path": "x", "stop": [""]}]}, "stop must not contain an empty"),
@@ -140,8 +147,20 @@ def test_a_bad_file_is_refused_by_field(given: object, message: str, tmp_path: P
 
 
 def test_a_missing_file_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"pair: no/such\.yaml could not be read"):
+    with pytest.raises(ConfigError, match=r"pair: 'no/such\.yaml' does not exist"):
         load_pair("no/such.yaml")
+
+
+def test_a_price_list_needs_names_and_prices_only(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text("models:\n- {name: a, price: {input: 1, output: 2}}\n- {name: b, backend: any}\n")
+    assert list_prices(file) == {"a": Price(1.0, 2.0)}
+    file.write_text("models:\n- {name: a, price: {input: 1}}\n")
+    with pytest.raises(ConfigError, match=r"in models\[0\]\.price, `output` is missing"):
+        list_prices(file)
+    file.write_text("models:\n- {name: a}\n")
+    with pytest.raises(ConfigError, match="no model has a price; add `price: {input: "):
+        list_prices(file)
 
 
 def test_options_of_backends_can_be_set_from_a_command_line() -> None:

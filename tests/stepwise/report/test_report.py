@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from msgspec import convert
+from rich.console import Console
 
 from stepwise import report
 from stepwise.errors import ConfigError
@@ -338,3 +339,19 @@ def test_runs_are_compared_and_a_run_is_read_again(detailed: dict[str, Any], tmp
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match="missing required field `dataset`"):
         report.read_run(tmp_path)
+
+
+def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
+    summary: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = [point("large_first", float(k), 0.5, 3e9 - k * 1e8) for k in (2, 1, 4)]
+    summary["points"] += late
+    summary["metrics"]["large_first"] = summary["metrics"]["random"]
+    report.show(convert(summary, Summary), tmp_path, Console(width=200))
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split("│")[1:3] for line in lines if line.startswith("│")]
+    assert [line[1].strip() for line in rows if "large_first" in line[0]] == ["1", "2", "4"]
+    shown = "\n".join(lines)
+    assert "large_first: how many steps" in shown and "ppo: least gain in P(correct)" in shown
+    assert "ppo: area under the frontier (APGR) 0.810" in shown
+    assert "large_first: area under the frontier (APGR) – (nothing cheaper" in shown

@@ -244,3 +244,11 @@ def test_a_policy_keeps_down_the_cost_that_it_was_trained_for() -> None:
     trained.check(load_pair("nano"), unit="FLOPs")
     with pytest.raises(ConfigError, match="cost: the policy was trained to keep down FLOPs, not dollars"):
         trained.check(load_pair("nano"), unit="dollars")
+
+
+@pytest.mark.parametrize("threshold", ["high", None, float("nan")])
+def test_a_threshold_is_a_number(threshold: Any) -> None:
+    with pytest.raises(ConfigError, match="threshold must be a number, not "):
+        ThresholdRouter(Confidence(), threshold, "confidence")
+    with pytest.raises(ConfigError, match="threshold must be a number, not "):
+        load_router("nano-ppo", threshold=0.5).at(threshold)

@@ -133,7 +133,7 @@ def test_iteration_is_of_one_moment(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_path_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match="does not exist"):
         FingerprintStore(tmp_path / "folder" / "f.db", create=False)
     assert not (tmp_path / "folder").exists()
 

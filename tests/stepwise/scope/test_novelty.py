@@ -12,6 +12,8 @@ from stepwise.errors import ConfigError
 from stepwise.scope import AnchorSet, Scope
 from stepwise.scope.novelty import INSIDE, OUTSIDE, Novelty, trust
 from stepwise.scope.reliability import Reliability
+from stepwise.scope.routers import ScopeRouter
+from stepwise.types import Problem, Trace
 from tests.stepwise.scope import worlds
 
 STRANGE = (
@@ -67,6 +69,23 @@ def test_outside_the_rule_decides() -> None:
         assert inside.model == "weak" and not inside.outside
     with pytest.raises(ConfigError, match="outside must be 'best', 'estimates' or one of the models"):
         scope("strnog").choose(STRANGE[0])
+
+
+def test_outside_a_budget_binds_the_best_single_model() -> None:
+    known = scope()
+    alone = {model: known.settings([model])[0].cost for model in worlds.ABILITY}
+    budget = (alone["middling"] + alone["strong"]) / 2
+    for choice in (
+        known.choose(STRANGE[-1], budget=budget),
+        known.choose(STRANGE[-1], None, 1.0, (), budget),
+    ):
+        assert choice.outside and choice.model == "middling"
+    tight = known.choose(STRANGE[-1], alpha=1.0, budget=alone["weak"] / 2)
+    assert tight.model == "weak", "where none keeps the budget, the cheapest answers"
+    assert scope("strong").choose(STRANGE[-1], budget=budget).model == "strong"
+    router = ScopeRouter(known, tuple(worlds.ABILITY), budget=budget)
+    decision = router.decide(Trace(Problem("p", STRANGE[-1])))
+    assert decision.model == "middling" and "unlike the anchors, within the budget" in decision.reason
 
 
 def test_few_anchors_call_nothing_outside() -> None:

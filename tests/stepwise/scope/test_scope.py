@@ -6,6 +6,7 @@ import statistics
 import time
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,28 @@ def test_a_budget_chooses_alpha_on_the_anchors() -> None:
     for budget, delta, message in ((0.0, 0.1, "budget must be"), (1.0, 1.0, "delta must lie in")):
         with pytest.raises(ConfigError, match=message):
             scope().alpha_for(budget, delta=delta)
+
+
+def test_a_budget_alone_chooses_its_own_alpha() -> None:
+    question = worlds.problems(1, seed=5)[0].question
+    budget = float(np.median([setting.cost for setting in scope().settings()]))
+    alpha = scope().alpha_for(budget).alpha
+    assert scope().choose(question, budget=budget) == scope().choose(question, alpha=alpha, budget=budget)
+    assert scope().choose(question, alpha=0.0) != scope().choose(question, budget=budget)
+    with pytest.raises(InfeasibleTarget):
+        scope().choose(question, budget=1e-12)
+
+
+def test_a_folder_is_opened_by_its_name(tmp_path: Path) -> None:
+    anchors().save(tmp_path / "anchors.json")
+    with pytest.raises(ConfigError, match="fingerprints: .* does not exist"):
+        Scope.open(tmp_path)
+    FingerprintStore(tmp_path / "fingerprints.db").add(*worlds.store(anchors()))
+    question = worlds.problems(1, seed=5)[0].question
+    assert Scope.open(tmp_path).choose(question) == scope().choose(question)
+    assert Scope.open(tmp_path, outside="weak").choose("Wie heißt sie?").model == "weak"
+    with pytest.raises(ConfigError, match="has no anchors.json: run `stepwise scope import FILE --folder"):
+        Scope.open(tmp_path / "typo")
 
 
 def test_any_score_can_take_the_place_of_correctness() -> None:

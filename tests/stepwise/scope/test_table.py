@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
-from stepwise.scope.imported import anchors_of, fingerprints_of
-from stepwise.scope.table import Outcome, Results, numbers, read_results
+from stepwise.scope.imported import OUTSIDE_SHARE, anchors_of, fingerprints_of
+from stepwise.scope.table import NAMES, Outcome, Results, numbers, read_results
 
 
 def write(folder: Path, text: str, name: str = "r.csv") -> Path:
@@ -67,7 +67,7 @@ def test_routereval_s_object_is_read_as_wide_rows(tmp_path: Path) -> None:
     content["data"]["test_score"] = [[0.5]]  # type: ignore[index]
     with pytest.raises(ConfigError, match="a prompt and a score per model"):
         read_results(write(tmp_path, json.dumps(content), "set.json"))
-    with pytest.raises(ConfigError, match="a pickle can run code"):
+    with pytest.raises(ConfigError, match="reading a pickle can run code, so pickles are not read"):
         read_results(write(tmp_path, "", "set.pkl"))
 
 
@@ -97,10 +97,11 @@ def test_what_cannot_be_used_is_named_by_row(tmp_path: Path) -> None:
     )
     results = read_results(write(tmp_path, text))
     assert results.rows == 9 and list(results.outcomes) == ["Q1"]
-    assert results.left_out["the same question came before with an outcome"][0] == 2
+    assert results.left_out["this model already has an answer to this question"] == [2, 3]
     assert results.left_out["the question is empty"] == [4]
     assert results.left_out["the model is empty"] == [5]
     assert results.left_out["correct must be 0, 1 or a share between"] == [6, 7]
+    assert results.refused == {6: "2", 7: "nan"}
     assert results.left_out["tokens is empty"] == [8]
     assert results.left_out["tokens must be above 0"] == [9]
 
@@ -124,7 +125,7 @@ def test_an_unusable_table_is_refused_in_a_sentence(tmp_path: Path, text: str, m
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for file, message in (
-        (tmp_path / "none.csv", "cannot be read"),
+        (tmp_path / "none.csv", "none.csv' does not exist"),
         (write(tmp_path, "x", "r.xlsx"), "must end in .csv, .jsonl or .parquet"),
         (write(tmp_path, "{", "r.jsonl"), "cannot be read"),
         (write(tmp_path, "[1]", "s.jsonl"), "line 1 .* must be a JSON object"),
@@ -159,6 +160,53 @@ def test_groups_share_the_anchors_and_rare_models_have_no_say() -> None:
     assert set(sources.values()) == {"one per answer"} and taken[0].price is None
 
 
+@pytest.mark.parametrize("column", NAMES["cost"])
+def test_a_dollar_column_is_read_under_its_usual_names(tmp_path: Path, column: str) -> None:
+    text = f"prompt,model_name,score,{column},foo\nWhat is 1?,m,1,$0.002,x\nWhat is 2?,m,7,0.1,x\n"
+    results = read_results(write(tmp_path, text))
+    assert results.outcomes["What is 1?"]["m"].cost == 0.002
+    assert results.columns == {
+        "question": "prompt",
+        "model": "model_name",
+        "correct": "score",
+        "cost": column,
+    }
+    assert results.unused == ["foo"]
+    assert results.left_out == {"score must be 0, 1 or a share between": [2]}
+
+
+def test_a_wide_table_says_what_it_does_not_use(tmp_path: Path) -> None:
+    text = "id,prompt,m,m|total_cost,cost,x|total_cost\n1,What is 1?,1,0.1,9,9\n"
+    results = read_results(write(tmp_path, text))
+    assert results.models == ["m"] and results.columns == {"question": "prompt"}
+    assert results.unused == ["id", "cost", "x|total_cost"]
+
+
+def test_every_accepted_name_stands_in_the_documentation() -> None:
+    page = Path("docs/scope.md").read_text(encoding="utf-8")
+    assert not [name for names in NAMES.values() for name in names if f"`{name}`" not in page]
+
+
+def test_anchors_do_not_depend_on_the_order_of_the_rows() -> None:
+    texts = [f"What is {a} times {b}?" for a in range(10, 16) for b in range(20, 30)]
+    digests = {
+        anchors_of(Results("long", {text: {"m": Outcome(1.0)} for text in order}), 12).digest
+        for order in (texts, texts[::-1], texts[7:] + texts[:7])
+    }
+    assert len(digests) == 1
+
+
+def test_the_share_of_other_questions_called_outside_is_kept() -> None:
+    texts = [f"What is {a} times {b}?" for a in range(10, 20) for b in range(20, 30)]
+    strange = [f"{word} " * 9 for word in ("Haus", "Baum", "Stein", "Licht", "Vogel", "Fluss")]
+    known = {text: {"m": Outcome(1.0), "n": Outcome(1.0)} for text in texts}
+    results = Results("long", {**known, **{text: {"rare": Outcome(1.0)} for text in strange}})
+    anchors = anchors_of(results, 60)
+    others = set(results.outcomes) - set(anchors.questions)
+    assert anchors.provenance[OUTSIDE_SHARE] == pytest.approx(len(strange) / len(others))
+
+
 def test_row_numbers_are_cut_short() -> None:
+    assert numbers([1, 5], cells={5: "nan"}) == "1, 5 ('nan')"
     assert numbers([1, 5]) == "1, 5"
     assert numbers(range(1, 14), most=3) == "1, 2, 3 and 10 more"
