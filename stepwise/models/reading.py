@@ -61,6 +61,9 @@ def _lacking(kind: msgspec.inspect.Type, given: Any, place: str = "") -> Iterato
     elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(given, Sequence):
         for i, item in enumerate(given):
             yield from _lacking(kind.item_type, item, f"{place}[{i}]")
+    elif isinstance(kind, msgspec.inspect.DictType) and isinstance(given, Mapping):
+        for name, item in given.items():
+            yield from _lacking(kind.value_type, item, f"{place}.{name}")
     elif isinstance(kind, msgspec.inspect.StructType) and isinstance(given, Mapping):
         names = [f"`{field.name}`" for field in kind.fields if field.required and field.name not in given]
         if names:
