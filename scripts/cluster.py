@@ -134,8 +134,11 @@ def resolved(cfg: DictConfig) -> DictConfig:
     return cast(DictConfig, values)
 
 
-def service_of(cfg: DictConfig, recipe: Recipe) -> tuple[Service, int]:
+def service_of(cfg: DictConfig, recipe: Recipe, *, stores: bool = True) -> tuple[Service, int]:
     """A recipe's service, in this process or on a cluster's workers, and how many calls to keep in flight.
+
+    Args:
+        stores: the service keeps completions in the settings' store.
 
     Raises:
         ConfigError: if a setting is unusable, or the cluster cannot run it.
@@ -145,7 +148,8 @@ def service_of(cfg: DictConfig, recipe: Recipe) -> tuple[Service, int]:
         return recipe(), cfg.concurrency
     pool = Pool(recipe, settings, concurrency=cfg.concurrency)
     try:
-        check_store(cfg.store, pool.machines)
+        if stores:
+            check_store(cfg.store, pool.machines)
     except ConfigError:
         run(pool.close())
         raise

@@ -3,6 +3,7 @@
     python -m scripts.record pair=qwen_coder dataset=gsm8k split=test within=500 n=300
     python -m scripts.record pair=qwen_coder dataset=gsm8k split=test +router@routers.confidence=confidence
     python -m scripts.record output=outputs/recordings/nano      # the default: nano's test problems
+    python -m scripts.record cluster=ray                         # written by workers on many machines
 
 Breadth first: each router, beginning with each model alone, solves all problems before the next one starts.
 A run that is killed loses the steps in flight and continues where it stopped.
@@ -12,32 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from scripts.evaluate import contenders
 from scripts.program import console, program
-from scripts.settings import EVERYTHING, Routing, backend_of
-from stepwise.engine.backend import Backend
-from stepwise.engine.chain import Chain as Growing
-from stepwise.engine.concurrency import run
-from stepwise.engine.engine import Engine
+from scripts.settings import EVERYTHING, Routing
+from scripts.writing import Writer, models_of, writer_of
+from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.errors import ConfigError
 from stepwise.evaluation.run import Contender
 from stepwise.models.pair import Pair
 from stepwise.recording.folder import Recording
-from stepwise.recording.recorder import Prompts, Recorder
-from stepwise.recording.records import Chain, Outcome, Question, question_hash
-from stepwise.types import Problem, Trace
-from stepwise.verify import correct
+from stepwise.recording.tree import Tree
+from stepwise.types import Problem
 
-RULE = ("separator", "max_step_tokens", "max_steps", "max_tokens", "sentences_after")
-"""What a pair says of where steps and chains end."""
 REPORT = 60.0
 """Seconds between two lines of progress."""
 
@@ -53,7 +48,8 @@ class Record(Routing):
     artifact: str | None = None  # or policy=FOLDER: the policy that `ppo` is; null: the one that ships
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
-    concurrency: int = 48
+    concurrency: int = 48  # chains in flight, on every worker of a cluster
+    cluster: Any = None
     together: int = 1  # routers at a time
     tree: int = 0  # steps: whole trees, after the routers, of problems that no model alone takes more for
     trees: int = 100  # problems at most
@@ -66,20 +62,24 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"pair {pair.name!r} has a judge, and verdicts are not recorded.")
     field = contenders(cfg, pair)
     problems = chosen(cfg)
-    models = pair.open(backend=backend_of(cfg), models=cfg.models)
-    recording, prompts = Recording(cfg.output, about(pair, cfg, models)), Prompts()
-    backends = {
-        name: Recorder(backend, name, prompts, recording, pair.max_step_tokens)
-        for name, backend in models.items()
-    }
-    for problem in problems:
-        recording.add(question(problem, cfg.split, pair, backends, prompts))
-    engine = pair.over(backends, cost=pair.cost_model(cfg.cost))
+    tree = write(cfg, pair, field, problems)
+    console.print(f"{cfg.output}: {len(tree)} steps, {len(tree.chains)} chains")
+
+
+def write(cfg: DictConfig, pair: Pair, field: Sequence[Contender], problems: Sequence[Problem]) -> Tree:
+    """Record every contender over the problems; everything that the recording holds then.
+
+    Raises:
+        ConfigError: if the folder holds a recording of something else, or models or cluster are unusable.
+    """
+    models, concurrency = models_of(cfg, pair)
     try:
-        run(record(engine, problems, field, recording, cfg))
+        with closing(Recording(cfg.output, models.about)) as recording:
+            writer = writer_of(models, recording, problems)
+            run(record(writer, problems, field, recording, cfg, concurrency))
+            return recording.tree
     finally:
-        recording.close()
-    console.print(f"{recording.folder}: {len(recording.tree)} steps, {len(recording.tree.chains)} chains")
+        run(models.close())
 
 
 def chosen(cfg: DictConfig) -> list[Problem]:
@@ -91,122 +91,72 @@ def chosen(cfg: DictConfig) -> list[Problem]:
     return [problem for problem in problems if int(problem.id.rpartition("-")[2]) <= cfg.within][: cfg.n]
 
 
-def about(pair: Pair, cfg: DictConfig, backends: Mapping[str, Backend]) -> dict[str, Any]:
-    """What is recorded. Another machine or another number of threads makes no other recording.
-
-    ``shared`` is how many tokens all prompts begin with.
-    """
-    shared = {
-        model.name: len(backends[model.name].encode((model.prompt or pair.prompt).partition("{question}")[0]))
-        for model in pair.everyone
-        if model.name in backends
-    }
-    models = {
-        model.name: {
-            "weights": model.identity,
-            "parameters": model.size,
-            "price": msgspec.to_builtins(model.price),
-            "stop": list(model.stop),
-        }
-        for model in pair.everyone
-    }
-    rule = {name: value for name in RULE if (value := getattr(pair, name)) is not None}
-    what = {"dataset": cfg.dataset.name, "pair": pair.name, "models": models, "prompt": pair.prompt}
-    return {**what, **rule, "shared": shared}
-
-
-def question(
-    problem: Problem, split: str, pair: Pair, backends: dict[str, Recorder], prompts: Prompts
-) -> Question:
-    """A problem as a record; its prompts are known from now on."""
-    lengths = {}
-    templates = {model.name: model.prompt or pair.prompt for model in pair.everyone}
-    for name, backend in backends.items():
-        prompt = backend.encode(templates[name].replace("{question}", problem.question))
-        prompts.add(prompt, problem.id)
-        lengths[name] = len(prompt)
-    return Question(problem.id, split, question_hash(problem.question), lengths)
-
-
 async def record(
-    engine: Engine,
+    writer: Writer,
     problems: Sequence[Problem],
     field: Sequence[Contender],
     recording: Recording,
     cfg: DictConfig,
+    concurrency: int,
 ) -> None:
     """Every contender over all problems that it has not solved yet."""
     turns = asyncio.Semaphore(cfg.together)
 
     async def turn(contender: Contender) -> None:
         async with turns:
-            await solve(engine, problems, contender, recording, cfg.concurrency)
+            await solve(writer, problems, contender, recording, concurrency)
 
-    try:
-        await asyncio.gather(*map(turn, field))
-        if cfg.tree:
-            await grow_trees(engine, problems, recording, cfg)
-    finally:
-        await engine.close()
+    await asyncio.gather(*map(turn, field))
+    if cfg.tree:
+        models = [model for model in recording.about["models"] if model in recording.about["shared"]]
+        await grow_trees(writer, problems, models, recording, cfg, concurrency)
 
 
 async def solve(
-    engine: Engine, problems: Sequence[Problem], contender: Contender, recording: Recording, concurrency: int
+    writer: Writer, problems: Sequence[Problem], contender: Contender, recording: Recording, concurrency: int
 ) -> None:
     """One contender over the problems, with a line on the console every minute."""
     name, knob = contender.key
     known = recording.tree.chains
     missing = [problem for problem in problems if (problem.id, name, knob) not in known]
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     done = 0
-    async for trace in engine.solve_many(missing, contender.router, concurrency=concurrency):
+
+    async def attempt(problem: Problem) -> str:
+        error = await writer.solve(problem, contender)
+        return f"{problem.id}: {error}" if error else ""
+
+    async for failure in as_they_finish(attempt, missing, concurrency):
         done += 1
-        if trace.error is None:
-            await keep(trace, contender, recording)
-        else:
-            console.print(f"{trace.problem.id}: {trace.error}")
-        if time.monotonic() - told > REPORT or done == len(missing):
-            told = time.monotonic()
-            console.print(line(contender, problems, recording, done, told - began))
+        if failure:
+            console.print(failure)
+        if time.monotonic() - reported > REPORT or done == len(missing):
+            reported = time.monotonic()
+            console.print(line(contender, problems, recording, done, reported - began))
 
 
 async def grow_trees(
-    engine: Engine, problems: Sequence[Problem], recording: Recording, cfg: DictConfig
+    writer: Writer,
+    problems: Sequence[Problem],
+    models: Sequence[str],
+    recording: Recording,
+    cfg: DictConfig,
+    concurrency: int,
 ) -> None:
     """Every chain of at most ``tree`` steps of the problems that are short."""
-    gate = asyncio.Semaphore(cfg.concurrency)
 
     def short(problem: Problem) -> bool:
-        alone = [recording.tree.chains.get((problem.id, model, None)) for model in engine.models]
+        alone = [recording.tree.chains.get((problem.id, model, None)) for model in models]
         return all(chain is not None and chain.steps <= cfg.tree for chain in alone)
 
-    async def grow(chain: Growing) -> None:
-        trace = chain.trace
-        if trace.stop is not None:
-            recording.add(Outcome(trace.problem.id, trace.answer, bool(await correct(trace))))
-        elif len(trace.steps) < cfg.tree:
-            await asyncio.gather(*(grow_by(chain.fork(), model) for model in engine.models))
-
-    async def grow_by(chain: Growing, model: str) -> None:
-        await engine.advance(chain, model)
-        await grow(chain)
-
-    async def tree(number: int, problem: Problem) -> None:
-        async with gate:
-            await grow(engine.start(problem))
-            console.print(f"{time.strftime('%H:%M:%S')} tree {number}: {len(recording.tree)} steps")
+    async def tree(numbered: tuple[int, Problem]) -> None:
+        number, problem = numbered
+        await writer.grow(problem, cfg.tree)
+        console.print(f"{time.strftime('%H:%M:%S')} tree {number}: {len(recording.tree)} steps")
 
     chosen = [problem for problem in problems if short(problem)][: cfg.trees]
-    await asyncio.gather(*(tree(number, problem) for number, problem in enumerate(chosen, 1)))
-
-
-async def keep(trace: Trace, contender: Contender, recording: Recording) -> None:
-    """A whole chain's outcome."""
-    name, knob = contender.key
-    right, problem = bool(await correct(trace)), trace.problem.id
-    tokens = {model: usage.completion + usage.discarded for model, usage in trace.usage.items()}
-    recording.add(Outcome(problem, trace.answer, right))
-    recording.add(Chain(problem, name, knob, str(trace.stop), trace.answer, right, len(trace.steps), tokens))
+    async for _ in as_they_finish(tree, enumerate(chosen, 1), concurrency):
+        pass
 
 
 def line(

@@ -62,12 +62,15 @@ def main() -> int:
     for_store.set_defaults(run=lambda o: store.measure(o.server, o.entries))
     for_cluster = benchmarks.add_parser("cluster", help="chains per second by number of Ray workers")
     for_cluster.add_argument("--address", default="auto")
-    for_cluster.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    for_cluster.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2, 4, 8], help="0: this process"
+    )
     for_cluster.add_argument("--chains", type=int, default=10_000, help="of each worker")
     for_cluster.add_argument("--in-flight", type=int, default=200, help="chains of each worker")
     for_cluster.add_argument("--latency", type=float, default=0.02, help="seconds a step")
+    for_cluster.add_argument("--folder", default="", help="for the rows; a second run begins with them")
     for_cluster.set_defaults(
-        run=lambda o: cluster.measure(o.workers, o.chains, o.in_flight, o.latency, o.address)
+        run=lambda o: cluster.measure(o.workers, o.chains, o.in_flight, o.latency, o.address, o.folder)
     )
     for_llama = benchmarks.add_parser("llama", help="one call a step on a llama-server, against one call")
     for_llama.add_argument("--base-url", default="http://127.0.0.1:8080", help="the server, without /v1")

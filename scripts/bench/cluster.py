@@ -22,6 +22,7 @@ from stepwise.engine.concurrency import run
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
+from stepwise.evaluation.rows import Row
 from stepwise.evaluation.run import evaluate
 from stepwise.evaluation.solver import Contender, Here, OnCluster, Solver
 from stepwise.routers import Always
@@ -66,29 +67,42 @@ class Recipe:
 
 
 def measure(
-    workers: list[int], chains: int, in_flight: int, latency_s: float, address: str
+    workers: list[int], chains: int, in_flight: int, latency_s: float, address: str, folder: str
 ) -> dict[str, Any]:
     """Chains per second by number of workers, and what a chain takes of the processors: in the driver, in its
     worker, in Ray's own processes. On a busy machine the latter still hold.
 
     Args:
+        workers: numbers of them to try; 0 is this process without Ray.
         chains: of each worker.
         in_flight: likewise.
+        folder: for the rows; those that are there are kept. "" for one that goes afterwards.
     """
     recipe, ideal = Recipe(latency_s), in_flight / (len(LINES) * latency_s)
     figures: dict[str, Any] = {"ideal_per_worker": ideal, "load": os.getloadavg()[0]}
-    figures["here"] = _run(recipe(), chains, in_flight, []).rate
-    for count in workers:
-        settings = ClusterSettings(address, workers=count, cpus=0.1)
-        pool = Pool(recipe, settings, concurrency=in_flight)
-        went = _run(OnCluster(pool), chains * count, pool.capacity, pool.processes())
-        figures[f"workers_{count}"] = went.rate
-        figures[f"share_of_ideal_{count}"] = went.rate / (ideal * count)
-        for part, milliseconds in went.milliseconds.items():
-            figures[f"{part}_ms_{count}"] = milliseconds
-        figures[f"driver_bytes_a_chain_{count}"] = went.bytes
-    figures["driver_mib"] = resident() / 2**20
+    with tempfile.TemporaryDirectory() as passing:
+        for count in workers:
+            figures |= _measured(count, chains, in_flight, recipe, address, Path(folder or passing), ideal)
     return figures
+
+
+def _measured(
+    count: int, chains: int, in_flight: int, recipe: Recipe, address: str, folder: Path, ideal: float
+) -> dict[str, Any]:
+    """The figures of one number of workers."""
+    path, parts = folder / f"workers_{count}.jsonl", max(count, 1)
+    if count:
+        pool = Pool(recipe, ClusterSettings(address, workers=count, cpus=0.1), concurrency=in_flight)
+        went = _run(OnCluster(pool), chains * count, pool.capacity, path, pool.processes())
+    else:
+        went = _run(recipe(), chains, in_flight, path, [])
+    milliseconds = {f"{part}_ms_{count}": used for part, used in went.milliseconds.items()}
+    return {
+        f"workers_{count}": went.rate,
+        f"share_of_ideal_{count}": went.rate / (ideal * parts),
+        **milliseconds,
+        f"driver_mib_by_tenths_{count}": went.mebibytes,
+    }
 
 
 @dataclass(frozen=True)
@@ -96,43 +110,43 @@ class Run:
     """Attributes:
     rate: chains per second.
     milliseconds: of a processor that a chain takes, by who takes them.
-    bytes: that the driver keeps of a chain.
+    mebibytes: that the driver holds at the start and after each tenth of the chains.
     """
 
     rate: float
     milliseconds: dict[str, float]
-    bytes: float
+    mebibytes: list[float]
 
 
-def _run(solver: Solver, chains: int, concurrency: int, processes: Sequence[int]) -> Run:
+def _run(solver: Solver, chains: int, concurrency: int, path: Path, processes: Sequence[int]) -> Run:
     problems = [Problem(f"{i}", f"What is 1 + 2 + 4? ({i})", "7") for i in range(chains)]
-    field = [Contender(Always("model"))]
-    with tempfile.TemporaryDirectory() as folder:
+    field, made, mebibytes = [Contender(Always("model"))], 0, [_mebibytes()]
 
-        async def timed() -> Run:
-            warm = evaluate(solver, problems[:8], field, Path(folder) / "warm.jsonl", concurrency=concurrency)
-            await warm
-            groups = {"driver": [os.getpid()], "workers": processes, "ray": _of_ray()}
-            before, held, began = (
-                {g: _seconds(ids) for g, ids in groups.items()},
-                resident(),
-                time.perf_counter(),
-            )
-            rows = await evaluate(
-                solver, problems, field, Path(folder) / "rows.jsonl", concurrency=concurrency
-            )
-            took = time.perf_counter() - began
-            used = {g: (_seconds(ids) - before[g]) * 1e3 / chains for g, ids in groups.items()}
-            return Run(len(rows) / took, used, (resident() - held) / chains)
+    def watch(rows: Sequence[Row]) -> None:
+        nonlocal made
+        made += len(rows)
+        if made // (chains / 10) >= len(mebibytes):
+            mebibytes.append(_mebibytes())
 
-        figures = run(timed())
+    async def timed() -> Run:
+        await evaluate(solver, problems[:8], field, path.with_suffix(".warm"), concurrency=concurrency)
+        groups = {"driver": [os.getpid()], "workers": processes, "ray": _of_ray() if processes else []}
+        before = {group: _seconds(ids) for group, ids in groups.items()}
+        began = time.perf_counter()
+        await evaluate(solver, problems, field, path, concurrency=concurrency, progress=watch)
+        took = time.perf_counter() - began
+        used = {group: (_seconds(ids) - before[group]) * 1e3 / chains for group, ids in groups.items()}
+        return Run(chains / took, used, mebibytes)
+
+    figures = run(timed())
     run(solver.close())
     return figures
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _mebibytes() -> float:
+    """Of memory, that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 def _seconds(processes: Sequence[int]) -> float:

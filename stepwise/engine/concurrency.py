@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from stepwise.errors import ConfigError, StepwiseError
@@ -46,21 +47,19 @@ async def as_they_finish(
     """
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
-    waiting = iter(items)
-    running: set[asyncio.Task[T]] = set()
-    more = True
+    waiting, running = iter(items), set[asyncio.Task[T]]()
+    ended = asyncio.Queue[asyncio.Task[T]]()  # `asyncio.wait` would look at all that run for each that ends
     try:
-        while more or running:
-            while more and len(running) < concurrency:
-                try:
-                    running.add(asyncio.create_task(work(next(waiting))))
-                except StopIteration:
-                    more = False
-            if running:
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    running.discard(task)  # one by one: where one fails, the rest is still ended below
-                    yield task.result()
+        while True:
+            for item in islice(waiting, concurrency - len(running)):
+                task = asyncio.create_task(work(item))
+                task.add_done_callback(ended.put_nowait)
+                running.add(task)
+            if not running:
+                return
+            task = await ended.get()
+            running.remove(task)
+            yield task.result()
     finally:
         for task in running:
             task.cancel()

@@ -60,21 +60,26 @@ async def evaluate(
     _distinct("problems", [problem.id for problem in problems])
     _distinct("routers", [contender.key for contender in contenders])
     made_by = {c.key: _setting(setting, solver.about, c) for c in contenders}
-    asked = {(problem.id, problem.question) for problem in problems}
+    numbers = {problem.id: number for number, problem in enumerate(problems)}
+    made = {(key, sample): bytearray(len(problems)) for key in made_by for sample in range(samples)}
 
     def wanted(row: Row) -> bool:
         made_alike = made_by.get(row.key) == row.setting and row.sample < samples
-        return made_alike and row.error is None and (row.problem, row.question) in asked
+        number = numbers.get(row.problem)
+        if not made_alike or row.error is not None or number is None:
+            return False
+        if row.question != problems[number].question:
+            return False
+        made[row.key, row.sample][number] = True
+        return True
 
     rows = RowFile(path, wanted)
-    known = {(row.key, row.problem, row.sample) for row in rows}
     progress(rows)
     if isinstance(solver, Here) and any("\\" in problem.answer for problem in problems):
         warm()
     for contender, sample in product(contenders, range(samples)):
-        made = made_by[contender.key]
-        missing = (p for p in problems if (contender.key, p.id, sample) not in known)
-        chains = (Chain(problem, sample, made) for problem in missing)
+        missing = (p for p, is_made in zip(problems, made[contender.key, sample], strict=True) if not is_made)
+        chains = (Chain(problem, sample, made_by[contender.key]) for problem in missing)
         began = time.perf_counter()
         async for row in as_they_finish(partial(solver, contender), chains, concurrency):
             row = structs.replace(row, wall_s=time.perf_counter() - began)

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from stepwise.engine.backend import Backend, Completion, Lost, Sampling, StreamingBackend, reads, unaccounted
 from stepwise.errors import ConfigError
-from stepwise.recording.folder import Recording
-from stepwise.recording.records import Node, Read, place
+from stepwise.recording.records import Node, Read, Record, place
+from stepwise.recording.tree import Tree
 
 
 class Prompts:
@@ -43,6 +44,14 @@ class Prompts:
         raise ConfigError("a chain was started with a question that is not among those to record.")
 
 
+class Records(Protocol):
+    """What is recorded and takes more: a `Recording`, or its part in memory."""
+
+    tree: Tree
+
+    def add(self, record: Record) -> None: ...
+
+
 class Recorder:
     """Lets a model write whole steps, and keeps them. Chains that ask for the same step wait for one another.
 
@@ -53,7 +62,7 @@ class Recorder:
     """
 
     def __init__(
-        self, backend: Backend, model: str, prompts: Prompts, recording: Recording, limit: int
+        self, backend: Backend, model: str, prompts: Prompts, recording: Records, limit: int
     ) -> None:
         self.revision = backend.revision
         self.tokenizer = backend.tokenizer

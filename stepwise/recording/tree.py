@@ -34,6 +34,10 @@ class Tree:
     def nodes(self) -> Iterable[Node]:
         return self._nodes.values()
 
+    @property
+    def reads(self) -> Iterable[Read]:
+        return self._reads.values()
+
     def add(self, record: Record) -> bool:
         """Whether the record was new."""
         match record:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -84,8 +85,9 @@ def connect(
         timeout_s, retries: of a call; unless given, those that wait for a restart.
 
     Raises:
-        ConfigError: if the client is not installed, the password's variable is not set, or the server cannot
-            be reached, refuses the password or has no such database.
+        ConfigError: if the client is not installed, the password's variable is not set, the file of
+            authorities is missing, or the server cannot be reached, refuses the password or has no such
+            database.
     """
     require("redis://", "cluster", "redis")
     import redis
@@ -94,6 +96,8 @@ def connect(
 
     if address.password_env and address.password_env not in os.environ:
         raise ConfigError(f"{what}: the environment variable {address.password_env!r} is not set.")
+    if address.ca_file and not Path(address.ca_file).is_file():
+        raise ConfigError(f"{what}: ca_file: there is no file {address.ca_file!r}.")
     secure: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file or None} if address.tls else {}
     client = redis.Redis(
         host=address.host, port=address.port, db=address.database, username=address.user,

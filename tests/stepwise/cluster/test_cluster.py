@@ -32,22 +32,15 @@ from stepwise.evaluation.solver import OnCluster
 from stepwise.store.opening import open_store
 from stepwise.store.sqlite import SqliteStore
 from tests.clustered_run import Recipe, TracesRecipe
+from tests.clusters import NODE, two_nodes
 from tests.killed_run import CONCURRENCY, CONTENDERS, PROBLEMS, pair
 from tests.servers import RedisServer, redis_server
 from tests.stepwise.engine.test_faults import Served, free_port, until
 
-NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes, of one CPU each, that this process has joined."""
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **NODE})
-    started.add_node(num_cpus=1, **NODE)
-    join(started.address)
-    yield started
-    ray.shutdown()
-    started.shutdown()
+    yield from two_nodes()
 
 
 @pytest.fixture(scope="module")

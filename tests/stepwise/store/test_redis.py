@@ -193,6 +193,7 @@ async def test_a_store_that_stays_away_is_an_error_of_the_chain_and_what_was_pai
         ("redis:///0", "names no host"),
         ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0 cannot be reached"),
         ("rediss://127.0.0.1:{port}/0", "cannot be reached"),
+        ("rediss://127.0.0.1:{port}/0?ca_file=/no/such.pem", "ca_file: there is no file '/no/such.pem'"),
         ("redis://me:secret@127.0.0.1:{port}/0", "was given with a password"),
         ("redis://127.0.0.1:{port}/0?password_env=NO_SUCH", "environment variable 'NO_SUCH' is not set"),
         ("redis://127.0.0.1:{port}/0?ttl=3", "takes the options .*ttl_days.*, not 'ttl'"),
