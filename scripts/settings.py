@@ -44,7 +44,7 @@ class Routing(Solving):
     """Models that share their work, and what it costs."""
 
     models: list[str] | None = None  # of the pair, cheapest first; null: the smallest and the largest
-    cost: str = "flops"  # or tokens, or dollars
+    cost: str = "flops"  # or tokens, dollars or seconds
 
 
 def backend_of(cfg: DictConfig) -> Choice:

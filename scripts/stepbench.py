@@ -6,12 +6,13 @@
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
     python -m scripts.stepbench oracle=true                # and what no router can do better there
+    python -m scripts.stepbench seconds=FILE               # by speeds that were measured
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
-The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs or (with
-``'prices={small: {input: .25, output: 2}, large: {input: 1.25, output: 10}}'``) dollars, drafts and prefill
-included; intervals are 95%, over problems. A chain that leaves the recording counts as wrong, and at best as
-right: where not all chains stay on record, the truth lies between.
+The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs, in
+dollars (``'prices={small: {input: .25, output: 2}, large: {input: 1.25, output: 10}}'``) or in measured
+seconds, drafts and prefill included; intervals are 95%, over problems. A chain that leaves the recording
+counts as wrong, and at best as right: where not all chains stay on record, the truth lies between.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.settings import EVERYTHING
 from stepwise.engine.cost import CostModel, Dollars, Price
+from stepwise.errors import ConfigError
 from stepwise.evaluation.replayed import Bench
+from stepwise.models.speeds import load_speeds
 from stepwise.recording.folder import Recording
 from stepwise.report.bench_plot import Ceiling, save_bench
 from stepwise.report.bench_table import bench_table, remarks
@@ -46,6 +49,7 @@ class StepBench:
     dataset: Any = None  # the recorded one, for routers that read questions
     preamble: bool = True  # charge each chain for reading what all prompts begin with
     prices: Any = None  # by model: {input, output, cached_input} in dollars per million tokens; null: FLOPs
+    seconds: str | None = None  # a file of measured speeds (`stepwise.models.speeds`), to count seconds
     oracle: bool = False  # search what is recorded for the cheapest right chains
     picture: str | None = None  # a PNG of the table
     seed: int = 0  # of the bootstrap
@@ -56,7 +60,7 @@ class StepBench:
 @program("stepbench", StepBench)
 def main(cfg: DictConfig) -> None:
     dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
-    recording, cost = Recording(cfg.recording), prices_of(cfg.prices)
+    recording, cost = Recording(cfg.recording), cost_of(cfg)
     bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
     groups = [cfg.router] if cfg.router else cfg.routers.values()
     scored = [bench.replay(contender) for contender in settings_of(groups)]
@@ -72,6 +76,19 @@ def main(cfg: DictConfig) -> None:
         title = f"{name}, {cfg.split}: {n} questions"
         save_bench(rows, cfg.picture, title=title, unit=bench.engine.cost.unit, ceiling=ceiling)
     print(msgspec.json.encode({"recording": name, "n": n, "rows": rows}).decode())
+
+
+def cost_of(cfg: DictConfig) -> CostModel | None:
+    """Seconds or dollars, where a program is given either; None for FLOPs.
+
+    Raises:
+        ConfigError: if it is given both.
+    """
+    if cfg.seconds and cfg.prices:
+        raise ConfigError("prices and seconds are two units of cost: give one of them.")
+    if cfg.seconds:
+        return load_speeds(cfg.seconds)
+    return prices_of(cfg.prices)
 
 
 def prices_of(prices: Any) -> CostModel | None:

@@ -31,7 +31,7 @@ from policies.train import train
 from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.scope.recorded import scope_of
-from scripts.stepbench import prices_of
+from scripts.stepbench import cost_of
 from scripts.train import Policy
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
@@ -54,6 +54,7 @@ class TrainRecorded:
     dataset: Any = None
     preamble: bool = True
     prices: Any = None  # as of StepBench
+    seconds: str | None = None  # as of StepBench
     policy: Policy = field(default_factory=Policy)
     output: str = "outputs/train_recorded"
     folds: int = 5
@@ -67,7 +68,7 @@ class TrainRecorded:
 @program("train_recorded", TrainRecorded)
 def main(cfg: DictConfig) -> None:
     output, recording = provenance.writable(cfg.output), Recording(cfg.recording)
-    cost = prices_of(cfg.prices)
+    cost = cost_of(cfg)
     dataset = instantiate(cfg.dataset, split=cfg.split, limit=1_000_000) if cfg.dataset else ()
     bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
     bench.engine = bench.engine.with_prior(prior_of(recording, bench.engine.models, cfg))
@@ -129,7 +130,7 @@ def fit(
     """PPO on some of the problems."""
     output.mkdir(parents=True, exist_ok=True)
     policy: Any = OmegaConf.to_container(cfg.policy, resolve=True)
-    engine = replay_engine(recording, preamble=cfg.preamble, cost=prices_of(cfg.prices), bounded=True)
+    engine = replay_engine(recording, preamble=cfg.preamble, cost=cost_of(cfg), bounded=True)
     engine = engine.with_prior(bench.engine.prior)
     unit = float(bench.large.cost[seen].mean())
     env = RoutingVectorEnv(

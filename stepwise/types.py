@@ -77,6 +77,8 @@ class Usage:
         completion: generated tokens that are part of the chain.
         discarded: generated tokens that were thrown away (rejected drafts and probes).
         estimated: how many of all these tokens no server counted: a call that was cut off, for example.
+        calls: requests that sent a prompt, as a chain's ledger counts them; 0 in what a backend reports. The
+            same tokens in more calls are equal.
     """
 
     prompt: int = 0
@@ -84,6 +86,7 @@ class Usage:
     completion: int = 0
     discarded: int = 0
     estimated: int = 0
+    calls: int = field(default=0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -92,17 +95,23 @@ class Usage:
             self.completion + other.completion,
             self.discarded + other.discarded,
             self.estimated + other.estimated,
+            self.calls + other.calls,
         )
 
     def known(self, tokens: int) -> Usage:
         """The same calls, with at most this many tokens of the prompt counted as cached."""
         cached = min(self.cached, tokens)
-        return Usage(self.prompt, cached, self.completion, self.discarded, self.estimated)
+        return Usage(self.prompt, cached, self.completion, self.discarded, self.estimated, self.calls)
 
     def discard(self, tokens: int) -> Usage:
         """The same calls, with this many of the generated tokens thrown away."""
         kept = self.completion - tokens
-        return Usage(self.prompt, self.cached, kept, self.discarded + tokens, self.estimated)
+        return Usage(self.prompt, self.cached, kept, self.discarded + tokens, self.estimated, self.calls)
+
+    def called(self) -> Usage:
+        """The same as one call, if it sent a prompt; what a generation goes on to write is none."""
+        calls = int(self.prompt > 0)
+        return Usage(self.prompt, self.cached, self.completion, self.discarded, self.estimated, calls)
 
     def rejected(self) -> Usage:
         """The same calls, with everything they generated thrown away."""

@@ -1,6 +1,6 @@
 """Run a benchmark: a table, then one JSON object as the last line.
 
-python -m scripts.bench engine|gateway|training|simulate|store|cluster|llama
+python -m scripts.bench engine|gateway|training|simulate|store|cluster|llama|seconds|speculative
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from rich.table import Table
 
-from scripts.bench import cluster, engine, gateway, llama, simulate, store, training
+from scripts.bench import cluster, engine, gateway, llama, seconds, simulate, speculative, store, training
 from scripts.program import console
 from stepwise.errors import StepwiseError
 
@@ -81,6 +81,8 @@ def main() -> int:
     for_llama.set_defaults(
         run=lambda o: llama.measure(o.base_url, o.checkpoint, o.questions, o.tokens, o.repeats)
     )
+    seconds.add_parser(benchmarks)
+    speculative.add_parser(benchmarks)
     options = parser.parse_args()
     try:
         figures = options.run(options)

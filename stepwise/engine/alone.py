@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwise.engine.backend import TEXT, Backend, text_tokens
+from stepwise.engine.backend import TEXT, Backend, text_tokens, tokens_in
 from stepwise.engine.contexts import Contexts
 from stepwise.types import Trace, Usage
 
@@ -13,11 +13,13 @@ def usage_alone(trace: Trace, model: str, backend: Backend, contexts: Contexts) 
     if trace.problem.form is not None:
         return _whole_turn(trace, model)
     prompt = contexts.of(Trace(trace.problem), model, {}).prefix
+    shared = tokens_in(backend, contexts.shared(model, prompt))
     if backend.tokenizer != TEXT:
         written = len(contexts.of(trace, model, {}).prefix) - len(prompt)
-        return Usage(prompt=len(prompt), completion=written)
+        return Usage(prompt=len(prompt), cached=shared, completion=written).called()
     written = sum(step.length if step.model == model else text_tokens(len(step.text)) for step in trace.steps)
-    return Usage(prompt=counted_prompt(trace, model) or text_tokens(len(prompt)), completion=written)
+    counted = counted_prompt(trace, model) or text_tokens(len(prompt))
+    return Usage(prompt=counted, cached=min(shared, counted), completion=written).called()
 
 
 def counted_prompt(trace: Trace, model: str) -> int:
@@ -30,4 +32,4 @@ def _whole_turn(trace: Trace, model: str) -> Usage:
     """A turn that was written in one call: the prompt as the servers counted it."""
     counts = trace.usage
     prompt = counts[model].prompt if model in counts else max((u.prompt for u in counts.values()), default=0)
-    return Usage(prompt=prompt, completion=sum(step.length for step in trace.steps))
+    return Usage(prompt=prompt, completion=sum(step.length for step in trace.steps)).called()

@@ -81,6 +81,7 @@ class Contexts:
         think_ends: for models that think first, the text that ends their thinking.
         judge: name of the model that gives verdicts, "" for none.
         system: what the system message of a conversation begins with; None where none are taken.
+        preamble: whether what all prompts begin with is new to every chain.
 
     Raises:
         ConfigError: if a template has no place for the question.
@@ -94,6 +95,7 @@ class Contexts:
         think_ends: Mapping[str, str],
         judge: str,
         system: str | None = "",
+        preamble: bool = True,
     ) -> None:
         for template in prompts.values():
             if "{question}" not in template:
@@ -101,7 +103,9 @@ class Contexts:
         self._backends = backends
         self._prompts = prompts
         self._system = system
+        self._preamble = preamble
         self._short = lru_cache(maxsize=4096)(self._rendered)
+        self._before = lru_cache(maxsize=None)(self._opening)
         self._think_ends = think_ends
         self._judge = judge
 
@@ -131,9 +135,19 @@ class Contexts:
         """Before the first step. Of a conversation the model may have read a part in earlier turns."""
         prompt = self._prompt(model, problem)
         earlier = before(problem, problem.read.get(model, 0))
-        seen = common_prefix(prompt, self._prompt(model, earlier)) if earlier else 0
+        seen = common_prefix(prompt, self._prompt(model, earlier)) if earlier else self.shared(model, prompt)
         first = opening(problem)
         return Context(Prefix(prompt, self._prompt(model, first) if first else None), seen)
+
+    def shared(self, model: str, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt the chain is not charged for, because all prompts begin with them."""
+        if self._preamble:
+            return 0
+        return common_prefix(prompt, self._before(model))
+
+    def _opening(self, model: str) -> tuple[int, ...]:
+        """What stands before the question, in the model's tokens."""
+        return self._backends[model].encode(self._prompts[model].split("{question}")[0])
 
     def _prompt(self, model: str, problem: Problem) -> tuple[int, ...]:
         """The prompt in the model's tokens. Sweeps and episodes ask the same questions again and again."""

@@ -1,6 +1,6 @@
-"""What measured usage costs, in one of three units.
+"""What measured usage costs, in one of four units.
 
-All three charge for everything that a server had to do: the uncached part of every prompt (also
+All of them charge for everything that a server had to do: the uncached part of every prompt (also
 the other model's steps after a switch), kept tokens, and tokens that were thrown away.
 """
 
@@ -29,6 +29,20 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"price: {name} must be a number of dollars, at least 0, not {value}.")
+
+
+class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Measured seconds: of an uncached prompt token, of a generated token, and of a call on top."""
+
+    prefill: float
+    decode: float
+    call: float
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"speed: {name} must be a number of seconds, at least 0, not {value}.")
 
 
 class CostModel(Protocol):
@@ -92,6 +106,27 @@ class Dollars:
             + (usage.completion + usage.discarded) * price.output
         )
         return micro * 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long the calls of a chain take one after the other, by measured speeds. Cached tokens take none."""
+
+    speeds: Mapping[str, Speed]
+    unit: str = "s"
+
+    def __call__(self, usage: Mapping[str, Usage]) -> float:
+        return sum(self._one(model, part) for model, part in usage.items())
+
+    def _one(self, model: str, usage: Usage) -> float:
+        speed = self.speeds.get(model)
+        if speed is None:
+            raise ConfigError(f"model {model!r} has no measured speed; measure it or use cost=flops.")
+        return (
+            (usage.prompt - usage.cached) * speed.prefill
+            + (usage.completion + usage.discarded) * speed.decode
+            + usage.calls * speed.call
+        )
 
 
 def _computed(usage: Usage) -> int:

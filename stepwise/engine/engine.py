@@ -83,6 +83,8 @@ class Engine:
         lookahead: names of models that write on past the end of a step; their backends must be streaming.
         failover: when a model cannot be run, let another one of the pool write the step.
         system: what the system message of a conversation begins with; None where the models take none.
+        preamble: charge every chain for reading what all prompts begin with; if not, what the server has
+            cached of it is not charged.
         prior: what to expect of the models on a question (`stepwise.scope.routers.ScopePrior`), for routers
             that read it; asked while the first look is under way, so that the estimate takes no time of its
             own where a draft is written. The cost model must know the models that it asks.
@@ -105,6 +107,7 @@ class Engine:
         lookahead: Collection[str] = (),
         failover: bool = False,
         system: str | None = "",
+        preamble: bool = True,
         prior: Prior | None = None,
     ) -> None:
         if not backends:
@@ -119,6 +122,7 @@ class Engine:
             think_ends=self.think_ends,
             judge=judge.name if judge else "",
             system=system,
+            preamble=preamble,
         )
         for name in lookahead:
             if not isinstance(every.get(name), StreamingBackend):

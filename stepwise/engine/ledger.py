@@ -91,5 +91,5 @@ class Meter:
 
     def _charge(self, usage: Usage) -> None:
         again = max(0, usage.prompt - self._length)  # of a stream that broke off and was begun anew
-        self._ledger.charge(self._model, usage.known(self._seen + again))
+        self._ledger.charge(self._model, usage.known(self._seen + again).called())
         self._seen = max(self._seen, usage.prompt)

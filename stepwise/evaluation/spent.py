@@ -13,8 +13,8 @@ KINDS = ("generated", "prefill", "discarded", "probe")
 def spent(trace: Trace, cost: CostModel) -> dict[str, dict[str, float]]:
     """The cost of a chain by model and kind; the parts add up to the chain's cost.
 
-    ``prefill`` is what prompts cost (cached tokens too, where they are charged), ``probe`` is a rejected
-    first token, ``discarded`` are rejected drafts and whatever else was thrown away.
+    ``prefill`` is what prompts cost (cached tokens and calls too, where they are charged), ``probe`` is a
+    rejected first token, ``discarded`` are rejected drafts and whatever else was thrown away.
     """
     parts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for step in trace.steps:
@@ -29,7 +29,7 @@ def spent(trace: Trace, cost: CostModel) -> dict[str, dict[str, float]]:
 
 def _add(into: dict[str, float], model: str, usage: Usage, probed: int, cost: CostModel) -> None:
     into["generated"] += cost({model: Usage(completion=usage.completion)})
-    into["prefill"] += cost({model: Usage(prompt=usage.prompt, cached=usage.cached)})
+    into["prefill"] += cost({model: Usage(prompt=usage.prompt, cached=usage.cached, calls=usage.calls)})
     into["discarded"] += cost({model: Usage(discarded=usage.discarded - probed)})
     into["probe"] += cost({model: Usage(discarded=probed)})
 

@@ -10,16 +10,17 @@ import msgspec
 
 from stepwise.backends import checkpoint
 from stepwise.engine.backend import Backend, StreamingBackend
-from stepwise.engine.cost import CostModel, Dollars, Flops, Tokens
+from stepwise.engine.cost import CostModel, Dollars, Flops, Seconds, Tokens
 from stepwise.engine.engine import Engine
 from stepwise.engine.judge import Judge
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import ConfigError
 from stepwise.models.model import Choice, Model, options_of
+from stepwise.models.speeds import load_speeds
 from stepwise.store.backend import StoredBackend
 from stepwise.store.steps import Store
 
-COSTS = ("flops", "tokens", "dollars")
+COSTS = ("flops", "tokens", "dollars", "seconds")
 DEFAULT_BACKEND = "transformers"
 
 
@@ -42,6 +43,9 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             be priced; None for none.
         conversation: whether the models take system messages and earlier turns, by their own chat templates.
         system: what the system message of a conversation begins with, in which ``prompt`` is not used.
+        seconds: a file of measured speeds, for cost in seconds (`stepwise.models.speeds`).
+        preamble: charge every chain for reading what all prompts begin with; if not, what the server's prefix
+            cache holds of it is not charged.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     estimator: Model | None = None
     conversation: bool = True
     system: str = ""
+    seconds: str = ""
+    preamble: bool = True
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.everyone]
@@ -94,17 +100,34 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def cost_model(self, unit: str) -> CostModel:
-        """How usage is priced: "flops", "tokens" or "dollars"."""
+        """How usage is priced: "flops", "tokens", "dollars" or "seconds".
+
+        Raises:
+            ConfigError: if there is no such unit, or the pair lacks what it takes.
+        """
         if unit not in COSTS:
             raise ConfigError(f"cost must be one of {', '.join(COSTS)}, not {unit!r}.")
         if unit == "tokens":
             return Tokens()
         if unit == "flops":
             return Flops({model.name: model.size for model in self.everyone})
+        if unit == "seconds":
+            return self._seconds()
         unpriced = [model.name for model in self.everyone if model.price is None]
         if unpriced:
             raise ConfigError(f"model {unpriced[0]!r} has no price; add one to the pair or use cost=flops.")
         return Dollars({model.name: model.price for model in self.everyone if model.price})
+
+    def _seconds(self) -> Seconds:
+        if not self.seconds:
+            raise ConfigError(
+                f"cost: pair {self.name!r} names no file of measured seconds; add seconds: FILE to the pair "
+                "(python -m scripts.bench seconds writes one) or use cost=flops."
+            )
+        cost = load_speeds(self.seconds)
+        if unmeasured := [model.name for model in self.everyone if model.name not in cost.speeds]:
+            raise ConfigError(f"seconds: {self.seconds} has no speed of model {unmeasured[0]!r}.")
+        return cost
 
     def engine(
         self,
@@ -126,7 +149,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
                 ``{"name": "vllm", "dtype": "bfloat16"}``.
             models: names of the models to load, cheapest first; by default the smallest and the
                 largest of the pool.
-            cost: "flops", "tokens" or "dollars".
+            cost: "flops", "tokens", "dollars" or "seconds".
             store: completions seen before.
             temperature: 0 is greedy.
             top_p: nucleus mass, in (0, 1].
@@ -196,6 +219,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             lookahead=lookahead,
             failover=failover,
             system=self.system if self.conversation else None,
+            preamble=self.preamble,
         )
 
     def select(self, names: Sequence[str] | None = None) -> tuple[Model, ...]:

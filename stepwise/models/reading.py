@@ -47,7 +47,9 @@ def _sentence(message: str, given: Any, kind: type[msgspec.Struct]) -> str:
         return "; ".join(_lacking(msgspec.inspect.type_info(kind), given)) + "."
     if expected := _EXPECTED.fullmatch(what):
         words = " or ".join(_WORDS.get(word, word) for word in expected["expected"].split(" | "))
-        return f"{place or 'it'} must be {words}, not {_at(given, place)!r}."
+        # Of a mapping's values nobody says which it was.
+        came = "" if "[...]" in place else f", not {_at(given, place)!r}"
+        return f"{place or 'it'} must be {words}{came}."
     return f"{what}{within}."
 
 
@@ -59,6 +61,9 @@ def _lacking(kind: msgspec.inspect.Type, given: Any, place: str = "") -> Iterato
     elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(given, Sequence):
         for i, item in enumerate(given):
             yield from _lacking(kind.item_type, item, f"{place}[{i}]")
+    elif isinstance(kind, msgspec.inspect.DictType) and isinstance(given, Mapping):
+        for name, item in given.items():
+            yield from _lacking(kind.value_type, item, f"{place}.{name}")
     elif isinstance(kind, msgspec.inspect.StructType) and isinstance(given, Mapping):
         names = [f"`{field.name}`" for field in kind.fields if field.required and field.name not in given]
         if names:

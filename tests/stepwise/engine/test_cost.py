@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepwise.engine.cost import Dollars, Flops, Price, Tokens
+from stepwise.engine.cost import Dollars, Flops, Price, Seconds, Speed, Tokens
 from stepwise.errors import ConfigError
 from stepwise.types import Usage
 
@@ -32,3 +32,17 @@ def test_dollars_follow_the_price_list() -> None:
 def test_a_model_without_a_price_is_named() -> None:
     with pytest.raises(ConfigError, match="model 'large' has no price"):
         Dollars({"small": Price(1.0, 1.0)})(USAGE)
+
+
+def test_seconds_are_of_what_was_read_written_and_called() -> None:
+    speeds = {"small": Speed(0.001, 0.01, 0.1), "large": Speed(0.01, 0.1, 1.0)}
+    usage = {"small": Usage(100, 60, 20, 5, calls=3), "large": Usage(200, 0, 10).called()}
+    assert Seconds(speeds)(usage) == pytest.approx(40 * 0.001 + 25 * 0.01 + 0.3 + 200 * 0.01 + 10 * 0.1 + 1.0)
+    with pytest.raises(ConfigError, match="model 'large' has no measured speed"):
+        Seconds({"small": speeds["small"]})(usage)
+
+
+def test_a_call_is_counted_once_and_kept() -> None:
+    assert Usage(completion=5).called().calls == 0  # a generation that goes on
+    both = Usage(10, 0, 5).called() + Usage(20, 10, 5).called()
+    assert both.known(5).rejected().calls == 2
