@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from stepwise.engine.engine import Engine
+from stepwise.errors import ConfigError
 from stepwise.models.model import Choice
 from stepwise.models.pair import Pair
 from stepwise.store.opening import open_store
@@ -45,6 +46,17 @@ class Routing(Solving):
 
     models: list[str] | None = None  # of the pair, cheapest first; null: the smallest and the largest
     cost: str = "flops"  # or tokens, dollars or seconds
+
+
+def check_counts(cfg: DictConfig, *names: str) -> None:
+    """Refuse settings, named as on the command line, that must be whole numbers of at least 1 and are not.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for name in names:
+        if (value := OmegaConf.select(cfg, name)) < 1:
+            raise ConfigError(f"{name} must be at least 1, not {value}.")
 
 
 def backend_of(cfg: DictConfig) -> Choice:

@@ -37,7 +37,7 @@ from scripts.cluster import environment_of
 from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
 from scripts.program import console, program, save_config
-from scripts.settings import Routing, engine_of
+from scripts.settings import Routing, check_counts, engine_of
 from stepwise.data.splits import fingerprints
 from stepwise.errors import BackendError, ConfigError
 from stepwise.evaluation import provenance
@@ -85,6 +85,10 @@ class Train(Routing):
 @program("train", Train)
 def main(cfg: DictConfig) -> float:
     features = expand(cfg.policy.features)
+    check_counts(
+        cfg, "policy.total_steps", "policy.num_envs", "problems", "validation_problems", "reference_problems",
+        "checkpoint_every",
+    )  # fmt: skip
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
     _same_run(output, cfg, pair.identity)

@@ -31,6 +31,7 @@ from policies.train import train
 from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.scope.recorded import scope_of
+from scripts.settings import check_counts
 from scripts.stepbench import cost_of
 from scripts.train import Policy
 from stepwise.errors import ConfigError
@@ -67,6 +68,7 @@ class TrainRecorded:
 
 @program("train_recorded", TrainRecorded)
 def main(cfg: DictConfig) -> None:
+    check_counts(cfg, "policy.total_steps", "policy.num_envs")
     output, recording = provenance.writable(cfg.output), Recording(cfg.recording)
     cost = cost_of(cfg)
     dataset = instantiate(cfg.dataset, split=cfg.split, limit=1_000_000) if cfg.dataset else ()
