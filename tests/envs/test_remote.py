@@ -113,7 +113,8 @@ def test_a_state_goes_on_in_one_process_and_in_parts_alike() -> None:
     env.reset(seed=3)
     for _ in range(7):
         env.step(np.ones(SLOTS, int))
-    slots, went_on = env.state(), [env.step(np.zeros(SLOTS, int)) for _ in range(5)]
+    slots = env.state()
+    went_on: list[Any] = [env.step(np.zeros(SLOTS, int)) for _ in range(5)]
     for other in (make(SLOTS), remote([ThreadPart() for _ in range(3)])):
         other.restore(slots)
         for expected in went_on:
