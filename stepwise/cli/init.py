@@ -16,20 +16,26 @@ from rich.markup import escape
 from rich.prompt import IntPrompt
 
 from stepwise.backends import checkpoint
+from stepwise.backends.chat_template import ChatTemplate
+from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.local import PORTS, Served, local_models, models_of
 from stepwise.cli.chain import print_cost, print_step
 from stepwise.cli.options import Commands
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 from stepwise.models.files import load_pair
 from stepwise.routers.named import named_router
+from stepwise.types import Turn
 
 QUESTION = "A baker makes 12 trays of 8 rolls and sells 70 of them. How many rolls are left?"
-PROMPT = "{question}\n\nReason step by step in short paragraphs, and end with the line: The answer is N."
+PROMPT = (
+    "{question}\n\nReason step by step in short paragraphs, and end with a line that says: The answer is N. "
+    "(In the place of N, write the number.)"
+)
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.I)
 
 
 def add_parser(commands: Commands) -> None:
-    summary = "write a pair file for two servers of yours, and try it"
+    summary = "write a pair file for two model servers of your own, and test it"
     command = commands.add_parser("init", help=summary, description=summary)
     add = command.add_argument
     add(
@@ -70,7 +76,7 @@ def _chosen(options: argparse.Namespace, console: Console) -> tuple[Served, Serv
     here = asyncio.run(local_models())
     if not here:
         raise ConfigError(
-            f"no server of models answers on this machine (ports {', '.join(map(str, PORTS))}): start one, "
+            f"no model server is answering on this machine (ports {', '.join(map(str, PORTS))}): start one, "
             "or give --small URL and --large URL."
         )
     for number, model in enumerate(here, 1):
@@ -90,10 +96,14 @@ def _named(options: argparse.Namespace, role: str) -> Served | None:
     url, _, model = given.partition("#")
     if model:
         return Served(url, model)
-    models = asyncio.run(models_of(url, options.api_key_env if role == "large" else "", timeout_s=30.0))
+    key = options.api_key_env if role == "large" else ""
+    try:
+        models = asyncio.run(models_of(url, key, timeout_s=30.0))
+    except BackendError as error:
+        raise ConfigError(f"{role}: {error}") from error
     if len(models) != 1:
         names = ", ".join(served.model for served in models) or "none"
-        raise ConfigError(f"{role}: say which model of {url}, as {url}#MODEL; it serves {names}.")
+        raise ConfigError(f"{role}: {url} serves {names}; name one as {url}#MODEL.")
     return models[0]
 
 
@@ -109,14 +119,20 @@ async def _described(role: str, model: Served, key: str, console: Console) -> di
     from stepwise.backends.http.probe import examine
 
     findings = await examine(model.base_url, model.model, key)
+    findings_by_name = {finding.what: finding for finding in findings}
     works = {finding.what: finding.works for finding in findings}
     backend: dict[str, Any] = {"base_url": model.base_url, "served_name": model.model}
     if key:
         backend["api_key_env"] = key
     entry: dict[str, Any] = {"name": role}
-    if works["token ids in both directions"] and _has_tokenizer(model.model):
+    tokens = findings_by_name["token ids in both directions"].backend
+    if tokens and _has_tokenizer(model.model):
         entry["path"] = model.model
-        backend = {"name": "vllm-server", **backend}
+        if tokens == "llama-server":
+            backend = {"base_url": backend.pop("base_url").removesuffix("/").removesuffix("/v1")} | backend
+        backend = {"name": tokens, **backend}
+        if prompt := await _prompt(tokens, model):
+            entry["prompt"] = prompt
     elif works["chat"]:
         options = {"continues": "continues the assistant's message", "logprobs": "log-probabilities of chat"}
         backend = {"name": "chat", **backend, **{name: True for name, what in options.items() if works[what]}}
@@ -126,6 +142,28 @@ async def _described(role: str, model: Served, key: str, console: Console) -> di
         entry["parameters"] = size
     console.print(f"{role}: {escape(model.model)}, backend {backend['name']}")
     return entry | {"backend": backend}
+
+
+async def _prompt(backend: str, model: Served) -> str | None:
+    """`PROMPT` in the model's own chat template; None where none is known, and it is used as it is."""
+    try:
+        if backend == "llama-server":
+            return await _applied(model)
+        template = ChatTemplate(checkpoint.locate(model.model))
+        return template.render([Turn("user", PROMPT)])
+    except (BackendError, ConfigError):
+        return None
+
+
+async def _applied(model: Served) -> str | None:
+    """By the server, which has the template of its GGUF file."""
+    root = Endpoint(model.base_url.removesuffix("/").removesuffix("/v1"), timeout_s=30.0)
+    try:
+        answer = await root.post("/apply-template", {"messages": [{"role": "user", "content": PROMPT}]})
+    finally:
+        await root.close()
+    prompt = answer.get("prompt") if isinstance(answer, dict) else None
+    return prompt if isinstance(prompt, str) and "{question}" in prompt else None
 
 
 def _has_tokenizer(name: str) -> bool:
@@ -148,7 +186,7 @@ def parameters(name: str) -> int | None:
 def _tried(file: Path, question: str, models: Sequence[dict[str, Any]], console: Console) -> int:
     """One question by the rule that needs no training, or or by the small model where that sees nothing."""
     pair = load_pair(file)
-    sure = models[0]["backend"]["name"] == "vllm-server" or "logprobs" in models[0]["backend"]
+    sure = models[0]["backend"]["name"] != "chat" or "logprobs" in models[0]["backend"]
     rule = ("confidence", 1.0) if sure else ("small", None)
     sized = all("parameters" in model for model in models)
     engine = pair.engine(cost="flops" if sized else "tokens")
@@ -157,8 +195,13 @@ def _tried(file: Path, question: str, models: Sequence[dict[str, Any]], console:
         print_step(step, engine, console)
     print_cost(trace, engine, console)
     engine.run(engine.close())
+    if not trace.answer:
+        why = trace.error or "the chain ended without an answer."
+        remedy = "`stepwise doctor --base-url URL` shows what a server can do."
+        console.print(f"\n{file} does not answer yet: {why} {remedy}", markup=False, soft_wrap=True)
+        return 1
     _next(file, rule[0], sized, console)
-    return 0 if trace.stop == "answered" else 1
+    return 0
 
 
 def _next(file: Path, rule: str, sized: bool, console: Console) -> None:

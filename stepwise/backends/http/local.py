@@ -28,20 +28,26 @@ class Served(NamedTuple):
 
 async def local_models(ports: Sequence[int] = tuple(PORTS)) -> list[Served]:
     """The models behind these ports of this machine."""
-    answers = await asyncio.gather(*(models_of(f"http://127.0.0.1:{port}/v1") for port in ports))
+
+    async def behind(port: int) -> list[Served]:
+        try:
+            return await models_of(f"http://127.0.0.1:{port}/v1")
+        except BackendError:
+            return []
+
+    answers = await asyncio.gather(*map(behind, ports))
     return [model for models in answers for model in models]
 
 
 async def models_of(base_url: str, api_key_env: str = "", timeout_s: float = QUICK_S) -> list[Served]:
-    """A server's models; none where nobody answers.
+    """A server's models.
 
     Raises:
         ConfigError: if the URL is no URL.
+        BackendError: if nobody answers there, or no server of models.
     """
     endpoint = Endpoint(base_url, api_key_env=api_key_env, timeout_s=timeout_s)
     try:
         return [Served(base_url, name) for name in served(await endpoint.get("/models"), base_url)]
-    except BackendError:
-        return []
     finally:
         await endpoint.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Finding:
     what: str
     works: bool
     note: str = ""
+
+    @property
+    def backend(self) -> str:
+        """The backend that the note recommends, "" for none."""
+        named = re.match(r"backend ([\w-]+)", self.note)
+        return named[1] if named and self.works else ""
 
 
 async def examine(base_url: str, model: str = "", api_key_env: str = "") -> list[Finding]:
@@ -210,12 +217,11 @@ class Server:
         """A message that goes on adds its own tokens to the prompt, and a text twice as long adds them again.
         A server that ignores the request closes the message and begins another one, with tokens of its
         own."""
-        sizes = [
-            shaped(
-                (await self._say(steps, continues=True)).usage, Counts, self._endpoint.base_url
-            ).prompt_tokens
-            for steps in ("", BEGUN, f"{BEGUN} {BEGUN}")
-        ]
+        texts = ("", BEGUN, f"{BEGUN} {BEGUN}")
+        answers = [await self._say(text, continues=True) for text in texts]
+        if str(answers[-1].choices[0].message.content).startswith(texts[-1]):
+            raise Lacking("the answer repeats the message that it continues")
+        sizes = [shaped(a.usage, Counts, self._endpoint.base_url).prompt_tokens for a in answers]
         first, second = sizes[1] - sizes[0], sizes[2] - sizes[1]
         if second <= 0 or abs(first - second) > 1:
             raise Lacking(

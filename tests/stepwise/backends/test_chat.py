@@ -223,6 +223,20 @@ async def test_the_doctor_tells_a_server_that_ignores_continue_final_message(ign
     assert ("ignores it: a message of 8 tokens added 13" in finding[1]) is ignores
 
 
+async def test_the_doctor_tells_a_server_that_repeats_what_it_continues() -> None:
+    """llama-server gives the begun message back as a part of its answer: each step would hold all before it."""
+
+    def echo(body: dict[str, Any]) -> Any:
+        messages = body.get("messages", [])
+        begun = messages[-1]["content"] if body.get("continue_final_message") else ""
+        words = sum(len(message["content"].split()) for message in messages)
+        return chat(f"{begun} nine ten", prompt=words + 5 * len(messages))
+
+    async with upstream(echo) as served:
+        works, note = (await asked(served))["continues the assistant's message"]
+    assert not works and "repeats the message that it continues" in note
+
+
 async def test_the_doctor_asks_what_the_engine_asks() -> None:
     async with upstream(lambda _: chat("One.", completion=3)) as served:
         await asked(served)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from rich.console import Console
 
 from stepwise import load_pair
-from stepwise.cli.init import parameters
+from stepwise.backends.http.local import Served
+from stepwise.backends.http.probe import Finding
+from stepwise.cli.init import PROMPT, _described, parameters
 from stepwise.cli.main import main
 from tests.stepwise.backends.chat_server import chat, upstream
 
@@ -68,7 +74,7 @@ async def test_two_servers_become_a_pair_that_answers(
             await asyncio.to_thread(main, ["init", "--small", server.url, "--output", str(tmp_path / "b")])
             == 2
         )
-        assert "it serves m, small, large" in capsys.readouterr().err
+        assert "serves m, small, large; name one as" in capsys.readouterr().err
 
 
 def test_no_server_is_said(
@@ -79,4 +85,64 @@ def test_no_server_is_said(
 
     monkeypatch.setattr("stepwise.cli.init.local_models", nobody)
     assert main(["init", "--output", str(tmp_path / "pair.yaml")]) == 2
-    assert "no server of models answers on this machine" in capsys.readouterr().err
+    assert "no model server is answering on this machine" in capsys.readouterr().err
+
+
+def test_an_address_where_nothing_listens_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+        assert main(["init", "--small", url, "--large", url, "--output", str(tmp_path / "pair.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert url.removesuffix("/v1") in said and "onnect" in said and "serves none" not in said
+
+
+async def test_a_llama_server_is_asked_for_token_ids_and_its_own_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own interface at its root, as `doctor` says; the prompt is in the template of its GGUF file."""
+    findings = [
+        Finding("token ids in both directions", True, "backend llama-server, base_url http://there"),
+        Finding("chat", True, "backend chat"),
+    ]
+
+    async def examined(*_: Any) -> list[Finding]:
+        return findings
+
+    async def applied(request: web.Request) -> web.Response:
+        said = (await request.json())["messages"][0]["content"]
+        return web.json_response({"prompt": f"<user>{said}<assistant>"})
+
+    monkeypatch.setattr("stepwise.backends.http.probe.examine", examined)
+    app = web.Application()
+    app.router.add_post("/apply-template", applied)
+    (tmp_path / "model-0.5b.gguf").touch()
+    async with TestServer(app) as server:
+        root = str(server.make_url("")).rstrip("/")
+        served = Served(f"{root}/v1", str(tmp_path / "model-0.5b.gguf"))
+        entry = await _described("small", served, "", Console(quiet=True))
+    assert entry["backend"] == {
+        "name": "llama-server", "base_url": root, "served_name": served.model
+    }  # fmt: skip
+    assert entry["prompt"] == f"<user>{PROMPT}<assistant>" and entry["parameters"] == 500_000_000
+
+
+async def test_a_pair_that_does_not_answer_is_not_recommended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with upstream(lambda body: chat("Hm.") | {"model": body["model"]}) as server:
+        file = str(tmp_path / "pair.yaml")
+        command = [
+            "init",
+            "--small",
+            f"{server.url}#small",
+            "--large",
+            f"{server.url}#large",
+            "--output",
+            file,
+        ]
+        assert await asyncio.to_thread(main, command) == 1
+    out = capsys.readouterr().out
+    assert "does not answer yet" in out and "stepwise doctor" in out and "stepwise serve" not in out
