@@ -78,9 +78,11 @@ class ScopeRouter:
             )
         choice = self._choose(trace.problem.question, known, self.scope.fingerprints.version)
         chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
-        why = f"highest utility at alpha {self.alpha:g} ({choice.utility:.2f})"
         if choice.outside:
             why = "unlike the anchors" + (", within the budget" if self.budget else "")
+        else:
+            where = "within the budget" if self.alpha is None else f"at alpha {self.alpha:g}"
+            why = f"highest utility {where} ({choice.utility:.2f})"
         return Decision(choice.model, choice.utility, f"{why}, expected right {chosen.p_correct:.0%}")
 
 

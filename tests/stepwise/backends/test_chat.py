@@ -224,7 +224,7 @@ async def test_the_doctor_tells_a_server_that_ignores_continue_final_message(ign
 
 
 async def test_the_doctor_tells_a_server_that_repeats_what_it_continues() -> None:
-    """llama-server gives the begun message back as a part of its answer: each step would hold all before it."""
+    """llama-server gives the begun message back within its answer: each step would hold all before it."""
 
     def echo(body: dict[str, Any]) -> Any:
         messages = body.get("messages", [])

@@ -158,9 +158,9 @@ async def test_workers_that_are_killed_lose_nothing_and_repeat_only_what_was_in_
 
     async def kill() -> None:
         for moment in sorted(draw.sample(range(1, len(here) - 5), kills)):
-            await come.reach(moment)
             actor = draw.choice([place.actor for place in pool._places])
             process = await actor.process.options(max_task_retries=-1).remote()
+            await come.reach(moment)  # last: an answer of the worker would come when it has time for one
             os.kill(process, signal.SIGKILL)
 
     killer = asyncio.create_task(kill())
