@@ -55,7 +55,8 @@ async def search(tree: Tree, problem: Problem, max_nodes: int = 2000) -> Best:
         _, _, node = heapq.heappop(heap)
         looked += 1
         if node.stop is not None:
-            ends.append(node)
+            if node.stop != "error":  # what nobody recorded is no cheap end of a chain
+                ends.append(node)
             continue
         for child in await asyncio.gather(*(tree.child(node, i) for i in range(len(tree.engine.models)))):
             heapq.heappush(heap, (child.cost, next(order), child))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search
 from stepwise.engine.chain import Chain
+from stepwise.evaluation.replayed import Bench
+from stepwise.recording.folder import Recording
 from stepwise.types import Trace
 from stepwise.verify import is_correct
 from tests.worlds import engine, problem
@@ -32,6 +35,14 @@ def test_search_agrees_with_trying_every_chain() -> None:
         ]
         assert best.right == pytest.approx(min(trace.cost for trace in ends if is_correct(trace)))
         assert best.cheapest == pytest.approx(min(trace.cost for trace in ends))
+
+
+def test_a_chain_that_leaves_a_recording_has_no_cheap_end() -> None:
+    """Where each model alone is recorded, and little else, the cheapest end is the cheaper one of them."""
+    bench = Bench(Recording("recordings/math500-qwen_coder")).restricted(range(20))
+    tree = Tree(bench.engine, "before")
+    cheapest = [bench.engine.run(search(tree, problem)).cheapest for problem in bench.problems]
+    assert sum(cheapest) == pytest.approx(np.minimum(bench.small.cost, bench.large.cost).sum(), rel=0.02)
 
 
 def test_the_frontier_mends_the_cheapest_answers_first() -> None:
