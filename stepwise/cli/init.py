@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.prompt import IntPrompt
 
 from stepwise.backends import checkpoint
-from stepwise.backends.chat_template import ChatTemplate
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.local import PORTS, Served, local_models, models_of
 from stepwise.cli.chain import print_cost, print_step
@@ -118,24 +117,26 @@ async def _described(role: str, model: Served, key: str, console: Console) -> di
     """A model's entry in the pair file, by what its server can do."""
     from stepwise.backends.http.probe import examine
 
-    findings = await examine(model.base_url, model.model, key)
-    findings_by_name = {finding.what: finding for finding in findings}
-    works = {finding.what: finding.works for finding in findings}
+    findings = {finding.what: finding for finding in await examine(model.base_url, model.model, key)}
     backend: dict[str, Any] = {"base_url": model.base_url, "served_name": model.model}
     if key:
         backend["api_key_env"] = key
     entry: dict[str, Any] = {"name": role}
-    tokens = findings_by_name["token ids in both directions"].backend
+    tokens = findings["token ids in both directions"].backend
     if tokens and _has_tokenizer(model.model):
         entry["path"] = model.model
         if tokens == "llama-server":
-            backend = {"base_url": backend.pop("base_url").removesuffix("/").removesuffix("/v1")} | backend
+            backend["base_url"] = _root(model)
         backend = {"name": tokens, **backend}
-        if prompt := await _prompt(tokens, model):
+        if prompt := await _prompt(tokens, model, key):
             entry["prompt"] = prompt
-    elif works["chat"]:
+    elif findings["chat"].works:
         options = {"continues": "continues the assistant's message", "logprobs": "log-probabilities of chat"}
-        backend = {"name": "chat", **backend, **{name: True for name, what in options.items() if works[what]}}
+        backend = {
+            "name": "chat",
+            **backend,
+            **{name: True for name, what in options.items() if findings[what].works},
+        }
     else:
         raise ConfigError(f"{role}: {model.base_url} neither takes token ids nor chats with {model.model}.")
     if size := parameters(model.model):
@@ -144,20 +145,27 @@ async def _described(role: str, model: Served, key: str, console: Console) -> di
     return entry | {"backend": backend}
 
 
-async def _prompt(backend: str, model: Served) -> str | None:
+async def _prompt(backend: str, model: Served, key: str) -> str | None:
     """`PROMPT` in the model's own chat template; None where none is known, and it is used as it is."""
+    from stepwise.backends.chat_template import ChatTemplate  # which needs Jinja, as no other command does
+
     try:
         if backend == "llama-server":
-            return await _applied(model)
+            return await _applied(model, key)
         template = ChatTemplate(checkpoint.locate(model.model))
         return template.render([Turn("user", PROMPT)])
     except (BackendError, ConfigError):
         return None
 
 
-async def _applied(model: Served) -> str | None:
+def _root(model: Served) -> str:
+    """Where llama-server has its own interface, beside OpenAI's."""
+    return model.base_url.removesuffix("/").removesuffix("/v1")
+
+
+async def _applied(model: Served, key: str) -> str | None:
     """By the server, which has the template of its GGUF file."""
-    root = Endpoint(model.base_url.removesuffix("/").removesuffix("/v1"), timeout_s=30.0)
+    root = Endpoint(_root(model), api_key_env=key, timeout_s=30.0)
     try:
         answer = await root.post("/apply-template", {"messages": [{"role": "user", "content": PROMPT}]})
     finally:
@@ -184,7 +192,7 @@ def parameters(name: str) -> int | None:
 
 
 def _tried(file: Path, question: str, models: Sequence[dict[str, Any]], console: Console) -> int:
-    """One question by the rule that needs no training, or or by the small model where that sees nothing."""
+    """One question by the rule that needs no training, or by the small model where that sees nothing."""
     pair = load_pair(file)
     sure = models[0]["backend"]["name"] != "chat" or "logprobs" in models[0]["backend"]
     rule = ("confidence", 1.0) if sure else ("small", None)
