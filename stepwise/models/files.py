@@ -6,19 +6,17 @@ may be left out. It is data: nothing in it is imported or run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
-from stepwise.models.reading import read
+from stepwise.models.reading import read, yaml_mapping
 
 NANO = ("small", "middle", "large")
 SHIPPED = {"name", "judge"}
@@ -88,16 +86,9 @@ def list_prices(path: str | Path) -> dict[str, Price]:
 
 
 def _fields(path: str | Path) -> dict[str, Any]:
-    try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"pair: {str(path)!r} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"pair: {path} could not be read: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"pair: {path} is no YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{path} must hold the fields of a pair, not {given!r}.")
+    if not Path(path).exists():
+        raise ConfigError(f"pair: {str(path)!r} does not exist.")
+    given = yaml_mapping(path, "pair", "the fields of a pair")
     return {name: value for name, value in given.items() if name not in ("_target_", "_convert_")}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import msgspec.inspect
+import yaml
 
 from stepwise.errors import ConfigError
 
@@ -17,6 +19,27 @@ _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `[^`]*`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 _MISSING = "Object missing required field"
 _WORDS = {"object": "a mapping", "array": "a list", "null": "nothing", "str": "text"}
+
+
+def yaml_mapping(path: str | Path, where: str, what: str) -> Mapping[str, Any]:
+    """What a YAML file holds.
+
+    Args:
+        where: the setting that names the file.
+        what: the file must hold.
+
+    Raises:
+        ConfigError: if it cannot be read, is no YAML, or holds no mapping.
+    """
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {path} could not be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {path} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: {path} must hold {what}, not {given!r}.")
+    return given
 
 
 def read(kind: type[T], given: Any, where: str) -> T:

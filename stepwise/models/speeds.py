@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ import yaml
 
 from stepwise.engine.cost import Seconds, Speed
 from stepwise.errors import ConfigError
-from stepwise.models.reading import read
+from stepwise.models.reading import read, yaml_mapping
 
 
 class Speeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,14 +47,7 @@ def load_speeds(path: str | Path) -> Seconds:
     Raises:
         ConfigError: if the file is missing or no YAML, or a field is unknown, missing or unusable.
     """
-    try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"seconds: {path} could not be read: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"seconds: {path} is no YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"seconds: {path} must hold measured speeds, not {given!r}.")
+    given = yaml_mapping(path, "seconds", "measured speeds")
     return Seconds(read(Speeds, given, f"seconds: {path}").models)
 
 

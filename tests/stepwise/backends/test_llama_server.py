@@ -155,6 +155,7 @@ async def test_the_doctor_names_the_backend(server: Server, path: str) -> None:
     findings = {finding.what: finding for finding in await examine(server.url + path)}
     assert all(finding.works for finding in findings.values())
     assert findings["token ids in both directions"].note == f"backend llama-server, base_url {server.url}"
+    assert findings["token ids in both directions"].backend == "llama-server"
 
 
 async def test_leaving_a_generation_stops_it_on_the_server(server: Server, subject: Subject) -> None:
