@@ -116,21 +116,3 @@ def event(body: Any) -> bytes:
 
 ALIVE = b": keep-alive\n\n"
 """A comment: it tells clients nothing, and everything between that the connection is in use."""
-
-
-async def paced(items: AsyncIterator[T], seconds: float) -> AsyncIterator[T | None]:
-    """The items, and None whenever there has been none for so many seconds."""
-    coming: asyncio.Future[T] | None = None
-    try:
-        while True:
-            coming = asyncio.ensure_future(anext(items))
-            while not (await asyncio.wait({coming}, timeout=seconds))[0]:
-                yield None
-            try:
-                item = coming.result()
-            except StopAsyncIteration:
-                return
-            yield item
-    finally:
-        if coming is not None:
-            coming.cancel()

@@ -46,6 +46,24 @@ class Job:
             yield piece
         await self.raise_failure()
 
+    async def paced(self, seconds: float) -> AsyncIterator[Piece | None]:
+        """The pieces, and None whenever there has been none for so many seconds.
+
+        No piece gets a task of its own: where hundreds of chains share a batch, all of them have their turn
+        before one goes on, and a step would wait through three turns of the event loop instead of one.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    piece = await self._pieces.get()
+            except TimeoutError:
+                yield None
+                continue
+            if piece is None:
+                break
+            yield piece
+        await self.raise_failure()
+
     async def close(self) -> None:
         """Stop what still runs, on the backends too."""
         self._task.cancel()

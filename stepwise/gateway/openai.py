@@ -15,7 +15,7 @@ from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import refusal
 from stepwise.gateway.fields import IGNORED
 from stepwise.gateway.gateway import Gateway
-from stepwise.gateway.http import ALIVE, KEEP_ALIVE, EventStream, event, paced, unless_gone
+from stepwise.gateway.http import ALIVE, KEEP_ALIVE, EventStream, event, unless_gone
 from stepwise.gateway.job import Job
 from stepwise.gateway.log import logger
 from stepwise.gateway.schemas import ChatRequest, CompletionRequest
@@ -60,7 +60,7 @@ async def _answer(
     headers = {IGNORED: ", ".join(asked.ignored)} if asked.ignored else {}
     try:
         if asked.stream:
-            pieces = paced(aiter(job), KEEP_ALIVE)
+            pieces = job.paced(KEEP_ALIVE)
             first = await unless_gone(request, anext(pieces))
             events = _events(shape, job, first, pieces, unit, asked.include_usage, gateway)
             return EventStream(events, job.close, headers)

@@ -18,7 +18,7 @@ from stepwise.gateway.answers import Body
 from stepwise.gateway.entrance import tenant_of
 from stepwise.gateway.failures import Refusal, invalid, refusal
 from stepwise.gateway.gateway import Gateway
-from stepwise.gateway.http import ALIVE, KEEP_ALIVE, EventStream, event, paced, unless_gone
+from stepwise.gateway.http import ALIVE, KEEP_ALIVE, EventStream, event, unless_gone
 from stepwise.gateway.job import Job
 from stepwise.gateway.log import logger
 from stepwise.gateway.response_request import ResponseRequest, as_chat
@@ -42,7 +42,7 @@ def responses_routes(gateway: Gateway) -> APIRouter:
         answer = Answer(asked, job, gateway.engine.cost.unit)
         try:
             if asked.stream:
-                pieces = paced(aiter(job), KEEP_ALIVE)
+                pieces = job.paced(KEEP_ALIVE)
                 first = await unless_gone(request, anext(pieces))
                 return EventStream(_events(answer, first, pieces, gateway), job.close, headers)
             whole = await unless_gone(request, _whole(answer))

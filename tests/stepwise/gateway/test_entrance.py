@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +12,12 @@ from typing import Any
 import pytest
 
 from stepwise.gateway import Keys, Tenant, openai
-from stepwise.gateway.http import paced
+from stepwise.gateway.admission import Limits
+from stepwise.gateway.gateway import Gateway
 from stepwise.gateway.keys import digest
+from stepwise.gateway.schemas import CompletionRequest
+from stepwise.gateway.spending import Spending
+from stepwise.routers import Always
 from tests.stepwise.gateway.serving import app_of, chat, client
 from tests.worlds import engine
 
@@ -168,12 +174,39 @@ async def test_a_silent_stream_says_that_it_lives(monkeypatch: pytest.MonkeyPatc
     assert first == ": keep-alive" and events[-2:] == ["data: [DONE]", ""]
 
 
-async def test_pauses_lose_nothing() -> None:
-    async def numbers() -> AsyncIterator[int]:
-        for i in range(5):
-            await asyncio.sleep(0.02 if i == 3 else 0)
-            yield i
+async def test_pauses_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "KEEP_ALIVE", 0.01)
+    world: Any = engine()
+    calls = itertools.count(1)
 
-    heard = [item async for item in paced(numbers(), 0.005)]
-    assert [item for item in heard if item is not None] == [0, 1, 2, 3, 4]
-    assert heard.index(None) == 3, "only the wait before 3 is a silence"
+    async def slowly(_: str) -> None:
+        await asyncio.sleep(0.05 if next(calls) == 2 else 0)
+
+    world.backends["small"]._before = slowly
+    async with client(app_of(world)) as http:
+        whole = await http.post(CHAT, json=chat("1 7", "stepwise:small"))
+        calls = itertools.count(1)
+        streamed = await http.post(CHAT, json=chat("1 7", "stepwise:small", stream=True))
+    *events, done, _ = streamed.text.split("\n\n")
+    first = events.index(": keep-alive")
+    assert first > 0 and done == "data: [DONE]", "the wait is between two steps"
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in events if event.startswith("data: ")]
+    text = "".join(delta.get("content", "") for delta in deltas)
+    assert text == whole.json()["choices"][0]["message"]["content"]
+
+
+async def test_what_is_there_is_streamed_within_one_turn_of_the_event_loop() -> None:
+    """Where many chains share a batch, a turn is one in which all of them have theirs."""
+    limits, accounts = Limits(), Spending()
+    served = Gateway(
+        engine(), {"small": Always("small")}, limits=limits, spending=accounts, conversation=False,
+        log_prompts=False, aliases={},
+    )  # fmt: skip
+    job = served.submit(
+        CompletionRequest(model="stepwise:small", prompt=["1 7"], stream=True), Tenant("alice", "")
+    )
+    await asyncio.wait({job._task})
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    pieces = [piece async for piece in job.paced(60)]
+    assert len(pieces) > 3 and not turns
