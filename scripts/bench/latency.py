@@ -27,8 +27,10 @@ class Answered(msgspec.Struct):
 
 
 def summary(blocks: Mapping[str, list[list[Answered]]]) -> dict[str, Any]:
-    """Figures of each way, with 95% intervals, bootstrapped over questions, and how many of its texts are those of
-    ``large``, where that was measured."""
+    """Figures of each way, with 95% intervals, bootstrapped over questions.
+
+    Where ``large`` was measured, also how many texts are the same as its own.
+    """
     answers = {name: [a for block in parts for a in block[:-1]] for name, parts in blocks.items()}
     figures = {
         name: _figures(answers[name], [block[-1] for block in parts]) for name, parts in blocks.items()
