@@ -21,7 +21,16 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from stepwise.engine.alone import usage_alone
-from stepwise.engine.backend import Backend, Sampling, StreamingBackend, forms, text_tokens, tokens_in
+from stepwise.engine.backend import (
+    Backend,
+    Sampling,
+    StreamingBackend,
+    back,
+    forms,
+    reachable,
+    text_tokens,
+    tokens_in,
+)
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.contexts import Contexts
@@ -407,6 +416,24 @@ class Engine:
 
         async for trace in as_they_finish(partial(self.attempt, router=router), problems, concurrency):
             yield trace
+
+    async def reachable(self, model: str) -> bool:
+        """Whether the server of a model of the pool, or of its judge, can be reached now."""
+        return model not in self.backends or await reachable(self.backends[model])
+
+    async def back(self, models: Iterable[str]) -> bool:
+        """Wait for those of some models whose servers cannot be reached: whether one of them is back within
+        the time of a restart."""
+        gone = [model for model in models if not await self.reachable(model)]
+        waits = [asyncio.create_task(back(self.backends[model])) for model in gone]
+        try:
+            for first in asyncio.as_completed(waits):
+                if await first:
+                    return True
+            return False
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def attempt(self, problem: Problem, router: Router) -> Trace:
         """`solve` to the end; a problem that cannot be solved gives a trace with its error.
