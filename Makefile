@@ -98,8 +98,8 @@ dist:
 	$(FRESH_PIP) "$$(echo $(DIST)/*.whl)[local,report]"
 	$(TRY) local
 
-# The quick tests of the core with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
-# build of another version is not at hand everywhere. About eight minutes; not part of CI.
+# Quick tests of every part with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
+# build of another version is not at hand everywhere.
 LOWEST := $(CURDIR)/build/lowest
 lowest:
 	rm -rf $(LOWEST)
@@ -107,13 +107,15 @@ lowest:
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
 	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
 	$(LOWEST)/bin/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct \
-		--override $(LOWEST)/torch.txt --extra test --extra scope --extra hub --output-file $(LOWEST)/pins.txt pyproject.toml
+		--override $(LOWEST)/torch.txt --extra test --extra train --extra scope --extra hub \
+		--output-file $(LOWEST)/pins.txt pyproject.toml
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt torch
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt \
-		--editable '.[test,scope,hub]'
+		--editable '.[test,train,scope,hub]'
 	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not browser and not llama_server" \
-		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify) \
-		$(addprefix tests/stepwise/gateway/test_,app.py fields.py schemas.py tracing.py)
+		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers scope store verify test_imports.py) \
+		$(addprefix tests/stepwise/gateway/test_,app.py connections.py fields.py outages.py schemas.py shared.py sockets.py tracing.py) \
+		tests/stepwise/cluster tests/envs $(addprefix tests/policies/test_,maskable.py reference.py)
 
 clean:
 	rm -rf .venv build outputs *.egg-info

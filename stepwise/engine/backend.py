@@ -199,11 +199,9 @@ async def reachable(backend: Backend) -> bool:
     return ask is None or bool(await ask())
 
 
-async def back(backend: Backend) -> bool:
-    """Wait for a model's server that cannot be reached: whether it is back before it has been gone for longer
-    than a restart may take. Backends with a server have a method ``back()``."""
-    wait = getattr(backend, "back", None)
-    return wait is None or bool(await wait())
+def restarting(backend: Backend) -> bool:
+    """Whether a model's server cannot be reached, as far as is known, for no longer than a restart takes."""
+    return bool(getattr(backend, "restarting", False))
 
 
 class Around:
@@ -228,8 +226,9 @@ class Around:
     async def reachable(self) -> bool:
         return await reachable(self.backend)
 
-    async def back(self) -> bool:
-        return await back(self.backend)
+    @property
+    def restarting(self) -> bool:
+        return restarting(self.backend)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from stepwise.engine.backend import (
     Backend,
     Sampling,
     StreamingBackend,
-    back,
     forms,
     reachable,
+    restarting,
     text_tokens,
     tokens_in,
 )
@@ -58,6 +58,8 @@ from stepwise.verify.extract import extract_answer
 T = TypeVar("T")
 MAX_QUESTION = 100_000
 """Characters. Longer questions are refused before anything is tokenised."""
+POLL_S = 0.1
+"""Seconds between two looks for a server that may be back."""
 
 
 def check_question(question: str) -> None:
@@ -422,18 +424,14 @@ class Engine:
         return model not in self.backends or await reachable(self.backends[model])
 
     async def back(self, models: Iterable[str]) -> bool:
-        """Wait for those of some models whose servers cannot be reached: whether one of them is back within
-        the time of a restart."""
+        """Wait for those of some models whose servers cannot be reached, while one of them may be restarting:
+        whether one is back."""
         gone = [model for model in models if not await self.reachable(model)]
-        waits = [asyncio.create_task(back(self.backends[model])) for model in gone]
-        try:
-            for first in asyncio.as_completed(waits):
-                if await first:
-                    return True
-            return False
-        finally:
-            for wait in waits:
-                wait.cancel()
+        while any(restarting(self.backends[model]) for model in gone):
+            await asyncio.sleep(POLL_S)
+            if any(await asyncio.gather(*map(self.reachable, gone))):
+                return True
+        return False
 
     async def attempt(self, problem: Problem, router: Router) -> Trace:
         """`solve` to the end; a problem that cannot be solved gives a trace with its error.

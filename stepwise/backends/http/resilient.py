@@ -124,8 +124,9 @@ class ResilientBackend(Around):
     async def reachable(self) -> bool:
         return await self.presence.there()
 
-    async def back(self) -> bool:
-        return await self.presence.back(self.patience.restart_s)
+    @property
+    def restarting(self) -> bool:
+        return self.presence.gone and self.presence.gone_s < self.patience.restart_s
 
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call until it succeeds, fails for good, or the deadline has passed.
@@ -169,7 +170,7 @@ class ResilientBackend(Around):
                 return result
             except BackendError:
                 gone = WAIT.get() == "restart" and self.presence.gone
-                if not gone or not await self.back():
+                if not gone or not await self.presence.back(self.patience.restart_s):
                     raise
 
     async def _once(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec.structs import replace
 
 from stepwise.backends.http.resilient import ResilientBackend
 from stepwise.engine.engine import Engine
@@ -126,6 +127,17 @@ async def test_whichever_server_is_back_first_from_a_restart_answers_all_that_wa
         choice = answer.json()["choices"][0]["stepwise"]
         assert answer.status_code == 200 and {step["model"] for step in choice["steps"]} == {first}
         assert bool(choice["degraded"]) is (first == "small")
+
+
+async def test_while_one_server_may_restart_another_that_was_long_gone_is_welcome() -> None:
+    async with gateway(PATIENT) as (machines, http, engine):
+        small = engine.backends["small"]
+        assert isinstance(small, ResilientBackend)
+        small.patience = replace(small.patience, restart_s=1e-9)
+        asked = asyncio.create_task(http.post(CHAT, json=serving.chat("q")))
+        await all_gone(engine, "small", "large")
+        await machines.start("small")
+        assert (await asked).status_code == 200
 
 
 async def test_a_model_that_was_named_waits_for_its_own_server() -> None:
