@@ -269,7 +269,7 @@ class Engine:
         if draft is None:
             await self.draft(chain, decision.model)
         written = chain.trace.draft
-        wrong = flaw(form, written.text) if written else ""
+        wrong = await asyncio.to_thread(flaw, form, written.text) if written else ""
         return replace(decision, model=able[-1], reason=f"{decision.model}: {wrong}") if wrong else decision
 
     async def draft(self, chain: Chain, model: str, *, tokens: int | None = None) -> None:
