@@ -113,9 +113,11 @@ lowest:
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt \
 		--editable '.[test,train,scope,hub]'
 	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not browser and not llama_server" \
-		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers scope store verify test_imports.py) \
+		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify test_imports.py) \
 		$(addprefix tests/stepwise/gateway/test_,app.py connections.py fields.py outages.py schemas.py shared.py sockets.py tracing.py) \
-		tests/stepwise/cluster tests/envs $(addprefix tests/policies/test_,maskable.py reference.py)
+		$(addprefix tests/stepwise/scope/test_,embed.py estimators.py fingerprint.py table.py) \
+		$(addprefix tests/envs/test_,gymnasium.py routing.py vector.py) tests/policies/test_maskable.py \
+		tests/stepwise/cluster/test_cluster.py::test_rows_are_those_of_one_machine_and_a_second_run_adds_none
 
 clean:
 	rm -rf .venv build outputs *.egg-info
