@@ -116,7 +116,7 @@ lowest:
 		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify test_imports.py) \
 		$(addprefix tests/stepwise/gateway/test_,app.py connections.py fields.py outages.py schemas.py shared.py sockets.py tracing.py) \
 		$(addprefix tests/stepwise/scope/test_,embed.py estimators.py fingerprint.py table.py) \
-		$(addprefix tests/envs/test_,gymnasium.py routing.py vector.py) tests/policies/test_maskable.py \
+		tests/stepwise/cli/test_serve.py $(addprefix tests/envs/test_,gymnasium.py routing.py vector.py) tests/policies/test_maskable.py \
 		tests/stepwise/cluster/test_cluster.py::test_rows_are_those_of_one_machine_and_a_second_run_adds_none
 
 clean:
