@@ -104,8 +104,8 @@ dist:
 	$(FRESH_PIP) "$$(echo $(DIST)/*.whl)[local,report]"
 	$(TRY) local
 
-# The quick tests of the core with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
-# build of another version is not at hand everywhere. About eight minutes; not part of CI.
+# Quick tests of every part with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
+# build of another version is not at hand everywhere.
 LOWEST := $(CURDIR)/build/lowest
 lowest:
 	rm -rf $(LOWEST)
@@ -113,13 +113,17 @@ lowest:
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
 	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
 	$(LOWEST)/bin/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct \
-		--override $(LOWEST)/torch.txt --extra test --extra scope --extra hub --output-file $(LOWEST)/pins.txt pyproject.toml
+		--override $(LOWEST)/torch.txt --extra test --extra train --extra scope --extra hub \
+		--output-file $(LOWEST)/pins.txt pyproject.toml
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt torch
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/pins.txt \
-		--editable '.[test,scope,hub]'
+		--editable '.[test,train,scope,hub]'
 	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not browser and not llama_server" \
-		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify) \
-		$(addprefix tests/stepwise/gateway/test_,app.py fields.py schemas.py tracing.py)
+		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify test_imports.py) \
+		$(addprefix tests/stepwise/gateway/test_,app.py connections.py fields.py outages.py schemas.py shared.py sockets.py tracing.py) \
+		$(addprefix tests/stepwise/scope/test_,embed.py estimators.py fingerprint.py table.py) \
+		tests/stepwise/cli/test_serve.py $(addprefix tests/envs/test_,gymnasium.py routing.py vector.py) tests/policies/test_maskable.py \
+		tests/stepwise/cluster/test_cluster.py::test_rows_are_those_of_one_machine_and_a_second_run_adds_none
 
 clean:
 	rm -rf .venv build outputs *.egg-info

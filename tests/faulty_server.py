@@ -64,7 +64,7 @@ class Server:
         fault = self.faults.pop(0) if self.faults else ""
         if not fault and self.random.random() < self.rate:
             fault = self.random.choice(RANDOM_FAULTS)
-        if early := await self.early(request, fault):
+        if (early := await self.early(request, fault)) is not None:
             return early
         sampling = Sampling(body["max_tokens"], stop=tuple(body.get("stop", ())))
         model = self.models[body["model"]]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from stepwise.engine.boundaries import Boundaries
 from stepwise.errors import ConfigError, ContextOverflow
@@ -78,9 +78,11 @@ class Completion:
     finish: Finish
 
 
-HANDOVER: ContextVar[bool] = ContextVar("handover", default=False)
-"""Whether another model would take over from the one that is called: then a backend need not go on trying for
-long. (It concerns how long one task waits, and no result: so it is in no signature.)"""
+Wait = Literal["deadline", "restart", "handover"]
+WAIT: ContextVar[Wait] = ContextVar("wait", default="deadline")
+"""How long a backend goes on trying. In a run, to its deadline. Where somebody waits for the answer, the
+same, but only as long as a restart takes if its server cannot be reached. Where another model would take
+over, briefly. (It concerns how long one task waits, and no result: so it is in no signature.)"""
 
 TRACE: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never written to
 """Headers that tell a server which trace a call belongs to (W3C Trace Context). They concern no result."""
@@ -191,6 +193,17 @@ def forms(backend: Backend) -> bool:
     return bool(getattr(backend, "forms", False))
 
 
+async def reachable(backend: Backend) -> bool:
+    """Whether a model's server can be reached now. Backends with a server have a method ``reachable()``."""
+    ask = getattr(backend, "reachable", None)
+    return ask is None or bool(await ask())
+
+
+def restarting(backend: Backend) -> bool:
+    """Whether a model's server cannot be reached, as far as is known, for no longer than a restart takes."""
+    return bool(getattr(backend, "restarting", False))
+
+
 class Around:
     """What a backend over another one passes on: who the model is and what it can do."""
 
@@ -209,6 +222,13 @@ class Around:
 
     def converse(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         return converse(self.backend, turns)
+
+    async def reachable(self) -> bool:
+        return await reachable(self.backend)
+
+    @property
+    def restarting(self) -> bool:
+        return restarting(self.backend)
 
 
 @dataclass(frozen=True, slots=True)

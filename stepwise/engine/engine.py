@@ -21,7 +21,16 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from stepwise.engine.alone import usage_alone
-from stepwise.engine.backend import Backend, Sampling, StreamingBackend, forms, text_tokens, tokens_in
+from stepwise.engine.backend import (
+    Backend,
+    Sampling,
+    StreamingBackend,
+    forms,
+    reachable,
+    restarting,
+    text_tokens,
+    tokens_in,
+)
 from stepwise.engine.chain import Chain
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.engine.contexts import Contexts
@@ -49,6 +58,8 @@ from stepwise.verify.extract import extract_answer
 T = TypeVar("T")
 MAX_QUESTION = 100_000
 """Characters. Longer questions are refused before anything is tokenised."""
+POLL_S = 0.1
+"""Seconds between two looks for a server that may be back."""
 
 
 def check_question(question: str) -> None:
@@ -258,7 +269,7 @@ class Engine:
         if draft is None:
             await self.draft(chain, decision.model)
         written = chain.trace.draft
-        wrong = flaw(form, written.text) if written else ""
+        wrong = await asyncio.to_thread(flaw, form, written.text) if written else ""
         return replace(decision, model=able[-1], reason=f"{decision.model}: {wrong}") if wrong else decision
 
     async def draft(self, chain: Chain, model: str, *, tokens: int | None = None) -> None:
@@ -407,6 +418,20 @@ class Engine:
 
         async for trace in as_they_finish(partial(self.attempt, router=router), problems, concurrency):
             yield trace
+
+    async def reachable(self, model: str) -> bool:
+        """Whether the server of a model of the pool, or of its judge, can be reached now."""
+        return model not in self.backends or await reachable(self.backends[model])
+
+    async def back(self, models: Iterable[str]) -> bool:
+        """Wait for those of some models whose servers cannot be reached, while one of them may be restarting:
+        whether one is back."""
+        gone = [model for model in models if not await self.reachable(model)]
+        while any(restarting(self.backends[model]) for model in gone):
+            await asyncio.sleep(POLL_S)
+            if any(await asyncio.gather(*map(self.reachable, gone))):
+                return True
+        return False
 
     async def attempt(self, problem: Problem, router: Router) -> Trace:
         """`solve` to the end; a problem that cannot be solved gives a trace with its error.

@@ -16,10 +16,13 @@ from stepwise.types import Form
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-MAX_CHECKS = 20_000
-"""Keywords that a check looks at. A schema that needs more is as good as none."""
-EXPENSIVE = ("pattern", "patternProperties", "format")
-"""Keywords that are not checked: regular expressions can take forever."""
+MAX_WORK = 200_000
+"""Steps of a check, each about a microsecond. A schema that needs more is as good as none."""
+KEYWORD = 10
+"""Steps that a keyword takes by itself."""
+UNCHECKED = ("pattern", "patternProperties", "format", "unevaluatedItems", "unevaluatedProperties")
+"""Keywords that are passed over: regular expressions can take forever, and so can the search for what no
+other keyword has looked at."""
 
 
 class _TooMuch(Exception):
@@ -70,7 +73,7 @@ def _wrong(text: str, schema: Mapping[str, Any]) -> str:
     from referencing import Registry
 
     try:
-        _checker()(schema, registry=Registry()).validate(value)
+        _checker(len(json.dumps(schema)))(schema, registry=Registry()).validate(value)
     except ValidationError as error:
         return f"{error.json_path}: {error.validator} is violated"
     except Exception:  # anything can come of a schema that is none; the model's server has accepted it
@@ -78,21 +81,43 @@ def _wrong(text: str, schema: Mapping[str, Any]) -> str:
     return ""
 
 
-def _checker() -> Any:
-    """A validator class with a budget of its own."""
+def _checker(size: int) -> Any:
+    """A validator class with a budget of its own.
+
+    Args:
+        size: characters of the schema.
+    """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    left = [MAX_CHECKS]
+    left = MAX_WORK
 
-    def counted(check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
-        def checked(*place: Any) -> Iterator[ValidationError]:
-            left[0] -= 1
-            if left[0] < 0:
-                raise _TooMuch
-            yield from check(*place) or ()
+    def spend(steps: int) -> None:
+        nonlocal left
+        left -= steps
+        if left < 0:
+            raise _TooMuch
+
+    def counted(name: str, check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+        def checked(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+            if name == "additionalProperties" and "patternProperties" in schema:
+                return  # it would match them
+            spend(_steps(name, wanted, value, size))
+            for error in check(validator, wanted, value, schema) or ():
+                spend(len(error.message) // 50)  # it quotes what is wrong, however long that is
+                yield error
 
         return checked
 
-    checks = {name: counted(check) for name, check in Draft202012Validator.VALIDATORS.items()}
-    return extend(Draft202012Validator, checks | dict.fromkeys(EXPENSIVE, lambda *_: ()))
+    checks = {name: counted(name, check) for name, check in Draft202012Validator.VALIDATORS.items()}
+    return extend(Draft202012Validator, checks | dict.fromkeys(UNCHECKED, lambda *_: ()))
+
+
+def _steps(name: str, wanted: Any, value: Any, size: int) -> int:
+    """What a keyword may take beside the keywords within it."""
+    items, named = (len(one) if isinstance(one, list | dict) else 1 for one in (value, wanted))
+    if name == "uniqueItems":
+        return KEYWORD + items**2
+    if name in ("$ref", "$dynamicRef") and not str(wanted).startswith("#/"):
+        return KEYWORD + size // 10  # a name is looked for in the whole schema
+    return KEYWORD + items + named

@@ -14,16 +14,15 @@ until then is charged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from stepwise.engine.backend import HANDOVER
+from stepwise.engine.backend import WAIT, Wait
 from stepwise.engine.chain import Chain
 from stepwise.engine.deciding import check_look, decide
 from stepwise.engine.lookahead import Listener
-from stepwise.errors import BackendError
+from stepwise.errors import BackendError, RequestRefused
 from stepwise.types import Decision, Look, Problem, Router, Step, Trace, expects, named, whole
 
 
@@ -53,6 +52,10 @@ class Transitions(Protocol):
 
     async def fail(self, chain: Chain, error: BackendError) -> None: ...
 
+    async def reachable(self, model: str) -> bool: ...
+
+    async def back(self, models: Sequence[str]) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -64,6 +67,7 @@ class Delta:
 
 Event = Delta | Step
 """A finished step comes as a `Step`, whether or not its text came before in deltas."""
+Hear = Callable[[Event], None]
 
 
 class Deltas:
@@ -73,19 +77,24 @@ class Deltas:
         heard: whether there has been anything to tell.
     """
 
-    def __init__(self, listen: Callable[[Event], None], model: str) -> None:
+    def __init__(self, listen: Hear, model: str) -> None:
         self.heard = False
         self._listen, self._model = listen, model
 
     def __call__(self, text: str) -> None:
         if text:
             self.heard = True
+            if WAIT.get() == "handover":  # nobody can take over now
+                WAIT.set("restart")
             self._listen(Delta(text, self._model))
 
 
 class Solution:
     """Grows one chain with one router, past models that fail if the engine may. To be used once: awaited, or
     iterated over.
+
+    Attributes:
+        failure: what ended the chain, if a failure did.
     """
 
     def __init__(self, engine: Transitions, problem: Problem | str, router: Router) -> None:
@@ -94,6 +103,7 @@ class Solution:
         self._router = router
         self._chain: Chain | None = None
         self._heard = False
+        self.failure: BackendError | None = None
 
     @property
     def trace(self) -> Trace | None:
@@ -103,7 +113,7 @@ class Solution:
     def __await__(self) -> Generator[Any, None, Trace]:
         return self.finish().__await__()
 
-    async def finish(self, listen: Callable[[Event], None] | None = None, *, deltas: bool = True) -> Trace:
+    async def finish(self, listen: Hear | None = None, *, deltas: bool = True) -> Trace:
         """Grow the chain to its end, and tell a listener what happens on the way: steps, or also deltas.
 
         Raises:
@@ -120,37 +130,60 @@ class Solution:
             await self._engine.abandon(chain)
         return chain.trace
 
-    async def _step(self, chain: Chain, listen: Callable[[Event], None] | None) -> Step | None:
+    async def _step(self, chain: Chain, listen: Hear | None) -> Step | None:
         """A step by the model that the router chooses, or by another one. A model that fails marks the trace;
         it does not raise.
 
-        A failure that may pass is waited for only briefly while another model may be up, and to the backend's
-        own deadline when none is. What a listener has heard of a step cannot be taken back: then no other
-        model writes it.
+        While another model may be up, each is tried only briefly. When all have failed, one that is there and
+        fails in a way that may pass is waited for as long as its backend does by itself; where nobody is
+        there, whoever is back first from a restart writes. What a listener has heard of a step cannot be
+        taken back: then no other model writes it.
         """
-        spare = self._spare()
-        try:
-            if not spare:
-                return await self._routed(chain, listen)
-            with _handing_over():
-                return await self._routed(chain, listen)
-        except BackendError as error:
-            failure, heard = error, self._heard
-        for model in [model for model in spare if model != failure.model] if not heard else ():
-            reason = f"{failure.model} cannot be run ({failure}); {model} takes over"
-            with suppress(BackendError), _handing_over():  # the first failure is the one to tell
-                step = await self._engine.advance(chain, model, Decision(model, None, reason))
-                chain.trace = replace(chain.trace, degraded=chain.trace.degraded or f"{reason}.")
+        while True:
+            failures: list[BackendError] = []
+            step = await self._by_anybody(chain, listen, failures)
+            if step is None and len(failures) > 1:
+                step = await self._by_one_that_is_there(chain, listen, failures)
+            if step is not None:
                 return step
-        if spare and failure.retryable and not heard:
-            try:
-                return await self._routed(chain, listen)
-            except BackendError as error:
-                failure = error
-        await self._engine.fail(chain, failure)
+            alone = self._heard or len(failures) == 1
+            if alone or not await self._engine.back([failure.model for failure in failures]):
+                break
+        self.failure = _told(failures) if self._engine.failover else failures[0]
+        await self._engine.fail(chain, self.failure)
         return None
 
-    async def _routed(self, chain: Chain, listen: Callable[[Event], None] | None) -> Step:
+    async def _by_anybody(
+        self, chain: Chain, listen: Hear | None, failures: list[BackendError]
+    ) -> Step | None:
+        """A step by the first model that writes one soon."""
+        spare = self._spare()
+        wait: Wait = "handover" if spare else "restart" if self._engine.failover else "deadline"
+        step = await _tried(self._routed(chain, listen), wait, failures)
+        for model in spare:
+            if step is None and not self._heard and model != failures[0].model:
+                step = await _tried(self._taken_over(chain, model, failures[0]), wait, failures)
+        return step
+
+    async def _by_one_that_is_there(
+        self, chain: Chain, listen: Hear | None, failures: list[BackendError]
+    ) -> Step | None:
+        """A step by the first model whose failure may pass, and whose server can be reached."""
+        for failure in failures:
+            if failure.retryable and await self._engine.reachable(failure.model):
+                first = failure is failures[0]
+                other = None if first else self._taken_over(chain, failure.model, failures[0])
+                return await _tried(other or self._routed(chain, listen), "restart", failures)
+        return None
+
+    async def _taken_over(self, chain: Chain, model: str, failure: BackendError) -> Step:
+        """A step by another model than the one that failed."""
+        reason = f"{failure.model} cannot be run ({failure}); {model} takes over"
+        step = await self._engine.advance(chain, model, Decision(model, None, reason))
+        chain.trace = replace(chain.trace, degraded=chain.trace.degraded or f"{reason}.")
+        return step
+
+    async def _routed(self, chain: Chain, listen: Hear | None) -> Step:
         """Ask the router, once more if it wants to see more, and advance."""
         engine, router = self._engine, self._router
         self._heard = False
@@ -192,11 +225,23 @@ class Solution:
                 yield event
 
 
-@contextmanager
-def _handing_over() -> Iterator[None]:
-    """Tell the backends that are called here that another model is ready to take over."""
-    token = HANDOVER.set(True)
+async def _tried(write: Awaitable[Step], wait: Wait, failures: list[BackendError]) -> Step | None:
+    """The step, or None and one failure more."""
+    token = WAIT.set(wait)
     try:
-        yield
+        return await write
+    except BackendError as error:
+        failures.append(error)
+        return None
     finally:
-        HANDOVER.reset(token)
+        WAIT.reset(token)
+
+
+def _told(failures: Sequence[BackendError]) -> BackendError:
+    """The failures of several models as one; what is wrong with a request is told as it is."""
+    if isinstance(failures[0], RequestRefused):
+        return failures[0]
+    last = {failure.model: str(failure).rstrip(".") for failure in failures}
+    reasons = "; ".join(f"{model or 'a model'} cannot be run: {why}" for model, why in last.items())
+    passes = any(failure.retryable for failure in failures)
+    return BackendError(f"{reasons}.", retryable=passes, model=failures[0].model)

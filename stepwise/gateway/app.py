@@ -113,7 +113,7 @@ def create_app(
     app.add_middleware(Authenticated, keys=keys)
     app.add_middleware(Paths)
     if hosts:
-        app.add_middleware(Hosts, hosts=hosts)
+        app.add_middleware(Hosts, hosts=hosts, origins=origins)
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],

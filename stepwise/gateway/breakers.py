@@ -1,4 +1,4 @@
-"""Circuit breakers of backends."""
+"""Whether models can be run, as far as is known: their circuit breakers, and servers that are gone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stepwise.engine.backend import Backend
 
-STATES = ("closed", "half-open", "open")
+STATES = ("closed", "half-open", "open", "unreachable")
+UNABLE = ("open", "unreachable")
 
 
 def state(backend: Backend) -> str | None:
     """One of `STATES`, or None for a backend without a breaker."""
-    breaker = getattr(backend, "breaker", None)
+    presence, breaker = (getattr(backend, part, None) for part in ("presence", "breaker"))
+    if presence is not None and presence.gone:
+        return "unreachable"
     return None if breaker is None else str(breaker.state)
 
 
-def any_open(backends: Iterable[Backend]) -> bool:
-    """Whether any of them is resting after failures, to be tried again later."""
-    return any(state(backend) == "open" for backend in backends)
+def any_unable(backends: Iterable[Backend]) -> bool:
+    """Whether any of them cannot be run now, and is to be tried again later."""
+    return any(state(backend) in UNABLE for backend in backends)

@@ -25,23 +25,31 @@ OPEN = ("/", "/health", "/ready", "/metrics", "/openapi.json")
 
 class Hosts:
     """Lets in requests that name one of these hosts. A page of a stranger whose name was made to lead to this
-    machine (DNS rebinding) names another."""
+    machine (DNS rebinding) names another. Nor may a page of another origin ask, which could not read the
+    answer and would have it written all the same, unless it is one of ``origins`` ("*" for all)."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str] = ()) -> None:
+        self._app, self._hosts, self._origins = app, hosts, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _host(scope) in self._hosts:
-            await self._app(scope, receive, send)
-            return
-        named = printable(Headers(scope=scope).get("host", ""))
-        message = f"this server is not {named!r}; without keys it answers to {', '.join(self._hosts)} only."
-        await Refusal(403, message, code="wrong_host").response()(scope, receive, send)
+        refused = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (self._app if refused is None else refused.response())(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> Refusal | None:
+        names, host, origin = ", ".join(self._hosts), headers.get("host", ""), headers.get("origin")
+        if _host(f"//{host}") not in self._hosts:
+            message = f"this server is not {printable(host)!r}; without keys it answers to {names} only."
+            return Refusal(403, message, code="wrong_host")
+        known = origin is None or origin in self._origins or "*" in self._origins
+        if known or _host(origin or "") in self._hosts:
+            return None
+        message = f"a page of {printable(origin or '')!r} may not ask here; --cors says which others may."
+        return Refusal(403, message, code="wrong_origin")
 
 
-def _host(scope: Scope) -> str | None:
+def _host(url: str) -> str | None:
     try:
-        return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
+        return urlsplit(url).hostname
     except ValueError:
         return None
 

@@ -25,6 +25,8 @@ from stepwise.gateway.log import log
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 SHOWN = 60
 """Characters of a value or a name out of a request that a sentence repeats."""
+RETRY_S = 5
+"""Seconds after which a model that could not be run is worth another try."""
 
 
 class Refusal(StepwiseError):
@@ -90,7 +92,7 @@ def refusal(error: BaseException) -> Refusal:
 def backend_failure(message: str, *, retryable: bool) -> Refusal:
     """A model that could not be run: 503 when it may work again, 502 when it will not by itself."""
     if retryable:
-        return Refusal(503, message, code="backend_unavailable", retry_after=1)
+        return Refusal(503, message, code="backend_unavailable", retry_after=RETRY_S)
     return Refusal(502, message, code="backend_failed")
 
 

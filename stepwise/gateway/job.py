@@ -101,7 +101,8 @@ class Job:
         try:
             trace = await _finished(solution, choice, deltas=order.stream)
             if trace.stop == "error":
-                later = breakers.any_open(engine.backends.values())
+                passes = solution.failure is not None and solution.failure.retryable
+                later = passes or breakers.any_unable(engine.backends.values())
                 raise backend_failure(trace.error or "a model failed.", retryable=later)
             outcome = "finished"
         except asyncio.CancelledError:

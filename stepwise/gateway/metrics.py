@@ -87,7 +87,7 @@ class GatewayMetrics:
         """The circuit breakers of the backends that have one."""
         states = {name: backend for name, backend in backends.items() if breakers.state(backend)}
         if states:
-            gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open", ["model"])
+            gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open, 3 unreachable", ["model"])
             for name, backend in states.items():
                 gauge.labels(name).set_function(partial(_position, backend))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -27,12 +28,14 @@ def operations_routes(gateway: Gateway) -> APIRouter:
 
     @routes.get("/ready")
     async def ready() -> Response:
-        """503 while every model's circuit breaker is open: no chain can run. Names each one's state."""
-        models = {
-            name: breakers.state(gateway.engine.backends[name]) or "closed" for name in gateway.engine.models
-        }
-        able = set(models.values()) != {"open"}
-        return JSONResponse({"ready": able, "models": models}, 200 if able else 503)
+        """503 while no model can be run, because its server cannot be reached or its circuit breaker is open.
+        Asks the servers, so that one that is back is found without any traffic; names each one's state."""
+        engine = gateway.engine
+        await asyncio.gather(*map(engine.reachable, engine.models))
+        models = {name: breakers.state(engine.backends[name]) or "closed" for name in engine.models}
+        unable = [name for name, state in models.items() if state in breakers.UNABLE]
+        able = len(unable) < len(models)
+        return JSONResponse({"ready": able, "degraded": bool(unable), "models": models}, 200 if able else 503)
 
     @routes.get("/metrics")
     async def metrics() -> Response:

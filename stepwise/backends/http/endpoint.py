@@ -25,6 +25,11 @@ from stepwise.backends.http.reading import EventReader, document, served
 from stepwise.engine.backend import TRACE
 from stepwise.errors import BackendError, ConfigError
 
+PROBE_S = 1.0
+"""Seconds in which a server that can be reached takes a connection; whoever asks for it waits so long."""
+NOBODY_BEHIND = (502, 503, 504)
+"""What a proxy answers whose server is gone, and a server that still loads its model."""
+
 
 class Endpoint:
     """An OpenAI-compatible server.
@@ -108,6 +113,21 @@ class Endpoint:
             raise self._unreachable(error) from error
         raise BackendError(f"{self.base_url} cut a stream off.", retryable=True)
 
+    async def absence(self, path: str) -> BackendError | None:
+        """Why the server cannot be reached; None where it can, whatever it answers, and however slowly. What
+        a proxy answers in its place does not count."""
+        patience = aiohttp.ClientTimeout(total=None, connect=PROBE_S, sock_read=PROBE_S)
+        try:
+            async with self._request("GET", path, None, timeout=patience) as response:
+                absent = response.status in NOBODY_BEHIND
+                return refusal(self.base_url, response.status, b"") if absent else None
+        except aiohttp.SocketTimeoutError:
+            return None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return self._unreachable(error)
+        except BackendError as error:  # closed
+            return error
+
     def served_models(self, timeout_s: float, api: str = "") -> dict[str, int | None] | None:
         """The names that the server knows, each with its longest sequence in tokens where the server tells.
 
@@ -160,10 +180,10 @@ class Endpoint:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(error) from error
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, **more: Any) -> Any:
         url = self.base_url + path
         return self._open().request(
-            method, url, json=body, headers=TRACE.get(), allow_redirects=False, proxy=_proxy(url)
+            method, url, json=body, headers=TRACE.get(), allow_redirects=False, proxy=_proxy(url), **more
         )
 
     async def _check(self, response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> None:
@@ -205,6 +225,8 @@ class Endpoint:
         """What broke, by its kind alone: the words of a library may hold an address with a password."""
         if self._closed:
             return Unanswered("the backend was closed.")
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return BackendError(f"{self.base_url} took no connection in time.", retryable=True)
         if isinstance(error, TimeoutError):
             return Unanswered(f"{self.base_url} did not answer in time.", retryable=True)
         if isinstance(

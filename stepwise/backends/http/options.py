@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from stepwise.backends.http.replicas import ReplicatedBackend
 from stepwise.backends.http.resilient import Patience, resilient
 from stepwise.backends.options import BackendOptions, ModelSpec
 from stepwise.engine.backend import Backend
-from stepwise.errors import ConfigError
+from stepwise.errors import BackendError, ConfigError
 
 LOOK_S = 1.0
 """Seconds that a server has to list its models, while a program starts."""
@@ -87,14 +88,20 @@ class RemoteOptions(BackendOptions, frozen=True, kw_only=True, forbid_unknown_fi
         Raises:
             ConfigError: if a server, which need not be up yet, does not know the model.
         """
-        each = {}
-        for url in self.urls:
-            endpoint = self.endpoint(url)
-            each[url] = backend(endpoint, *self.served(model, endpoint))
+        endpoints = {url: self.endpoint(url) for url in self.urls}
+        each = {url: backend(at, *self.served(model, at)) for url, at in endpoints.items()}
         opened = each[self.base_url]
         if self.replicas:
             opened = ReplicatedBackend(each, rest_s=self.patience.rest_s)
-        return resilient(opened, model.name, patience=self.patience, concurrency=self.concurrency)
+
+        async def absence() -> BackendError | None:
+            """Why none of the servers can be reached."""
+            reasons = await asyncio.gather(*(at.absence(f"{self.api}/models") for at in endpoints.values()))
+            return None if None in reasons else reasons[0]
+
+        return resilient(
+            opened, model.name, patience=self.patience, concurrency=self.concurrency, ask=absence
+        )
 
     def name_of(self, model: ModelSpec) -> str:
         """The model's name on the server."""

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from stepwise.backends.http.resilient import Breaker
+from stepwise.backends.http.breaker import Breaker
 from stepwise.engine.backend import (
     Around,
     Backend,
@@ -46,9 +46,12 @@ class ReplicatedBackend(Around):
     ) -> Completion:
         chain = prefix if isinstance(prefix, Prefix) else Prefix(prefix)
         failures: list[BackendError] = []
-        for url in preferred(self._backends, chain.root()):
+        urls = preferred(self._backends, chain.root())
+        resting = all(self._breakers[url].state == "open" for url in urls)  # then that helps nobody
+        for url in urls:
             try:
-                self._breakers[url].admit(url)
+                if not resting:
+                    self._breakers[url].admit(url)
                 return await self._ask(url, chain, sampling, lost)
             except RequestRefused:
                 raise
@@ -66,8 +69,8 @@ class ReplicatedBackend(Around):
         except RequestRefused:
             breaker.succeeded()  # the server is well, and the others would refuse it too
             raise
-        except BackendError:
-            breaker.failed()
+        except BackendError as error:
+            breaker.failed(str(error))
             raise
         except BaseException:
             breaker.gave_up()

@@ -5,22 +5,27 @@ until a deadline; within seconds where another model would take over. A model th
 times in a row is then left alone for a while: calls fail at once, so that the engine's other models can go
 on, until one call is let through to see. What a server refuses for the request's own sake says nothing about
 the server.
+
+Where somebody waits for the answer (`stepwise.engine.backend.WAIT`), a server that cannot even be reached is
+no matter of the breaker: it is given the time of a restart, once for all who wait. After that calls fail at
+once, and the first one after it is back finds it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 import tenacity
 
+from stepwise.backends.http.breaker import Breaker
+from stepwise.backends.http.presence import Ask, Presence, unasked
 from stepwise.engine.backend import (
-    HANDOVER,
+    WAIT,
     Around,
     Backend,
     Chunk,
@@ -36,7 +41,6 @@ from stepwise.errors import BackendError, ConfigError, RequestRefused
 from stepwise.types import Usage
 
 T = TypeVar("T")
-Clock = Callable[[], float]
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +49,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         deadline_s: seconds after which a call that keeps failing has failed.
         handover_s: the same where another model would take over.
+        restart_s: seconds in which a server that cannot be reached has to come back, where somebody waits for
+            the answer and no other model can write it.
         call_s: seconds that one attempt may take.
         first_wait_s: mean of the first pause; each further one is twice as long.
         max_wait_s: the longest pause.
@@ -54,6 +60,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     deadline_s: float = 120.0
     handover_s: float = 3.0
+    restart_s: float = 15.0
     call_s: float = 600.0
     first_wait_s: float = 0.25
     max_wait_s: float = 15.0
@@ -64,6 +71,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in (
             "deadline_s",
             "handover_s",
+            "restart_s",
             "call_s",
             "first_wait_s",
             "max_wait_s",
@@ -74,53 +82,6 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)}.")
 
 
-class Breaker:
-    """Counts failures in a row, and says whether a call may be made.
-
-    Closed: all may. Open: none. Half open, after a rest: one may, and its outcome decides.
-    """
-
-    def __init__(self, failures: int, rest_s: float, clock: Clock = time.monotonic) -> None:
-        self._limit, self._rest, self._clock = failures, rest_s, clock
-        self._failed = 0
-        self._cause = ""
-        self._opened: float | None = None
-        self._trying = False
-
-    @property
-    def state(self) -> Literal["closed", "open", "half-open"]:
-        if self._opened is None:
-            return "closed"
-        return "half-open" if self._trying or self._clock() - self._opened >= self._rest else "open"
-
-    def admit(self, name: str) -> None:
-        """Raises:
-        BackendError: if the call must not be made.
-        """
-        if self._opened is None:
-            return
-        if self._trying or self._clock() - self._opened < self._rest:
-            raise BackendError(
-                f"{name} has failed {self._failed} times in a row and is left alone for now; the last time: "
-                f"{self._cause}"
-            )
-        self._trying = True
-
-    def succeeded(self) -> None:
-        self._failed, self._opened, self._trying = 0, None, False
-
-    def failed(self, cause: str = "") -> None:
-        self._failed += 1
-        self._cause = cause
-        if self._failed >= self._limit:
-            self._opened = self._clock()
-        self._trying = False
-
-    def gave_up(self) -> None:
-        """A call ended without telling anything: it was cancelled, or refused for its own sake."""
-        self._trying = False
-
-
 class ResilientBackend(Around):
     """Wraps a backend that can fail.
 
@@ -129,10 +90,17 @@ class ResilientBackend(Around):
         name: how it is called in errors.
         patience: how long to go on trying.
         concurrency: calls in flight at most; more wait their turn.
+        ask: asks whether its servers can be reached.
     """
 
     def __init__(
-        self, backend: Backend, name: str, *, patience: Patience | None = None, concurrency: int = 256
+        self,
+        backend: Backend,
+        name: str,
+        *,
+        patience: Patience | None = None,
+        concurrency: int = 256,
+        ask: Ask = unasked,
     ) -> None:
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, not {concurrency}.")
@@ -140,6 +108,7 @@ class ResilientBackend(Around):
         self.name = name
         self.patience = patience or Patience()
         self.breaker = Breaker(self.patience.failures, self.patience.rest_s)
+        self.presence = Presence(ask, self.breaker.succeeded, self.patience.first_wait_s)
         self.slots = asyncio.Semaphore(concurrency)
         self.retries = 0
 
@@ -152,49 +121,89 @@ class ResilientBackend(Around):
     async def close(self) -> None:
         await self.backend.close()
 
+    async def reachable(self) -> bool:
+        return await self.presence.there()
+
+    @property
+    def restarting(self) -> bool:
+        return self.presence.gone and self.presence.gone_s < self.patience.restart_s
+
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call until it succeeds, fails for good, or the deadline has passed.
 
         Raises:
             BackendError: the last failure.
         """
-        self.breaker.admit(self.name)
+        await self._expect_somebody()
+        if not self.presence.gone:
+            self.breaker.admit(self.name)
         try:
-            result: T = await self._retrying()(self._timed, call)
+            result: T = await self._through_restarts(call)
         except RequestRefused:
             self.breaker.succeeded()  # the server is well
             raise
         except BackendError as error:
-            self.breaker.failed(str(error))
+            if not self.presence.gone:
+                self.breaker.failed(str(error))
             raise
         except BaseException:
             self.breaker.gave_up()
             raise
         self.breaker.succeeded()
+        self.presence.found()
         return result
 
-    async def _timed(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _expect_somebody(self) -> None:
+        """Fail at once where nobody has been there for longer than the caller waits for."""
+        patience, wait = self.patience, WAIT.get()
+        long = wait != "deadline" and self.presence.gone_s >= (
+            patience.handover_s if wait == "handover" else patience.restart_s
+        )
+        if long and not await self.presence.there():
+            raise BackendError(str(self.presence.reason), retryable=True)
+
+    async def _through_restarts(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Retry, and again when a server is back that could not be reached."""
+        while True:
+            try:
+                result: T = await self._retrying()(self._once, call)
+                return result
+            except BackendError:
+                gone = WAIT.get() == "restart" and self.presence.gone
+                if not gone or not await self.presence.back(self.patience.restart_s):
+                    raise
+
+    async def _once(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self.patience.call_s):
                 return await call()
         except TimeoutError as error:
             what = f"{self.name} did not answer within {self.patience.call_s:g} seconds."
             raise BackendError(what, retryable=True) from error
+        except BackendError as error:
+            if error.retryable and WAIT.get() != "deadline":
+                await self.presence.there()
+            raise
 
     def _retrying(self) -> tenacity.AsyncRetrying:
         patience = self.patience
-        deadline = min(patience.handover_s, patience.deadline_s) if HANDOVER.get() else patience.deadline_s
-        backoff = tenacity.wait_random_exponential(self.patience.first_wait_s, self.patience.max_wait_s)
+        backoff = tenacity.wait_random_exponential(patience.first_wait_s, patience.max_wait_s)
 
-        def wait(state: tenacity.RetryCallState) -> float:
+        def pause(state: tenacity.RetryCallState) -> float:
             self.retries += 1
             asked = getattr(state.outcome.exception(), "wait_s", 0.0) if state.outcome else 0.0
             return max(backoff(state), asked)
 
+        def stop(state: tenacity.RetryCallState) -> bool:
+            wait = WAIT.get()
+            brief = wait == "handover" or (wait == "restart" and self.presence.gone)
+            longest = min(patience.handover_s, patience.deadline_s) if brief else patience.deadline_s
+            return tenacity.stop_before_delay(longest)(state)
+
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, BackendError) and e.retryable),
-            stop=tenacity.stop_before_delay(deadline),
-            wait=wait,
+            stop=stop,
+            wait=pause,
             reraise=True,
         )
 
@@ -284,8 +293,13 @@ class ResilientGeneration:
 
 
 def resilient(
-    backend: Backend, name: str, *, patience: Patience | None = None, concurrency: int = 256
+    backend: Backend,
+    name: str,
+    *,
+    patience: Patience | None = None,
+    concurrency: int = 256,
+    ask: Ask = unasked,
 ) -> ResilientBackend:
     """The backend with a limit, retries and a breaker, and still readable if it was."""
     kind = ResilientStreamingBackend if isinstance(backend, StreamingBackend) else ResilientBackend
-    return kind(backend, name, patience=patience, concurrency=concurrency)
+    return kind(backend, name, patience=patience, concurrency=concurrency, ask=ask)

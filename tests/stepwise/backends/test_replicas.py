@@ -97,6 +97,14 @@ async def test_what_all_refuse_may_be_tried_again_and_a_chain_too_long_is_refuse
     assert sum(map(len, calls.values())) == 1
 
 
+async def test_where_all_servers_are_left_alone_they_are_asked_all_the_same() -> None:
+    backend, calls = replicas(*URLS)
+    for times in range(1, 6):
+        with pytest.raises(BackendError, match="is down") as failure:
+            await backend.generate([1], Sampling())
+        assert failure.value.retryable and {len(asked) for asked in calls.values()} == {times}
+
+
 def pair(*ports: int) -> Pair:
     urls = [f"http://127.0.0.1:{port}/v1" for port in ports]
     patience = {"first_wait_s": 0.05, "deadline_s": 20.0}

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from stepwise.backends.http.resilient import Breaker, resilient
+from stepwise.backends.http.breaker import Breaker
+from stepwise.backends.http.resilient import resilient
 from stepwise.backends.scripted import ScriptedBackend
 from stepwise.engine.cost import Tokens
 from stepwise.engine.engine import Engine
@@ -30,7 +31,7 @@ from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import evaluate
 from stepwise.models.model import Model
 from stepwise.models.pair import Pair
-from stepwise.routers import Always, Confidence, ThresholdRouter
+from stepwise.routers import Always, Confidence, LargeFirst, ThresholdRouter
 from stepwise.routers.judged import ProcessReward
 from stepwise.types import Problem, Router, Trace, Usage
 from stepwise.verify import is_correct
@@ -243,6 +244,33 @@ async def test_a_run_survives_its_server_being_killed_and_started_again(
             asyncio.get_running_loop().call_later(0.3, server.start)
     undisturbed = await solve_all(in_process(), PROBLEMS)
     assert {k: t.text for k, t in traces.items()} == {k: t.text for k, t in undisturbed.items()}
+    await engine.close()
+
+
+async def test_a_step_that_has_been_heard_goes_on_when_its_server_is_back(
+    server: Served, tokenizer: str
+) -> None:
+    patience = {"deadline_s": 3600.0, "restart_s": 3600.0, "handover_s": 0.05, "first_wait_s": 0.02}
+    engine = pool(server, tokenizer, **patience).engine(failover=True)
+    server.ask("/faults", ["slow"])
+    heard: list[Event] = []
+    restarts: list[asyncio.Task[None]] = []
+
+    async def restart() -> None:
+        while not engine.backends["large"].presence.gone:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        await asyncio.to_thread(server.start)
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if not restarts:
+            server.kill()
+            restarts.append(asyncio.create_task(restart()))
+
+    trace = await engine.solve(problem(1, 2, 3), LargeFirst(9)).finish(hear)
+    await restarts[0]
+    undisturbed = await in_process().solve(problem(1, 2, 3), Always("large"))
+    assert trace.text == undisturbed.text and not trace.degraded and len(heard) > 2 * len(trace.steps)
     await engine.close()
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from stepwise import load_router
-from stepwise.backends.http.resilient import Breaker
+from stepwise.backends.http.breaker import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.errors import BackendError, ConfigError
 from stepwise.gateway import Keys, Limits, Spending, Tenant

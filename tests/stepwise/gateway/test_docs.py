@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from stepwise import load_pair, load_router
-from stepwise.backends.http.resilient import Breaker
+from stepwise.backends.http.breaker import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.gateway import Spending, create_app
 from stepwise.gateway.knob import record_of

@@ -160,6 +160,32 @@ async def test_a_server_for_this_machine_alone_answers_to_its_own_names(host: st
         assert answer.json()["error"]["code"] == "wrong_host"
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://127.0.0.1:8700", 200),
+        ("http://localhost:3000", 200),
+        ("https://app.example", 200),
+    ],
+)
+async def test_a_page_of_another_origin_has_a_server_without_keys_do_nothing(
+    origin: str, status: int
+) -> None:
+    world = engine()
+    app = app_of(world, hosts=("localhost", "127.0.0.1"), origins=["https://app.example"])
+    async with client(app) as http:
+        answer = await http.post(CHAT, json=chat("1"), headers={"Host": "localhost", "Origin": origin})
+        assert (await http.get("/v1/models", headers={"Host": "localhost"})).status_code == 200
+        done = (await http.get("/metrics", headers={"Host": "localhost"})).text
+    assert answer.status_code == status and ("stepwise_steps_total{" in done) is (status == 200)
+    if status == 403:
+        assert answer.json()["error"]["code"] == "wrong_origin"
+
+
 async def test_a_silent_stream_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai, "KEEP_ALIVE", 0.01)
     world: Any = engine()
