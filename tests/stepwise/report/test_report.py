@@ -181,9 +181,9 @@ def test_the_figure_names_every_router(summary: dict[str, Any]) -> None:
 def test_printed_as_wide_as_a_column_no_text_is_below_seven_points(summary: dict[str, Any]) -> None:
     figure = frontier_figure(typed(summary), COLUMN)
     assert figure.get_figwidth() == 3.3
+    figure.draw_without_rendering()
     sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
     assert len(sizes) > 10 and min(sizes) >= 7
-    figure.draw_without_rendering()
     [legend] = figure.legends  # all of it on the paper
     assert legend.get_window_extent().width <= figure.bbox.width
 
