@@ -39,13 +39,18 @@ ifeq ($(UNAME),Linux-x86_64)
 endif
 	touch $@
 
+# What only tests need, and a newcomer does not wait for.
+.venv/.others: .venv/.vllm
+	$(PIP) --editable '.[openenv,harnesses]'
+	touch $@
+
 demo: .venv/.installed
 	$(BIN)/stepwise demo
 
 # `test-all` adds the long ones: they say no more than the others, but with more repetitions.
 test: CHOICE := not long and not llama_server
 test-all: CHOICE := not llama_server
-test test-all: .venv/.vllm
+test test-all: .venv/.others
 	@echo "llama-server is tested against its recorded exchanges: make test-llama runs it."
 ifeq ($(strip $(CHROMIUM)),)
 	@echo "No Chromium found: the page is not tested. Install one, or name it with CHROMIUM=/path/to/chromium."

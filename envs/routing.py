@@ -121,6 +121,13 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
         info = result.info | {"action_mask": self.action_masks()}
         return result.observation, result.reward, result.terminated, result.truncated, info
 
+    @property
+    def trace(self) -> Trace:
+        """The chain so far, with the draft that waits for a decision: what an agent that reads text sees."""
+        if self._episode is None:
+            raise gymnasium.error.ResetNeeded("call reset() before reading the trace.")
+        return self._episode.trace
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions make sense [actions]."""
         if self._episode is None:

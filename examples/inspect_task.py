@@ -1,8 +1,8 @@
-"""An Inspect task that a gateway answers; `pip install inspect-ai`, then
+"""An Inspect task that a gateway answers: `pip install -e '.[harnesses]'`, then
 
 stepwise serve --budget 0.4
 STEPWISE_BASE_URL=http://127.0.0.1:8700/v1 STEPWISE_API_KEY=none \\
-    inspect eval examples/inspect_task.py --model openai-api/stepwise/stepwise
+    inspect eval examples/inspect_task.py --model openai-api/stepwise/stepwise:budget=0.4
 """
 
 from __future__ import annotations

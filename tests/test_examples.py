@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -68,6 +69,24 @@ def promised(name: str) -> list[str]:
 def test_it_prints_what_it_promises(name: str) -> None:
     lines = printed(name)
     assert [line for line in promised(name) if line not in lines] == []
+
+
+def test_openenv_s_client_plays_the_recording() -> None:
+    pytest.importorskip("openenv")
+    assert printed("openenv_server") == promised("openenv_server")
+
+
+def test_an_openenv_server_shows_the_draft_and_refuses_a_model_that_there_is_not() -> None:
+    pytest.importorskip("openenv")
+    from examples.openenv_server import Choice, Routing
+
+    env = Routing()
+    first = env.reset(problem=0)
+    assert first.draft and not first.steps and first.correct is None and not first.done
+    second = env.step(Choice(model="small"))
+    assert second.steps == [f"[small] {first.draft}"] and env.state.step_count == 1
+    with pytest.raises(ValueError, match="model must be one of small, large, not 'huge'"):
+        env.step(Choice(model="huge"))
 
 
 def test_the_idea_fits_in_a_hundred_lines_and_prints_what_it_promises() -> None:
@@ -169,6 +188,26 @@ def test_the_openai_client_talks_to_the_gateway() -> None:
     assert 95 < float(shares["stepwise:large"].rstrip("%")) < 110
     assert float(shares["stepwise:small"].rstrip("%")) < 15
     assert "72" in lines[-1]
+
+
+def test_inspect_scores_what_the_gateway_answers(tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai")
+    engine = load_pair("nano").engine()
+    app = create_app(engine, {"nano-ppo": load_router("nano-ppo", budget=0.4)})
+    with serving(app, engine.run) as url:
+        environment = {"STEPWISE_BASE_URL": f"{url}/v1", "STEPWISE_API_KEY": "none"}
+        done = subprocess.run(
+            [sys.executable, "-m", "inspect_ai", "eval", "examples/inspect_task.py", "--display", "plain",
+             "--model", "openai-api/stepwise/stepwise:budget=0.4", "--log-dir", str(tmp_path),
+             "--log-format", "json"],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | environment,
+        )  # fmt: skip
+    engine.run(engine.close())
+    assert done.returncode == 0, done.stdout + done.stderr
+    [log] = tmp_path.glob("*.json")
+    results = json.loads(log.read_text())["results"]
+    assert results["completed_samples"] == 20
+    assert results["scores"][0]["metrics"]["accuracy"]["value"] == 1.0  # docs/integration.md
 
 
 async def test_the_agent_uses_its_tool() -> None:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepwise.report.plot import COLORS, MARKERS, MUTED, STYLE
+from stepwise.report.style import COLORS, COLUMN, DOTS, MARKERS, MUTED, finish
 
 DIALS = (
     ("sizes", "all", "anchors", "AUC, all models"),
     ("sizes", "contested", "anchors", "AUC, contested models"),
     ("neighbours", "all", "neighbours (K)", "AUC, neighbours alone"),
-    ("weight", "log, area", "weight of the anchors' record (w)", "mean accuracy of the frontier"),
-    ("portfolio", "models in use", "alpha", "models in use (effective number)"),
+    ("weight", "log, area", "weight of the record (w)", "mean accuracy"),
+    ("portfolio", "models in use", "alpha", "models in use"),
 )
 
 
@@ -22,13 +22,16 @@ def draw(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(12.0, 7.0), layout="constrained")
-        *dials, last = figure.subplots(2, 3).ravel()
+    with rc_context(COLUMN.style):
+        figure = Figure(figsize=(COLUMN.width, 6.6), layout="constrained")
+        above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
+        *dials, names = above.subplots(3, 2).ravel()
         for axes, dial in zip(dials, DIALS, strict=True):
             _dial(axes, summary, *dial)
-        _rivals(last, summary)
-        figure.savefig(path, dpi=150, format="png")
+        names.set_axis_off()
+        names.legend(*dials[0].get_legend_handles_labels(), loc="center", title="set")
+        _rivals(below.subplots(), summary)
+        figure.savefig(path, dpi=DOTS, format="png")
 
 
 def _dial(axes: Any, summary: Mapping[str, Mapping[str, Any]], part: str, what: str, x: str, y: str) -> None:
@@ -40,14 +43,14 @@ def _dial(axes: Any, summary: Mapping[str, Mapping[str, Any]], part: str, what: 
         }
         if points:
             middle, low, high = zip(*points.values(), strict=True)
-            axes.plot(list(points), middle, color=color, marker=marker, markersize=5, label=name)
+            axes.plot(list(points), middle, color=color, marker=marker, label=name)
             axes.fill_between(list(points), low, high, color=color, alpha=0.15, linewidth=0)
     if part == "neighbours":
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    _finish(axes)
+    axes.set_title(y)
+    finish(axes)
 
 
 def _rivals(axes: Any, summary: Mapping[str, Mapping[str, Any]]) -> None:
@@ -69,16 +72,8 @@ def _rivals(axes: Any, summary: Mapping[str, Mapping[str, Any]]) -> None:
         rows = [i + 0.27 * place for i in range(len(routers))]
         axes.barh(rows, heights, height=0.25, color=color, label=name)
     axes.set_yticks([i + 0.27 for i in range(len(routers))], [name.replace(", ", ",\n") for name in routers])
-    axes.set_xlim(0, 135)  # room for the legend
+    axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.axvline(0, color=MUTED, linewidth=1.0)
     axes.set_xlabel("from a random mix (0) to the oracle (100)")
-    _finish(axes)
-
-
-def _finish(axes: Any) -> None:
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=8, handlelength=2.0)
+    finish(axes)

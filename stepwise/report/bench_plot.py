@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stepwise.evaluation.replayed import Row
 from stepwise.extras import require
-from stepwise.report.plot import COLORS, HERO, INK, MUTED, STYLE
+from stepwise.report.style import COLORS, COLUMN, DOTS, HERO, INK, MUTED, finish
 
 COLOURS = (HERO.color, *COLORS)
 MARKERS = "osD^vP"
@@ -39,27 +39,28 @@ def save_bench(
     import matplotlib.pyplot as plt
 
     small, large, *routers = rows
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    with plt.rc_context(COLUMN.style):
+        figure, axes = plt.subplots(figsize=(COLUMN.width, 2.9), layout="constrained")
         ends = [(row.cost, row.accuracy) for row in (small, large)]
         axes.plot(
             *(100 * np.array(ends)).T, color=MUTED, linestyle=":", label="one model a question, at random"
         )
         for (cost, accuracy), name in zip(ends, ("small alone", "large alone"), strict=True):
-            axes.plot(100 * cost, 100 * accuracy, "*", color=INK, markersize=12)
+            axes.plot(100 * cost, 100 * accuracy, "*", color=INK, markersize=9)
             axes.annotate(
-                name, (100 * cost, 100 * accuracy), (6, -12), textcoords="offset points", fontsize=8.5
-            )
+                name, (100 * cost, 100 * accuracy), (2, -7), textcoords="offset points",
+                ha="left" if cost < 0.5 else "right", va="top", fontsize=COLUMN.small,
+            )  # fmt: skip
         if ceiling is not None:
-            axes.plot(100 * ceiling.cost, 100 * ceiling.accuracy, color=INK, linewidth=1.2, label="hindsight")
+            axes.plot(100 * ceiling.cost, 100 * ceiling.accuracy, color=INK, linewidth=1.0, label="hindsight")
         for i, row in enumerate(routers):
             _draw(axes, row, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         axes.set_xlabel(f"cost, % of the large model alone ({unit})")
         axes.set_ylabel("right, % (intervals: 95%)")
-        axes.set_title(title, fontsize=10)
-        axes.grid(True)
-        axes.legend(fontsize=8)
-        figure.savefig(path, dpi=160, metadata={"Software": None})
+        axes.set_title(title)
+        finish(axes)
+        axes.legend(handlelength=2.0, labelspacing=0.3)
+        figure.savefig(path, dpi=DOTS, metadata={"Software": None})
         plt.close(figure)
 
 

@@ -7,10 +7,25 @@ import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from stepwise.evaluation.metrics import RouterMetrics
 from stepwise.evaluation.summary import Point, Summary
+from stepwise.report.style import (
+    COLORS,
+    COLUMN,
+    DOTS,
+    GRID,
+    HERO,
+    INK,
+    MARKERS,
+    MUTED,
+    PAGE,
+    PAPER,
+    Look,
+    Size,
+    finish,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,48 +34,8 @@ if TYPE_CHECKING:
 LEARNED = "ppo"  # the router that the figure is about
 COLUMNS = 2  # of a legend below the lines: the longest labels of three would not fit
 MIN_STEPS = 5  # at a position, for its share to be drawn
-INSIDE = 6  # the most routers whose legend fits between the lines
-
-INK, MUTED, GRID, PAPER = "#1d2129", "#6c727d", "#dfe2e7", "#fefefe"
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.edgecolor": PAPER,
-    "legend.framealpha": 0.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "stepwise",
-}
-
-
-class Look(NamedTuple):
-    """How one router's line is drawn."""
-
-    color: str
-    marker: str
-    width: float
-    band: float  # opacity of the 95% band
-    order: int
-
-
-HERO = Look("#d55e00", "o", 2.6, 0.20, 10)
-# Okabe and Ito's palette with a darker green and a lighter purple: without green cones they were one grey.
-COLORS = ("#0072b2", "#008a64", "#d98cb9", "#e69f00", "#56b4e9", "#8b6d3f")
-MARKERS = ("s", "^", "D", "v", "P", "X", "<")  # a different number, so that pairs repeat late
+LEGEND = "router (APGR)"
+INSIDE = 6  # the most routers whose legend fits between the lines of a page
 
 
 def references(summary: Summary) -> tuple[str, str]:
@@ -100,42 +75,50 @@ def cost_percent(summary: Summary, cost: float) -> float:
     return 100 * cost / large if large else math.nan
 
 
-def frontier_figure(summary: Summary) -> Figure:
+def frontier_figure(summary: Summary, size: Size = PAGE) -> Figure:
     """Accuracy (%) against cost (% of large-only), with 95% bands and the random-mixing line."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.7, 4.1), layout="constrained")
+    with rc_context(size.style):
+        figure = Figure(figsize=(size.width, 0.72 * size.width), layout="constrained")
         axes = figure.add_subplot()
         groups = by_router(summary)
         routers = [router for router in groups if router not in references(summary)]
         for router, look in _looks(routers).items():
-            _draw_router(axes, summary, router, groups[router], look)
-        _draw_models(axes, summary, groups)
-        _draw_oracle(axes, summary)
+            _draw_router(axes, summary, router, groups[router], look, size)
+        _draw_models(axes, summary, groups, size)
+        _draw_oracle(axes, summary, size)
         axes.set_xlabel("cost (% of large model alone)")
         axes.set_ylabel("accuracy (%)")
-        axes.set_title(f"{summary.dataset}, {summary.pair} pair, n = {summary.n}", loc="left", fontsize=9.5)
+        axes.set_title(f"{summary.dataset}, {summary.pair} pair, n = {summary.n}")
         axes.set_xlim(left=0)
         axes.margins(y=0.09)
-        _finish(axes)
-        if len(routers) > INSIDE:
-            lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / COLUMNS)
-            figure.set_figheight(4.2 + 0.17 * lines)
-            figure.legend(
-                loc="outside lower center", ncols=COLUMNS, fontsize=7.5, handlelength=2.2, columnspacing=1.4
+        finish(axes)
+        if size is PAGE and len(routers) <= INSIDE:
+            axes.legend(
+                title=LEGEND, alignment="left", loc="lower right", handlelength=2.2, labelspacing=0.45
             )
         else:
-            axes.legend(loc="lower right", handlelength=2.2, labelspacing=0.45)
+            _legend_below(figure, axes, size)
     return figure
 
 
+def _legend_below(figure: Figure, axes: Axes, size: Size) -> None:
+    """The legend under the axes, for which the figure grows."""
+    lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / COLUMNS)
+    figure.set_figheight(figure.get_figheight() + (lines + 1) * size.small * 1.4 / 72)
+    figure.legend(
+        title=LEGEND, alignment="left", loc="outside lower center", ncols=COLUMNS, handlelength=1.8,
+        columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
+
+
 def save_frontier(summary: Summary, path: str | Path) -> None:
-    """Write the frontier as a picture of the kind that the path ends in (png at 160 dots per inch, pdf)."""
+    """Write the frontier as wide as a paper's column, as a picture of the kind that the path ends in."""
     kind = Path(path).suffix.removeprefix(".")
-    frontier_figure(summary).savefig(
-        path, dpi=160, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None
+    frontier_figure(summary, COLUMN).savefig(
+        path, dpi=DOTS, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None
     )
 
 
@@ -158,8 +141,8 @@ def positions_svg(summary: Summary, near: float) -> str:
     groups = {
         router: points for router, points in by_router(summary).items() if router not in references(summary)
     }
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.7, 3.2), layout="constrained")
+    with rc_context(PAGE.style):
+        figure = Figure(figsize=(PAGE.width, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for router, look in _looks(list(groups)).items():
             counts = nearest(summary, groups[router], near).positions
@@ -176,8 +159,8 @@ def positions_svg(summary: Summary, near: float) -> str:
         axes.set_xlabel("step of the chain")
         axes.set_ylabel(f"written by {large} (%)")
         axes.set_ylim(-3, 103)
-        _finish(axes)
-        figure.legend(loc="outside right upper", fontsize=7.5, handlelength=2)
+        finish(axes)
+        figure.legend(loc="outside right upper", handlelength=2)
     return _svg(figure)
 
 
@@ -189,8 +172,8 @@ def reliability_svg(summary: Summary) -> str:
     binned = {model: bins for model, bins in summary.reliability.items() if bins}
     if not binned:
         return ""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.7, 3.6), layout="constrained")
+    with rc_context(PAGE.style):
+        figure = Figure(figsize=(PAGE.width, 3.6), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 100], [0, 100], color=MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=2)
         for (model, bins), color, marker in zip(binned.items(), (COLORS[0], HERO.color), "so", strict=False):
@@ -206,15 +189,9 @@ def reliability_svg(summary: Summary) -> str:
         axes.set_ylim(-3, 103)
         axes.set_xlabel("confidence: geometric mean of token probabilities (%)")
         axes.set_ylabel("chains right (%)")
-        _finish(axes)
+        finish(axes)
         axes.legend(loc="lower right")
     return _svg(figure)
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
 
 
 def _svg(figure: Figure) -> str:
@@ -225,7 +202,7 @@ def _svg(figure: Figure) -> str:
     from matplotlib import rc_context
 
     drawn = StringIO()
-    with rc_context(STYLE):
+    with rc_context(PAGE.style):
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     svg = drawn.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -246,32 +223,35 @@ def _looks(routers: list[str]) -> dict[str, Look]:
     return {router: HERO if router == LEARNED else looks[router] for router in routers}
 
 
-def _draw_router(axes: Axes, summary: Summary, router: str, points: list[Point], look: Look) -> None:
+def _draw_router(
+    axes: Axes, summary: Summary, router: str, points: list[Point], look: Look, size: Size
+) -> None:
     """A line with its 95% band, or a single marker with its 95% bar."""
     cost = [cost_percent(summary, point.cost) for point in points]
     low, high = zip(*([100 * end for end in point.accuracy_ci] for point in points), strict=True)
+    width = look.width * size.lines
     if len(points) > 1:
         axes.fill_between(
             cost, low, high, color=look.color, alpha=look.band, linewidth=0, zorder=look.order - 4
         )
     else:
-        axes.vlines(cost, low, high, color=look.color, linewidth=look.width, alpha=0.6, zorder=look.order - 1)
+        axes.vlines(cost, low, high, color=look.color, linewidth=width, alpha=0.6, zorder=look.order - 1)
     apgr = metric(summary, router, "apgr")
     axes.plot(
         cost,
         [100 * point.accuracy for point in points],
         color=look.color,
         marker=look.marker,
-        linewidth=look.width,
-        markersize=(4 if len(points) > 1 else 6.5) + look.width,
+        linewidth=width,
+        markersize=(4 if len(points) > 1 else 6.5) * size.lines + width,
         markeredgecolor=PAPER,
-        markeredgewidth=0.7,
+        markeredgewidth=0.7 * size.lines,
         zorder=look.order,
-        label=router if apgr is None else f"{router} (APGR {apgr:.2f})",
+        label=router if apgr is None else f"{router} ({apgr:.2f})",
     )
 
 
-def _draw_oracle(axes: Axes, summary: Summary) -> None:
+def _draw_oracle(axes: Axes, summary: Summary, size: Size) -> None:
     """What search with hindsight pays, where it was run."""
     oracle = summary.oracle
     if oracle:
@@ -280,13 +260,13 @@ def _draw_oracle(axes: Axes, summary: Summary) -> None:
             [100 * accuracy for accuracy in oracle.accuracy],
             color=INK,
             linestyle=(0, (1, 2)),
-            linewidth=1.2,
+            linewidth=1.4 * size.lines,
             zorder=3,
-            label=f"oracle (APGR {oracle.apgr:.2f})",
+            label=f"oracle ({oracle.apgr:.2f})",
         )
 
 
-def _draw_models(axes: Axes, summary: Summary, groups: Mapping[str, list[Point]]) -> None:
+def _draw_models(axes: Axes, summary: Summary, groups: Mapping[str, list[Point]], size: Size) -> None:
     """A star for each model alone, and the line that mixing them question by question reaches."""
     stars = [
         (name, cost_percent(summary, groups[name][0].cost), 100 * groups[name][0].accuracy)
@@ -299,20 +279,22 @@ def _draw_models(axes: Axes, summary: Summary, groups: Mapping[str, list[Point]]
             [accuracy for _, _, accuracy in stars],
             color=MUTED,
             linestyle=(0, (4, 3)),
-            linewidth=1.1,
+            linewidth=1.3 * size.lines,
             zorder=3,
             label="random mix of questions",
         )
     for name, cost, accuracy in stars:
-        axes.plot(cost, accuracy, "*", color=INK, markersize=14, markeredgecolor=PAPER, zorder=12)
+        axes.plot(
+            cost, accuracy, "*", color=INK, markersize=14 * size.lines, markeredgecolor=PAPER, zorder=12
+        )
         left = cost < 50
         axes.annotate(
             f"{name} alone, {accuracy:.1f}%",
             (cost, accuracy),
-            xytext=(9, -3) if left else (6, 9),
+            xytext=(9 * size.lines, -3) if left else (6 * size.lines, 9 * size.lines),
             textcoords="offset points",
             ha="left" if left else "right",
             va="top" if left else "bottom",
-            fontsize=8.5,
+            fontsize=size.small,
             zorder=13,
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
 
-from stepwise import load_pair, load_router
+from stepwise import load_dataset, load_pair, load_router
 from stepwise.backends.http.breaker import Breaker
 from stepwise.calibration import OnlineThreshold
 from stepwise.gateway import Spending, create_app
@@ -50,6 +53,30 @@ def test_the_example_is_answered_rightly_at_every_budget_that_is_shown(url: str)
                 model=model, messages=[{"role": "user", "content": question}]
             )
             assert "The answer is 72." in str(answer.choices[0].message.content), model
+
+
+@pytest.mark.slow
+def test_lm_eval_runs_a_task_of_one_s_own_by_both_interfaces(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    section = SECTIONS["lm-evaluation-harness"]
+    [commands], [task] = (re.findall(rf"```{kind}\n(.*?)```", section, re.S) for kind in ("sh", "yaml"))
+    (tmp_path / "sums.yaml").write_text(task)
+    problems = load_dataset("nano", split="test", limit=20)
+    rows = [json.dumps({"question": each.question, "answer": each.answer}) for each in problems]
+    (tmp_path / "problems.jsonl").write_text("\n".join(rows))
+    for told, here in {
+        "lm-eval run": f"{sys.executable} -m lm_eval run --include_path .",
+        "TASK": "sums",
+        "http://127.0.0.1:8700": url,
+    }.items():
+        assert told in commands
+        commands = commands.replace(told, here)
+    done = subprocess.run(
+        ["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.findall(r"exact_match\|[^|]*\|\s*([\d.]+)", done.stdout) == ["0.85", "0.85"]
 
 
 def test_every_code_that_is_listed_exists() -> None:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib.text
 import pytest
 from msgspec import convert
 from rich.console import Console
@@ -21,6 +22,7 @@ from stepwise.evaluation.rows import Row
 from stepwise.evaluation.summary import Summary
 from stepwise.report.page import amount, shown
 from stepwise.report.plot import by_router, frontier_figure
+from stepwise.report.style import COLUMN
 
 TOKENS = {
     "small": {"prompt": 4000, "cached": 3000, "completion": 900, "discarded": 80},
@@ -171,8 +173,19 @@ def test_the_figure_names_every_router(summary: dict[str, Any]) -> None:
     legend = axes.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["ppo (APGR 0.81)", "random (APGR 0.50)", "random mix of questions"]
+    assert legend.get_title().get_text() == "router (APGR)"
+    assert labels == ["ppo (0.81)", "random (0.50)", "random mix of questions"]
     assert {text.get_text() for text in axes.texts} == {"small alone, 35.0%", "large alone, 95.0%"}
+
+
+def test_printed_as_wide_as_a_column_no_text_is_below_seven_points(summary: dict[str, Any]) -> None:
+    figure = frontier_figure(typed(summary), COLUMN)
+    assert figure.get_figwidth() == 3.3
+    figure.draw_without_rendering()
+    sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+    assert len(sizes) > 10 and min(sizes) >= 7
+    [legend] = figure.legends  # all of it on the paper
+    assert legend.get_window_extent().width <= figure.bbox.width
 
 
 def test_many_routers_move_the_legend_off_the_lines(summary: dict[str, Any]) -> None:
