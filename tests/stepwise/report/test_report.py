@@ -352,6 +352,7 @@ def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
     rows = [line.split("│")[1:3] for line in lines if line.startswith("│")]
     assert [line[1].strip() for line in rows if "large_first" in line[0]] == ["1", "2", "4"]
     shown = "\n".join(lines)
-    assert "large_first: how many steps" in shown and "ppo: least gain in P(correct)" in shown
+    assert "large_first: how many steps the large model writes first; higher = more of the large" in shown
+    assert re.search(r"ppo: least gain in P\(correct\).*; higher = cheaper", shown)
     assert "ppo: area under the frontier (APGR) 0.810" in shown
     assert "large_first: area under the frontier (APGR) – (nothing cheaper" in shown
