@@ -25,9 +25,9 @@ ROUTERS: dict[str, Callable[[float], Router]] = {
     "random_query": lambda p: Random(p, per="problem"),
     "large_first": lambda k: LargeFirst(int(k)),
     "small_first": lambda k: SmallFirst(int(k)),
-    "confidence": lambda t: ThresholdRouter(Confidence("min"), t),
-    "mean_confidence": lambda t: ThresholdRouter(Confidence("mean"), t),
-    "entropy": lambda t: ThresholdRouter(FirstTokenEntropy(), t),
+    "confidence": lambda t: ThresholdRouter(Confidence("min"), t, "c"),
+    "mean_confidence": lambda t: ThresholdRouter(Confidence("mean"), t, "m"),
+    "entropy": lambda t: ThresholdRouter(FirstTokenEntropy(), t, "e"),
     "ppo": lambda t: load_router("nano-ppo", threshold=t),
 }
 
