@@ -4,8 +4,8 @@
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
 Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
-budget=..., max_accuracy_loss=...)`` serves any target that they support. The thresholds that are tried are those
-that the training chose on its validation problems.
+budget=..., max_accuracy_loss=...)`` serves any target that they support. The thresholds that are tried are
+those that the training chose on its validation problems.
 """
 
 from __future__ import annotations
