@@ -43,7 +43,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import Difference
 from stepwise.recording.folder import Recording
 from stepwise.recording.replay import replay_engine
-from stepwise.report.differences import difference_table
+from stepwise.report.differences import difference_tables
 from stepwise.report.numbers import with_interval
 from stepwise.report.thresholds import legend
 from stepwise.routers import PolicyArtifact, PolicyRouter
@@ -210,8 +210,8 @@ def show(summary: dict[str, Any]) -> None:
     console.print(table)
     console.print(legend(["ppo"]))
     differences = [line for result in summary["seeds"] for line in result["differences"]]
-    if differences:
-        console.print(difference_table(msgspec.convert(differences, list[Difference])))
+    for compared in difference_tables(msgspec.convert(differences, list[Difference])):
+        console.print(compared)
 
 
 def next_command(about: Mapping[str, Any]) -> str:
