@@ -39,10 +39,10 @@ class Preflight:
     unit: str
 
     def __str__(self) -> str:
-        time = f"{self.hours:.2g} hours" if self.hours >= 1 else f"{60 * self.hours:.2g} minutes"
+        span = f"{self.hours:.2g} hours" if self.hours >= 1 else f"{60 * self.hours:.2g} minutes"
         return (
-            f"training takes at most {self.calls:,.0f} generations, {self.tokens:,.0f} tokens, {self.cost:.3g} "
-            f"{self.unit} and, at this pace, {time}; what the store has takes nothing"
+            f"training takes at most {self.calls:,.0f} generations, {self.tokens:,.0f} tokens, "
+            f"{self.cost:.3g} {self.unit} and, at this pace, {span}; what the store has takes nothing"
         )
 
 
