@@ -9,7 +9,7 @@ from typing import Protocol
 CHEAPER, DEARER = "higher = cheaper", "higher = more of the large model"
 MEANING = {
     "random": ("the probability that a step goes to the large model", DEARER),
-    "random_query": ("the probability that a whole question goes to it", DEARER),
+    "random_query": ("the probability that a whole question goes to the large model", DEARER),
     "large_first": ("how many steps the large model writes first", DEARER),
     "small_first": ("how many steps the small model writes first", CHEAPER),
     "confidence": ("−log p of the draft's least likely token", CHEAPER),

@@ -219,7 +219,8 @@ def test_a_page_holds_what_it_can_and_says_so(summary: dict[str, Any], tmp_path:
 
 def test_the_tables_show_the_numbers(summary: dict[str, Any], tmp_path: Path) -> None:
     text = Text(page(summary, [], tmp_path)).text
-    for expected in ("90.0 ± 4.0%", "40.0%", "75 / 25%", "APGR 0.81", "2 × 10⁹ FLOPs"):
+    turns = "random: the probability that a step goes to the large model; higher = more of the large model"
+    for expected in ("90.0 ± 4.0%", "40.0%", "75 / 25%", "APGR 0.81", "2 × 10⁹ FLOPs", turns):
         assert expected in text
     assert "100.0" in text and "300.0" in text  # prefill and cached tokens of small, a problem
     assert "Chains of thought" not in text
