@@ -1,7 +1,6 @@
 """A chat model as SCOPE's estimator, untrained: format, accuracy, and what an estimate takes.
 
     stepwise models fetch qwen2.5-coder-1.5b
-    llama-server -m ~/.cache/stepwise/models/qwen2.5-coder-1.5b.gguf --port 8391 -np 2 -c 6144
     python -m scripts.evaluate experiment=scope_few_shot
 
 What two real models did on GSM8K is taken from a recording (`recordings/`): most questions are anchors, the
