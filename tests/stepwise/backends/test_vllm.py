@@ -149,6 +149,17 @@ def test_many_requests_at_once_give_the_tokens_of_each_alone(world: World) -> No
         assert list(done.token_ids) == reference(world.model, ids, 20)
 
 
+def test_long_prompts_with_seeds_fill_more_than_a_batch(world: World) -> None:
+    prefixes = [world.backend.encode(f"{i}?" + " word" * 100)[: world.backend.context - 10] for i in range(40)]
+    assert sum(map(len, prefixes)) > 4096, "more than vLLM reads at once"
+
+    seeded = Sampling(max_tokens=5, temperature=1.0, seed=7)
+    for _ in range(2):
+        written = [world.backend.generate(ids, seeded) for ids in prefixes]
+        first = world.run(together(list(written)))
+    assert all(done.token_ids for done in first)
+
+
 def test_signals_are_those_of_transformers(world: World) -> None:
     prefix = world.backend.encode(PROMPTS[0])
     done = world.write(prefix, max_tokens=30)
