@@ -27,14 +27,19 @@ class Answered(msgspec.Struct):
 
 
 def summary(blocks: Mapping[str, list[list[Answered]]]) -> dict[str, Any]:
-    """Figures of each way, with 95% intervals, bootstrapped over questions."""
+    """Figures of each way, with 95% intervals, bootstrapped over questions.
+
+    Where ``large`` was measured, also how many texts are the same as its own.
+    """
     answers = {name: [a for block in parts for a in block[:-1]] for name, parts in blocks.items()}
-    texts = [a.text for a in answers["large"]]
-    return {
-        name: _figures(answers[name], [block[-1] for block in parts])
-        | {"same_text": sum(a.text == text for a, text in zip(answers[name], texts, strict=True))}
-        for name, parts in blocks.items()
+    figures = {
+        name: _figures(answers[name], [block[-1] for block in parts]) for name, parts in blocks.items()
     }
+    texts = [a.text for a in answers.get("large", ())]
+    for name in answers if texts else ():
+        same = sum(a.text == text for a, text in zip(answers[name], texts, strict=True))
+        figures[name]["same_text"] = same
+    return figures
 
 
 def _figures(answers: Sequence[Answered], walls: Sequence[Answered]) -> dict[str, Any]:

@@ -9,6 +9,10 @@
 The servers are started here and are up side by side. With one stream the ways take turns by question, in an
 order that rotates; with more, by half of the questions, forwards and backwards. Each way answers a few other
 questions first, so that the servers' caches hold what all prompts begin with.
+
+Threads of a llama-server wait for each other by spinning. With several streams two servers compute at once,
+and where they have more threads than there are cores, everything takes ten times as long: ``--ways`` measures
+the ways that keep two servers busy apart from the others, with fewer ``--threads``.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from stepwise.verify import equivalent, extract_answer
 CONTEXT = 1536
 
 
+WAYS = ("large", "speculative", "large by steps", "stepwise", "over")
 Way = Callable[[Problem], Awaitable[Answered]]
 
 
@@ -56,6 +61,7 @@ class Setup:
     threshold: float
     tokens: int
     streams: tuple[int, ...]
+    ways: tuple[str, ...] = WAYS
     speeds: tuple[str, ...] = ()
     draft_max: int = 8
     threads: int = 2
@@ -76,6 +82,7 @@ def add_parser(benchmarks: Any) -> None:
     add("--threshold", type=float, default=0.3, help="of the router `confidence`, in nats")
     add("--tokens", type=int, default=320, help="of an answer at most")
     add("--streams", type=int, nargs="+", default=[1, 8])
+    add("--ways", nargs="+", default=WAYS, choices=WAYS)
     add("--seconds", nargs="*", default=[], metavar="FILE", help="measured speeds for each of --streams")
     add("--draft-max", type=int, default=8, help="tokens that the draft model writes ahead")
     add("--threads", type=int, default=2, help="of each server")
@@ -99,8 +106,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"seconds: --streams {options.streams} need as many files, not {options.seconds}.")
     setup = Setup(
         load_pair(options.pair), options.llama_server, options.small, options.large, options.threshold,
-        options.tokens, tuple(options.streams), tuple(options.seconds), options.draft_max, options.threads,
-        options.processor, options.answers,
+        options.tokens, tuple(options.streams), tuple(options.ways), tuple(options.seconds),
+        options.draft_max, options.threads, options.processor, options.answers,
     )  # fmt: skip
     problems, warm = (
         load_dataset(options.dataset, folder=options.folder, split=split, limit=limit)
@@ -152,13 +159,14 @@ async def _measure(
     router = ThresholdRouter(Confidence(), setup.threshold, "confidence", small=small, large=large)
     prompt = partial(_prompt, setup.pair, engine)
     plain, drafting = (Endpoint(servers[name].url).closing() for name in ("large", "drafting"))
-    ways: dict[str, Way] = {
+    known: dict[str, Way] = {
         "large": partial(_call, plain, prompt, setup.tokens),
         "speculative": partial(_call, drafting, prompt, setup.tokens),
         "large by steps": partial(_solve, engine, Always(large)),
         "stepwise": partial(_solve, engine, router),
         "over": partial(_solve, over, router),
     }
+    ways = {name: known[name] for name in setup.ways}
     processes = [server.process for server in servers.values()]
     clock = partial(processor_seconds, processes) if setup.processor else time.perf_counter
     try:
