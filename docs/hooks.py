@@ -1,4 +1,4 @@
-"""Pages that mkdocs builds from the repository: the command line's help, configurations, tutorials.
+"""Pages that mkdocs builds from the repository: the command line's help, configurations, features, tutorials.
 
 A tutorial is a program under examples/ in cells ("# %%"), prose in comments: the page is the program.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import jupytext
 
 from stepwise.cli.main import parser
+from stepwise.routers.features import GROUPS, table
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = re.compile(r"\A.*<!-- tutorial (\w+\.py) -->", re.S)
@@ -26,6 +27,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         markdown = markdown.replace("<!-- commands -->", "\n".join(_commands(parser())))
     if "<!-- configurations -->" in markdown:
         markdown = markdown.replace("<!-- configurations -->", "\n".join(_configurations()))
+    if "<!-- features -->" in markdown:
+        markdown = markdown.replace("<!-- features -->", "\n\n".join(_features()))
     return TUTORIAL.sub(lambda mark: "\n\n".join(_tutorial(ROOT / "examples" / mark[1])), markdown)
 
 
@@ -50,6 +53,13 @@ def _configurations() -> Iterator[str]:
         yield f"```yaml\n{file.read_text()}```\n"
 
 
+def _features() -> Iterator[str]:
+    for name, group in GROUPS.items():
+        yield f"### Features `{name}`"
+        yield table(feature.name for feature in group)
+
+
 def _tutorial(file: Path) -> Iterator[str]:
     for cell in jupytext.read(file).cells:
         yield cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"
+    yield f"This page is the program `examples/{file.name}`: run it, change it."

@@ -107,12 +107,23 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode; see Start above.
+
+        Raises:
+            ConfigError: if an option is unknown or out of range.
+        """
         super().reset(seed=seed)
         self._episode = self.task.episode(self.np_random, options)
         first = self.task.engine.run(self._episode.begin())
         return first, {"action_mask": self.action_masks()}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Let the chosen model write a step.
+
+        Raises:
+            InvalidAction: (Gymnasium's) if the action is none.
+            ResetNeeded: (Gymnasium's) before the first `reset`, and after the end of an episode.
+        """
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("call reset() before step().")
         if self._episode.ended:

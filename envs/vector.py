@@ -93,11 +93,17 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in every slot: the first observations [num_envs, features + actions + 1].
+
+        Raises:
+            ConfigError: if an option is unknown or out of range.
+        """
         super().reset(seed=seed, options=options)
         first = self.task.engine.run(self._reset(options))
         return first, {"action_mask": self.action_masks()}
 
     def step(self, actions: Any) -> Batch:
+        """Act in every slot and wait for all; arrays begin with [num_envs]. Errors are those of `act`."""
         return self._batch(self.act(actions))
 
     def act(self, actions: Any) -> list[Arrival]:
@@ -154,6 +160,7 @@ class RoutingVectorEnv(VectorEnv[Observation, Any, Any]):
         return np.stack([episode.open for episode in self.episodes])
 
     def close(self, **kwargs: Any) -> None:
+        """Stop what is under way. The engine stays the caller's."""
         self.task.engine.run(self._cancel())
         super().close(**kwargs)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import get_console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.task import Task
 from envs.vector import RoutingVectorEnv
+from policies.grid import thresholds
 from policies.imitation import imitate
 from policies.multiplier import DualAscent, settle
 from policies.network import GainCost, GainCostPolicy
@@ -22,6 +24,7 @@ from policies.validation import Validation, greedy
 from stepwise.errors import BackendError
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyArtifact
+from stepwise.routers.artifact import Weights
 
 SERVED = {
     "w0": "trunk.0.weight", "b0": "trunk.0.bias", "w1": "trunk.2.weight", "b1": "trunk.2.bias",
@@ -66,7 +69,7 @@ class Watch(BaseCallback):
             self._progress.update(
                 self._task,
                 completed=self.num_timesteps,
-                description=f"accuracy {accuracy:.3f} cost {cost:.3f}",
+                description=f"accuracy {accuracy:.1%}, cost {cost:.1%} of large-only",
             )
             self._done.clear()
 
@@ -143,6 +146,8 @@ def train(
     total, budget = int(policy["total_steps"]), policy.get("budget")
     model = _resumed_or_new(env, policy, output, seed)
     left = total - model.num_timesteps
+    if model.num_timesteps:
+        get_console().print(found(output / "checkpoint.zip", model.num_timesteps, total))
     if left > 0:
         every_one: list[BaseCallback] = [Watch(total), *callbacks]
         if budget is not None:
@@ -155,7 +160,8 @@ def train(
     measured = getattr(model, "validation", None)
     if measured:
         model.policy.load_state_dict(measured["weights"])
-    settled = None if budget is None else settle(env.task, greedy(model.policy), float(budget))
+    act, weights = greedy(model.policy), served(model.policy)
+    settled = None if budget is None else settle(env.task, act, float(budget))
     card = {
         **(about or {}),
         "seed": seed, "steps": model.num_timesteps, "reference": vars(reference), "policy": dict(policy),
@@ -163,8 +169,15 @@ def train(
         "cost_unit": env.task.engine.cost.unit, "errors": model.errors,
         "settled_cost_weight": settled, "imitation": model.imitation,
         "validation": {name: measured[name] for name in SHOWN} if measured else None,
+        "thresholds": thresholds(validation, act, weights) if validation else None,
     }  # fmt: skip
-    return export(model, pair, env, card)
+    return export(weights, pair, env, card)
+
+
+def found(checkpoint: Path, done: int, total: int) -> str:
+    """What a run begins with that goes on, in a sentence."""
+    left = f"{total - done:,} are left" if done < total else "nothing is left but to export the policy"
+    return f"{checkpoint}: {done:,} of {total:,} steps are done, {left}."
 
 
 def _resumed_or_new(env: RoutingVectorEnv, policy: Mapping[str, Any], output: Path, seed: int) -> RoutingPPO:
@@ -191,11 +204,15 @@ def _resumed_or_new(env: RoutingVectorEnv, policy: Mapping[str, Any], output: Pa
     return model
 
 
-def export(model: Any, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any]) -> PolicyArtifact:
-    """The actor's weights and everything that serving needs to know about them."""
-    body: GainCost = model.policy.mlp_extractor
+def served(policy: Any) -> Weights:
+    """The actor's weights, under the names of the artifact."""
+    body: GainCost = policy.mlp_extractor
     state = {name: tensor.numpy() for name, tensor in body.state_dict().items()}
-    weights = {ours: state[theirs] for ours, theirs in SERVED.items()}
+    return {ours: state[theirs] for ours, theirs in SERVED.items()}
+
+
+def export(weights: Weights, pair: Pair, env: RoutingVectorEnv, card: Mapping[str, Any]) -> PolicyArtifact:
+    """Weights and everything that serving needs to know about them."""
     return PolicyArtifact(
         pair=pair.name,
         fingerprint=pair.identity,

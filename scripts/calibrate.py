@@ -4,7 +4,8 @@
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
 
 Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
-budget=..., max_accuracy_loss=...)`` serves any target that they support.
+budget=..., max_accuracy_loss=...)`` serves any target that they support. The thresholds that are tried are
+those that the training chose on its validation problems.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from stepwise.evaluation.summary import table
 from stepwise.routers import Always
 
 THRESHOLDS = (-5, 0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.35, 1.5, 1.7, 2, 3, 5)
+"""Of policies whose training chose none."""
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Calibrate(Routing):
     scope: Any = None
     concurrency: int = 128  # chains in flight, on every worker of a cluster
     cluster: Any = None
-    thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
+    thresholds: list[float] | None = None  # null: those that the training chose on its validation problems
 
 
 @program("calibrate", Calibrate)
@@ -70,14 +72,16 @@ def main(cfg: DictConfig) -> None:
     solver, concurrency = solver_of(cfg, pair)
     about = solver.about
     reference = Contender(Always(about.models[-1]))
-    field = [reference, *(Contender(router.at(t), t) for t in sorted(cfg.thresholds))]
+    # Of questions other than the calibration's: a list that depended on these would break the promise.
+    thresholds = sorted(cfg.thresholds or router.artifact.card.get("thresholds") or THRESHOLDS)
+    field = [reference, *(Contender(router.at(t), t) for t in thresholds)]
     setting = f"{pair.identity} {cfg.backend} {about.prior}".rstrip()
     rows = compare(solver, problems, field, output, setting=setting, console=console, concurrency=concurrency)
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
     record = CalibrationRecord(
-        thresholds=np.array(sorted(cfg.thresholds), float),
+        thresholds=np.array(thresholds, float),
         correct=np.stack([correct[key] for key in keys]).astype(bool),
         cost=np.stack([cost[key] for key in keys]),
         large_correct=correct[reference.key].astype(bool),

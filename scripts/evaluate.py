@@ -17,7 +17,7 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,6 @@ def main(cfg: DictConfig) -> None:
     ]
     report.write_run(output, summary, rows)
     report.show(summary, output, console)
-    for line in summary.differences:
-        console.print(f"  {line.of} minus {line.to}, {line.quantity}: {line.difference} {line.ci}")
 
 
 def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
@@ -164,10 +162,14 @@ def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -
             for budget in cfg.budgets
         }
         gaps["APGR"] = metrics.difference_in_apgr(ours, theirs, *ends, seed=cfg.seed)
-        for what, values in gaps.items():
-            mean, *ci = (None if value != value else round(value, 4) for value in values)
-            lines.append(Difference(name, other, what, mean, ci))
+        lines += [difference_of(name, other, what, values) for what, values in gaps.items()]
     return lines
+
+
+def difference_of(name: str, other: str, quantity: str, values: Sequence[float]) -> Difference:
+    """A difference as it is reported; values are its mean and the ends of its interval."""
+    mean, *ci = (None if value != value else round(value, 4) for value in values)
+    return Difference(name, other, quantity, mean, ci)
 
 
 def oracle(path: str, summary: Summary) -> Oracle:

@@ -27,7 +27,8 @@ class Preflight:
         calls: generations, at most.
         tokens: generated, at most.
         hours: at the pace of the few problems, at most.
-        cost: in the engine's unit, at most.
+        cost: at most.
+        unit: of the cost.
     """
 
     doubts: tuple[str, ...]
@@ -35,11 +36,13 @@ class Preflight:
     tokens: float
     hours: float
     cost: float
+    unit: str
 
     def __str__(self) -> str:
+        span = f"{self.hours:.2g} hours" if self.hours >= 1 else f"{60 * self.hours:.2g} minutes"
         return (
-            f"at most {self.calls:,.0f} generations, {self.tokens:,.0f} tokens, {self.cost:.3g} of cost and "
-            f"{self.hours:.2g} hours at this pace; what the store has takes nothing"
+            f"training takes at most {self.calls:,.0f} generations, {self.tokens:,.0f} tokens, "
+            f"{self.cost:.3g} {self.unit} and, at this pace, {span}; what the store has takes nothing"
         )
 
 
@@ -76,6 +79,7 @@ def preflight(engine: Engine, problems: Sequence[Problem], look: Look, steps: in
         calls * tokens / written,
         took / (3 * written) * calls / 3600,
         each * steps,
+        engine.cost.unit,
     )
 
 

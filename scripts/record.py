@@ -75,11 +75,23 @@ def write(cfg: DictConfig, pair: Pair, field: Sequence[Contender], problems: Seq
     models, concurrency = models_of(cfg, pair)
     try:
         with closing(Recording(cfg.output, models.about)) as recording:
+            if recording.tree.chains:
+                console.print(found(cfg.output, recording, field, problems))
             writer = writer_of(models, recording, problems)
             run(record(writer, problems, field, recording, cfg, concurrency))
             return recording.tree
     finally:
         run(models.close())
+
+
+def found(folder: str, recording: Recording, field: Sequence[Contender], problems: Sequence[Problem]) -> str:
+    """What a recording that goes on has, in a sentence."""
+    wanted = {(problem.id, *contender.key) for problem in problems for contender in field}
+    left = len(wanted - recording.tree.chains.keys())
+    return (
+        f"{folder}: {len(recording.tree.chains):,} chains are recorded; of the {len(wanted):,} asked for, "
+        + (f"{left:,} are left." if left else "none is left.")
+    )
 
 
 def chosen(cfg: DictConfig) -> list[Problem]:

@@ -7,39 +7,45 @@
 The questions of the split are cut into folds. For each seed and fold PPO learns on the other folds, in the
 recorded environment (`envs.recorded`), after a warm start from the best threshold rule; its own fold is then
 replayed through the engine that serves, as StepBench does. Every question is scored by policies that never
-saw it. The last line is one JSON object.
+saw it. A run that is killed goes on from its last fold; ``summary.json`` has the tables' numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
 
 from envs import RoutingVectorEnv
 from envs.observer import Observer
 from policies.reference import Reference
 from policies.train import train
-from scripts.evaluate import settings_of
-from scripts.program import console, program
+from scripts.evaluate import difference_of, settings_of
+from scripts.program import CONFIGS, console, program
 from scripts.scope.recorded import scope_of
-from scripts.settings import check_counts
+from scripts.settings import EVERYTHING, check_counts
 from scripts.stepbench import cost_of
 from scripts.train import Policy
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
 from stepwise.evaluation.replayed import Bench
 from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import Difference
 from stepwise.recording.folder import Recording
 from stepwise.recording.replay import replay_engine
+from stepwise.report.differences import difference_tables
+from stepwise.report.numbers import with_interval
+from stepwise.report.thresholds import legend
 from stepwise.routers import PolicyArtifact, PolicyRouter
 from stepwise.scope.routers import ScopePrior
 
@@ -71,7 +77,7 @@ def main(cfg: DictConfig) -> None:
     check_counts(cfg, "policy.total_steps", "policy.num_envs")
     output, recording = provenance.writable(cfg.output), Recording(cfg.recording)
     cost = cost_of(cfg)
-    dataset = instantiate(cfg.dataset, split=cfg.split, limit=1_000_000) if cfg.dataset else ()
+    dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
     bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
     bench.engine = bench.engine.with_prior(prior_of(recording, bench.engine.models, cfg))
     ends = (bench.small.correct, bench.small.cost), (bench.large.correct, bench.large.cost)
@@ -79,13 +85,30 @@ def main(cfg: DictConfig) -> None:
     for name, group in cfg.routers.items():
         scored = [bench.replay(contender) for contender in settings_of([group])]
         rules[name] = np.array([r.correct for r in scored]), np.array([r.cost for r in scored])
+    provenance.same_run(output, setting_of(cfg))
     results = []
     for seed in cfg.seeds:
         ours = cross_fitted(bench, recording, cfg, output / f"seed{seed}", seed)
-        results.append(report(ours, rules, ends, seed, cfg.at))
-    summary = {"recording": Path(cfg.recording).name, "n": len(bench.problems), "seeds": results}
+        results.append(result_of(ours, rules, ends, cfg, seed))
+    summary = {
+        "recording": Path(cfg.recording).name, "split": cfg.split, "n": len(bench.problems),
+        "cost_unit": bench.engine.cost.unit, "seeds": results,
+    }  # fmt: skip
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(summary))
+    show(summary)
+    console.print(f"These numbers: [bold]{output / 'summary.json'}[/bold].")
+    console.print("The folds' policies only measure. With the models at hand, train one to serve:")
+    console.print(f"  {next_command(recording.about)}", soft_wrap=True)
+
+
+def setting_of(cfg: DictConfig) -> Any:
+    """What the folds' checkpoints depend on, but for how long they learn."""
+    setting: Any = OmegaConf.to_container(cfg, resolve=True)
+    for name in ("output", "routers", "thresholds", "at"):
+        del setting[name]
+    del setting["policy"]["total_steps"]
+    anchors_drawn_by = setting.pop("seeds")[0]
+    return setting, cfg.anchor_count and anchors_drawn_by
 
 
 def prior_of(recording: Recording, models: tuple[str, ...], cfg: DictConfig) -> ScopePrior | None:
@@ -111,6 +134,7 @@ def cross_fitted(
     """Correct and cost [thresholds, problems], each problem by a policy that was trained on other folds."""
     correct, cost = np.zeros((2, len(cfg.thresholds), len(bench.problems)))
     for fold, (seen, unseen) in enumerate(split_in_folds(len(bench.problems), cfg.folds, seed)):
+        console.print(f"seed {seed}, fold {fold + 1} of {cfg.folds}")
         artifact = fit(bench, recording, cfg, output / f"fold{fold}", seed, seen)
         held = bench.restricted(unseen.tolist())
         for i, threshold in enumerate(cfg.thresholds):
@@ -145,21 +169,57 @@ def fit(
     return train(env, pair, policy, output=output, seed=seed, every=1_000_000, reference=large)
 
 
-def report(
-    ours: tuple[Array, Array], rules: dict[str, tuple[Array, Array]], ends: Any, seed: int, at: float
+def result_of(
+    ours: tuple[Array, Array], rules: dict[str, tuple[Array, Array]], ends: Any, cfg: DictConfig, seed: int
 ) -> dict[str, Any]:
-    """The policy's points and its differences from every rule, paired over problems."""
-    unit = float(np.mean(ends[1][1]))
-    points = list(zip((ours[1].mean(1) / unit).round(4), ours[0].mean(1).round(4), strict=True))
+    """The policy's points, costs as fractions of the large model's, and its differences from every rule."""
     area = metrics.summarise({"ours": ours}, *ends)["ours"]
-    lines: dict[str, Any] = {}
+    accuracy, cost = ours[0].mean(1), ours[1].mean(1) / float(np.mean(ends[1][1]))
+    differences = []
     for name, theirs in rules.items():
-        lines[name] = {
-            "apgr": [round(x, 4) for x in metrics.difference_in_apgr(ours, theirs, *ends)],
-            "accuracy": [round(x, 4) for x in metrics.difference_at_cost(ours, theirs, at, ends[1])],
+        gaps = {
+            "APGR": metrics.difference_in_apgr(ours, theirs, *ends),
+            f"accuracy at {cfg.at:.0%} of large-only cost": metrics.difference_at_cost(
+                ours, theirs, cfg.at, ends[1]
+            ),
         }
-    console.print(f"seed {seed}: APGR {area.apgr} {area.apgr_ci}; cost, accuracy: {points}; less: {lines}")
-    return {"seed": seed, "apgr": area.apgr, "apgr_ci": area.apgr_ci, "points": points, "less": lines}
+        differences += [difference_of(f"seed {seed}", name, what, gap) for what, gap in gaps.items()]
+    points = [
+        {"threshold": threshold, "accuracy": round(float(a), 4), "cost": round(float(c), 4)}
+        for threshold, a, c in zip(cfg.thresholds, accuracy, cost, strict=True)
+    ]
+    return {
+        "seed": seed, "apgr": area.apgr, "apgr_ci": area.apgr_ci, "points": points,
+        "differences": msgspec.to_builtins(differences),
+    }  # fmt: skip
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The tables that a person reads."""
+    title = (
+        f"{summary['recording']}, {summary['split']}: {summary['n']} questions, each routed by a policy that "
+        f"has not seen it ({summary['cost_unit']} of the large model alone = 100%)"
+    )
+    table = Table("seed", "APGR (95%)", "threshold", "accuracy", "cost", title=title)
+    for result in summary["seeds"]:
+        names = str(result["seed"]), with_interval(result["apgr"], result["apgr_ci"])
+        for point in result["points"]:
+            numbers = f"{point['threshold']:g}", f"{point['accuracy']:.1%}", f"{point['cost']:.1%}"
+            table.add_row(*names, *numbers)
+            names = "", ""
+    console.print(table)
+    console.print(legend(["ppo"]))
+    differences = [line for result in summary["seeds"] for line in result["differences"]]
+    for compared in difference_tables(msgspec.convert(differences, list[Difference])):
+        console.print(compared)
+
+
+def next_command(about: Mapping[str, Any]) -> str:
+    """What trains a policy that can be served, where its models can be run."""
+    known = {kind: (CONFIGS / kind / f"{about[kind]}.yaml").is_file() for kind in ("pair", "dataset")}
+    pair = about["pair"] if known["pair"] else "FILE.yaml"
+    dataset = f"dataset={about['dataset']}" if known["dataset"] else "dataset.name=FILE.jsonl"
+    return f"python -m scripts.train pair={pair} {dataset}"
 
 
 if __name__ == "__main__":

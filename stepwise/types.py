@@ -286,6 +286,7 @@ class Trace:
 
     @property
     def text(self) -> str:
+        """All steps, as the models wrote them."""
         return "".join(step.text for step in self.steps)
 
     def then(self, question: str, id: str = "") -> Problem:
@@ -313,12 +314,22 @@ class Router(Protocol):
     also reads the trace's estimates has an attribute ``expects`` that is true."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What results are listed under."""
+        ...
 
     @property
-    def look(self) -> Look: ...
+    def look(self) -> Look:
+        """What it wants to see before it decides."""
+        ...
 
-    def decide(self, trace: Trace) -> Decision: ...
+    def decide(self, trace: Trace) -> Decision:
+        """Who writes the next step of a chain, and why.
+
+        Args:
+            trace: the chain so far, with what ``look`` asked for, such as a draft of the small model.
+        """
+        ...
 
 
 def named(router: object) -> str:
@@ -341,7 +352,9 @@ class Prior(Protocol):
     to, if any; what they take it charges by model, as it learns of it."""
 
     @property
-    def asks(self) -> tuple[str, ...]: ...
+    def asks(self) -> tuple[str, ...]:
+        """Names of the models that it puts a question to; () for none."""
+        ...
 
     def __call__(self, question: str, charge: Callable[[str, Usage], None]) -> tuple[Estimate, ...]: ...
 

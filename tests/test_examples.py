@@ -25,6 +25,7 @@ from docs.hooks import on_page_markdown
 from stepwise import load_pair, load_router
 from stepwise.gateway import create_app
 from stepwise.routers import Confidence, ThresholdRouter
+from stepwise.routers.features import GROUPS, table
 from tests.servers import free_port
 from tests.stepwise.backends.chat_server import chat, upstream
 from tests.stepwise.backends.test_turns import by_model, call
@@ -45,6 +46,14 @@ def test_a_tutorial_s_page_leads_to_its_text_and_the_site_shows_it(page: Path) -
     assert links[0].endswith(".py") and all((page.parent / link).is_file() for link in links)
     shown = on_page_markdown(stub)
     assert shown.startswith("# ") and "In a checkout the text" not in shown
+    assert "This page is the program" in shown and "This page is the program" not in stub
+    paragraphs = [part for part in shown.split("\n\n") if part]
+    assert len(paragraphs) == len(set(paragraphs)), "nothing is said twice"
+
+
+def test_the_page_on_training_has_a_table_of_every_feature() -> None:
+    shown = on_page_markdown((ROOT / "docs" / "training.md").read_text(encoding="utf-8"))
+    assert all(table(feature.name for feature in group) in shown for group in GROUPS.values())
 
 
 def printed(name: str, *arguments: str, **environment: str) -> list[str]:

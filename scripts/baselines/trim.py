@@ -49,6 +49,7 @@ def main(cfg: DictConfig) -> None:
     for cost_weight in cfg.cost_weights:
         folder = output / f"{cost_weight:g}"
         if (folder / "trim.zip").exists():
+            console.print(f"{folder / 'trim.zip'}: is trained; nothing is left.")
             continue
         env.task.cost_weight = float(cost_weight)
         console.print(f"training at {cost_weight:g} per token of the large model")

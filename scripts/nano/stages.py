@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scripts.nano.data import batches
 from scripts.nano.network import build, load_state, optimizers, save_state, update
+from scripts.program import console
 from stepwise.data.nano.story import BRIDGE, STANDARD, TRAINING, Mix
 
 
@@ -79,7 +80,9 @@ def run_stage(master: Any, stage: Stage, cfg: DictConfig, tokenizer: PreTrainedT
     started, before = time.time(), seen
     label = f"{name} {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, (stage.state.parent / "log.jsonl").open("a") as log:
+    if seen:
+        console.print(f"{stage.state}: {seen:,} of {stage.budget:,} tokens are seen.")
+    with Progress(*columns, console=console) as progress, (stage.state.parent / "log.jsonl").open("a") as log:
         task = progress.add_task(label, total=stage.budget, completed=seen)
         stream = batches(tokenizer, cfg.batch_tokens, stage.mix, stage.seed, stage.short_first)
         data = itertools.islice(stream, step, None)

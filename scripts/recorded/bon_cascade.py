@@ -25,6 +25,7 @@ from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.rows import Row, RowStep, line_of
 from stepwise.evaluation.summary import summarise
+from stepwise.report.numbers import with_interval
 from stepwise.types import Problem, Signals, normalised
 
 Scores = list[NDArray[np.float64]]
@@ -98,8 +99,8 @@ def run(
     }
     report.write_report(output, summary, rows)
     for name, values in summary.metrics.items():
-        console.print(f"{name}: APGR {values.apgr:.3f} {values.apgr_ci}, "
-                      f"AUC for a wrong chain {summary.auc_wrong_chain[name]:.3f}")  # fmt: skip
+        area = with_interval(values.apgr, values.apgr_ci)
+        console.print(f"{name}: APGR {area}, AUC for a wrong chain {summary.auc_wrong_chain[name]:.3f}")
     plain: dict[str, Any] = msgspec.to_builtins(summary)
     return plain
 

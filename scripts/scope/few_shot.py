@@ -125,6 +125,8 @@ def answered(cases: Sequence[Case], settings: DictConfig, file: Path) -> dict[st
     )
     answers = {record["prompt"]: record for record in kept}
     missing = [case.prompt for case in cases if case.prompt not in answers]
+    if answers:
+        console.print(f"{file}: {len(answers):,} answers are kept, {len(missing):,} are left.")
     if missing:
         options: Any = OmegaConf.to_container(settings.estimator.backend, resolve=True)
         backend = Model("estimator", settings.estimator.path, backend=options).open(

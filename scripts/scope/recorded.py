@@ -32,6 +32,7 @@ from stepwise.evaluation.replayed import Bench
 from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
 from stepwise.recording.replay import recorded
+from stepwise.report.numbers import with_interval
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Scope
 from stepwise.scope.routers import ScopeRouter, Seeded
 from stepwise.types import Problem
@@ -184,7 +185,7 @@ def choices(bench: Bench, scope: Scope, cfg: DictConfig) -> list[dict[str, Any]]
     curve = np.array([r.correct for r in scored]), np.array([r.cost for r in scored])
     ends = (small.correct, small.cost), (large.correct, large.cost)
     area = summarise({"scope": curve}, *ends, seed=cfg.seed)["scope"]
-    console.print(f"APGR {area.apgr} {area.apgr_ci}; recording {Path(cfg.recording).name}")
+    console.print(f"APGR {with_interval(area.apgr, area.apgr_ci)}; recording {Path(cfg.recording).name}")
     return rows
 
 

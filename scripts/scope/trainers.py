@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.program import console
 from stepwise.extras import missing_extra
 from stepwise.scope.reward import reward
 
@@ -79,6 +80,7 @@ def _train(
 ) -> None:
     """Load, train from the last checkpoint if there is one, and write the model; nothing if it is there."""
     if (folder / "model" / "config.json").exists():
+        console.print(f"{folder / 'model'}: is trained; nothing is left.")
         return
     try:
         from datasets import Dataset
@@ -89,7 +91,9 @@ def _train(
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(start, dtype=settings["dtype"])
     trainer = make(model, tokenizer, Dataset.from_list(rows), _lora(settings))
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    if (checkpoint := last_checkpoint(folder)) is not None:
+        console.print(f"{checkpoint}: goes on from there.")
+    trainer.train(resume_from_checkpoint=checkpoint)
     trained = trainer.model.merge_and_unload() if settings["lora"] else trainer.model
     tokenizer.save_pretrained(folder / "partial")
     trained.save_pretrained(folder / "partial")

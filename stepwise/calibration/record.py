@@ -55,6 +55,7 @@ class CalibrationRecord:
 
     @property
     def n(self) -> int:
+        """How many problems."""
         return len(self.large_cost)
 
     @property
@@ -134,6 +135,12 @@ class CalibrationRecord:
 
     @classmethod
     def load(cls, path: Path) -> CalibrationRecord:
+        """Read what `save` wrote.
+
+        Raises:
+            OSError: if the file cannot be read.
+            ConfigError: if its tables do not fit each other.
+        """
         with np.load(path) as stored:
             return cls(
                 stored["thresholds"], stored["correct"], stored["cost"].astype(np.float64),

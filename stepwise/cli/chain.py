@@ -7,9 +7,16 @@ from rich.text import Text
 
 from stepwise.cli.terminal import plain
 from stepwise.engine.engine import Engine
+from stepwise.models.pair import Pair
 from stepwise.types import Step, Trace
 
 COLOURS = ("green", "magenta", "cyan", "yellow")
+
+
+def print_purpose(pair: Pair, console: Console) -> None:
+    """What the models can be asked, where the pair says so."""
+    if pair.purpose:
+        console.print(Text(plain(pair.purpose), style="dim"))
 
 
 def print_step(step: Step, engine: Engine, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stepwise import load_pair
-from stepwise.cli.chain import print_cost, print_step
+from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.cli.terminal import plain
 from stepwise.engine.engine import Engine, check_question
@@ -21,7 +21,7 @@ from stepwise.types import Problem, Router, Trace, Turn
 
 HELP = """\
 /budget 0.3      at most 30% of what the large model alone would cost
-/threshold 1.0   the router's threshold
+/threshold 1.0   the router's threshold; higher = cheaper
 /loss 0.05       at most 5% of all answers lost against the large model
 /router NAME     a rule, a policy's folder, a model's name, or module:Class
 /new             forget the conversation
@@ -115,6 +115,7 @@ class Chat:
             f"{self.pair.name}: {', '.join(self.engine.models)}; {kind}. /help lists the commands.",
             markup=False,
         )
+        print_purpose(self.pair, self.console)
 
     def hear(self, line: str) -> None:
         """Do what a line says; what cannot be done is said."""

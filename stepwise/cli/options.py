@@ -43,7 +43,11 @@ def add_router(command: argparse.ArgumentParser, default: str | None = "nano-ppo
     knob.add_argument(
         "--budget", type=float, help="most cost, on average, as a fraction of large-only (default: 0.4)"
     )
-    knob.add_argument("--threshold", type=float, help="the router's threshold, instead of a budget")
+    knob.add_argument(
+        "--threshold",
+        type=float,
+        help="the router's threshold, instead of a budget (of policies and rules: higher = cheaper)",
+    )
     add(
         "--max-accuracy-loss", type=float,
         help="largest share of problems that the large model gets right and routing gets wrong",

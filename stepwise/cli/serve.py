@@ -139,7 +139,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
         app = create_app(
             engine, routers, keys=keys, limits=limits, spending=spending,
-            estimator=scope, examples=_examples(pair), conversation=options.conversation == "include",
+            estimator=scope, examples=_examples(pair), purpose=pair.purpose,
+            conversation=options.conversation == "include",
             log_prompts=options.log_prompts, aliases=aliases, origins=options.cors, decisions=decisions,
             tracing=tracing, hosts=LOCAL if local and not keys.tenants else (),
         )  # fmt: skip

@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 
 from stepwise import load_pair
-from stepwise.cli.chain import print_cost, print_step
+from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.engine.engine import check_question
 from stepwise.models.overrides import with_options
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         options.router, pair, budget=options.budget, max_accuracy_loss=options.max_accuracy_loss,
         threshold=options.threshold, unit=pair.cost_model(options.cost).unit,
     )  # fmt: skip
+    print_purpose(pair, console)
     engine = pair.engine(backend=backend, cost=options.cost, models=pool(options.router, pair))
     trace = engine.solve_sync(options.question, router)
     engine.run(engine.close())

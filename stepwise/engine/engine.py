@@ -195,18 +195,22 @@ class Engine:
 
     @property
     def judge(self) -> Judge | None:
+        """Grades drafts; None without one."""
         return self._writer.judge
 
     @property
     def rule(self) -> StepRule:
+        """Where steps and chains end."""
         return self._writer.rule
 
     @property
     def cost(self) -> CostModel:
+        """From usage to cost; ``cost.unit`` names the unit."""
         return self._writer.cost
 
     @property
     def seed(self) -> int:
+        """Of sampling."""
         return self._writer.sampling.seed
 
     # Growing a chain

@@ -1,0 +1,1 @@
+"""Running a comparison of routers: rows, metrics, what repeats a run."""

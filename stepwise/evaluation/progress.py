@@ -39,10 +39,14 @@ def compare(
     """`evaluate` with a progress bar, into the folder's ``rows.jsonl``; closes the engine or solver."""
     solver = Here(engine, grader) if isinstance(engine, Engine) else engine
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    spent = 0.0
+    total = len(problems) * len(contenders) * samples
+    spent, started = 0.0, False
 
     def advance(rows: Sequence[Row]) -> None:
-        nonlocal spent
+        nonlocal spent, started
+        if rows and not started:  # an earlier run's, all at once
+            console.print(found(folder / "rows.jsonl", len(rows), total))
+        started = True
         spent += sum(row.cost for row in rows)
         progress.update(
             task, advance=len(rows), description=f"solving, {spent:.3g} {solver.about.unit} so far"
@@ -50,7 +54,7 @@ def compare(
 
     try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("solving", total=len(problems) * len(contenders) * samples)
+            task = progress.add_task("solving", total=total)
             work = evaluate(
                 solver,
                 problems,
@@ -64,3 +68,9 @@ def compare(
             return run(work)
     finally:
         run(solver.close())
+
+
+def found(file: Path, done: int, total: int) -> str:
+    """What a run begins with that goes on, in a sentence."""
+    left = f"{total - done:,} are left" if done < total else "none is left"
+    return f"{file}: {done:,} of {total:,} chains are solved, {left}."

@@ -35,6 +35,7 @@ class Contender:
 
     @property
     def key(self) -> Key:
+        """Router and threshold: what tells it from the others of a run."""
         return self.router.name, self.threshold
 
 

@@ -46,6 +46,7 @@ def create_app(
     spending: Spending | None = None,
     estimator: QuestionEstimator | None = None,
     examples: Sequence[str] = (),
+    purpose: str = "",
     conversation: bool = False,
     log_prompts: bool = False,
     aliases: Mapping[str, str] | None = None,
@@ -64,6 +65,7 @@ def create_app(
         spending: accounts, and the moving threshold of the default router.
         estimator: says before the start what a model would make of a question (SCOPE).
         examples: questions that the page offers.
+        purpose: what the models can be asked, in a sentence on the page.
         conversation: write system messages and earlier turns into the question. Otherwise the models get them
             as turns, or the request is refused where they take none.
         log_prompts: let questions and answers into the log and the list of recent requests.
@@ -107,7 +109,7 @@ def create_app(
     app.include_router(operations_routes(gateway))
     if decisions is not None:
         app.include_router(feedback_routes(decisions))
-    app.include_router(page_routes(gateway, estimator, examples))
+    app.include_router(page_routes(gateway, estimator, examples, purpose))
     app.mount("/static", StaticFiles(directory=FOLDER))
     app.add_middleware(Bodies, limit=limits.body)  # the last one that is added is the first that is passed
     app.add_middleware(Authenticated, keys=keys)

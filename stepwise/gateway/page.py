@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 
@@ -34,6 +34,13 @@ HEADERS = {
 }
 
 
+def starting() -> Response:
+    """The page of a gateway whose models are being loaded; it asks for itself again until they are."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+    headers = {**HEADERS, "Content-Security-Policy": policy, "Cache-Control": "no-store", "Retry-After": "2"}
+    return FileResponse(FOLDER / "starting.html", status_code=503, headers=headers)
+
+
 class QuestionEstimator(Protocol):
     """`stepwise.scope.Scope`, as far as the page needs it."""
 
@@ -44,7 +51,9 @@ class Question(Strict):
     question: Annotated[Text, Field(min_length=1, max_length=MAX_QUESTION)]
 
 
-def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples: Sequence[str]) -> APIRouter:
+def page_routes(
+    gateway: Gateway, estimator: QuestionEstimator | None, examples: Sequence[str], purpose: str
+) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/", include_in_schema=False)
@@ -65,6 +74,7 @@ def page_routes(gateway: Gateway, estimator: QuestionEstimator | None, examples:
             "conversation": gateway.converses,
             "estimates": estimator is not None,
             "examples": list(examples),
+            "purpose": purpose,
         }
 
     @routes.get("/stepwise/recent")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +25,7 @@ from stepwise.gateway.connections import Bounds, protocol
 from stepwise.gateway.failures import Refusal
 from stepwise.gateway.log import JsonLines, log
 from stepwise.gateway.operations import healthy
+from stepwise.gateway.page import starting
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -133,12 +134,15 @@ class Door:
         if self.app is not None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._early(scope["path"])(scope, receive, send)
+            await self._early(Request(scope))(scope, receive, send)
 
     @staticmethod
-    def _early(path: str) -> Response:
+    def _early(request: Request) -> Response:
+        path = request.url.path
         if path == "/health":
             return JSONResponse(healthy())
+        if path == "/" and "text/html" in request.headers.get("accept", ""):
+            return starting()
         message = "the gateway is starting: its models are being loaded."
         return Refusal(503, message, code="starting", retry_after=1).response()
 

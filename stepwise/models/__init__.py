@@ -1,0 +1,1 @@
+"""Models and pairs of them, and how each is connected."""

@@ -19,6 +19,11 @@ from stepwise.models.pair import Pair
 from stepwise.models.reading import read, yaml_mapping
 
 NANO = ("small", "middle", "large")
+PURPOSE = (
+    "nano's tiny models know only sums in stories such as \"Felix packed 78 toys and lost 12 of them. Cara "
+    'packed a third as many toys as Felix. How many toys did Cara pack?"; what they say to anything else '
+    "means nothing."
+)
 SHIPPED = {"name", "judge"}
 """Fields of configs/pair/nano.yaml, which names the pair that ships."""
 
@@ -49,7 +54,7 @@ def load_pair(name: str | Path, judge: str | None = None) -> Pair:
     if str(name) == "nano":
         folder = Path(str(files("stepwise") / "assets" / "nano"))
         models = tuple(Model(name, str(folder / name)) for name in NANO)
-        pair = Pair("nano", models, prompt="{question}\n", conversation=False)
+        pair = Pair("nano", models, prompt="{question}\n", conversation=False, purpose=PURPOSE)
     elif Path(name).suffix in (".yaml", ".yml"):
         pair = read_pair(name)
     else:

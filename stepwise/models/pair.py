@@ -46,6 +46,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         seconds: a file of measured speeds, for cost in seconds (`stepwise.models.speeds`).
         preamble: charge every chain for reading what all prompts begin with; if not, what the server's prefix
             cache holds of it is not charged.
+        purpose: what its models can be asked, in a sentence; shown to who is about to ask them.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     system: str = ""
     seconds: str = ""
     preamble: bool = True
+    purpose: str = ""
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.everyone]
@@ -80,6 +82,7 @@ class Pair(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     @property
     def rule(self) -> StepRule:
+        """Where steps and chains end."""
         return StepRule(
             self.separator, self.max_step_tokens, self.max_steps,
             max_tokens=self.max_tokens, sentences_after=self.sentences_after,

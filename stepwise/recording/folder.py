@@ -74,6 +74,7 @@ class Recording:
             self._rewrite()
 
     def close(self) -> None:
+        """Move what waits into shards; nothing can be added afterwards."""
         if self._stream is not None:
             self.compact()
             self._stream.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from stepwise.evaluation.replayed import Row, Setting
+from stepwise.report.numbers import with_interval
 from stepwise.report.thresholds import ascending, legend
 
 
@@ -55,7 +56,6 @@ def _lost(setting: Setting) -> int:
 
 def _area(row: Row, *, alone: bool) -> str:
     """APGR, where there is something between the two models to measure."""
-    if row.apgr is None or alone or all(setting.cost >= 1 for setting in row.settings):
+    if alone or all(setting.cost >= 1 for setting in row.settings):
         return "–"
-    low, high = row.apgr_ci
-    return f"{row.apgr:.3f}" if low is None or high is None else f"{row.apgr:.3f} ({low:.3f} to {high:.3f})"
+    return with_interval(row.apgr, row.apgr_ci)

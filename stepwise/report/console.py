@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepwise.evaluation.summary import Summary
+from stepwise.report.differences import difference_tables
 from stepwise.report.plot import by_router
 from stepwise.report.thresholds import ascending, legend
 
@@ -32,6 +33,8 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
             cheaper = any(point.cost < large for point in points)
             area = _number(summary.metrics[name].apgr) if cheaper else "– (nothing cheaper than large-only)"
             console.print(f"  {name}: area under the frontier (APGR) {area}")
+    for compared in difference_tables(summary.differences):
+        console.print(compared)
     console.print(f"Open [bold]{folder / 'report.html'}[/bold] and {folder / 'frontier.png'}.")
 
 

@@ -28,6 +28,7 @@ from stepwise.report.plot import (
     references,
     reliability_svg,
 )
+from stepwise.report.thresholds import knobs
 
 KINDS = ("generated", "prefill", "cached", "discarded")
 COST_KINDS = ("generated", "prefill", "discarded", "probe")
@@ -78,6 +79,7 @@ def _render(summary: Summary, rows: Sequence[Row]) -> str:
             near=NEAR,
             costs=_costs(summary, groups),
             cost_kinds=COST_KINDS,
+            knobs=knobs(groups),
             reliability=reliability_svg(summary),
             traces=shown_traces,
             data=browser.as_json(shown_traces),

@@ -53,6 +53,11 @@ class PolicyArtifact:
     scales: Scales = ()
 
     def save(self, folder: str | Path) -> None:
+        """Write the folder; it is made if it is not there.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "policy.npz", **self.weights)  # type: ignore[arg-type]

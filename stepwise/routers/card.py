@@ -31,10 +31,23 @@ def describe(policy: Mapping[str, Any]) -> str:
 
 
 def _facts(card: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in card.items() if name not in ("validation", "policy", "seen")}
+    elsewhere = ("validation", "policy", "seen", "thresholds")
+    plain = {name: value for name, value in card.items() if name not in elsewhere}
     if mix := (card.get("validation") or {}).get("random_mix"):
         plain["accuracy of a random mix of the models"] = f"{mix:.4f}"
-    return "\n".join(f"- {name}: {value}" for name, value in {**plain, **card.get("policy", {})}.items())
+    facts = {**plain, **card.get("policy", {})}
+    return "\n".join(f"- {name}: {_shown(value)}" for name, value in facts.items())
+
+
+def _shown(value: Any) -> str:
+    """A setting or a result as people write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None else str(value)
 
 
 def _calibration(summary: Mapping[str, Any] | None) -> str:

@@ -44,6 +44,11 @@ class LowConfidence:
 
     @classmethod
     def load(cls, path: str) -> LowConfidence:
+        """Read the mixture that `scripts.baselines.fit` wrote.
+
+        Raises:
+            ConfigError: if the file cannot be read.
+        """
         fit = _read(path)
         weights, means, deviations = (
             (float(fit[name][0]), float(fit[name][1])) for name in ("weights", "means", "deviations")
@@ -51,6 +56,11 @@ class LowConfidence:
         return cls(weights, means, deviations)
 
     def score(self, trace: Trace) -> float:
+        """P(the step before is of the unsure kind); 0 where another model wrote it, or none has.
+
+        Raises:
+            NoSignal: if that step came without log-probabilities.
+        """
         if not trace.steps or trace.steps[-1].model != self.small:
             return 0.0
         signals = trace.steps[-1].signals
@@ -78,10 +88,16 @@ class NeedsLarge:
 
     @classmethod
     def load(cls, path: str) -> NeedsLarge:
+        """Read the regression that `scripts.baselines.fit` wrote.
+
+        Raises:
+            ConfigError: if the file cannot be read.
+        """
         fit = _read(path)
         return cls(fit["bias"], fit["weights"])
 
     def score(self, trace: Trace) -> float:
+        """P(the question needs the large model), the same at every step."""
         total = self.bias + sum(self.weights.get(word, 0.0) for word in words(trace.problem.question))
         return 1.0 / (1.0 + math.exp(-total))
 

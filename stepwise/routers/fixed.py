@@ -20,13 +20,16 @@ class Always:
 
     @property
     def name(self) -> str:
+        """The model's."""
         return self.model
 
     @property
     def named(self) -> str:
+        """The model, which nothing may replace; see `stepwise.types.named`."""
         return self.model
 
     def decide(self, trace: Trace) -> Decision:
+        """The model, whatever the trace."""
         return Decision(self.model, reason="always")
 
 
@@ -54,9 +57,11 @@ class Random:
 
     @property
     def whole(self) -> bool:
+        """Whether one draw decides for the whole problem."""
         return self.per == "problem"
 
     def decide(self, trace: Trace) -> Decision:
+        """By a draw that a rerun repeats."""
         position = len(trace.steps) if self.per == "step" else 0
         draw = random.Random(f"{self.seed}-{trace.problem.id}-{position}").random()
         return Decision(self.large if draw < self.p else self.small, reason=f"random, p={self.p:g}")
@@ -73,6 +78,7 @@ class LargeFirst:
     look: Look = "before"
 
     def decide(self, trace: Trace) -> Decision:
+        """By the position alone."""
         first = len(trace.steps) < self.k
         return Decision(self.large if first else self.small, reason=f"first {self.k} steps to {self.large}")
 
@@ -88,5 +94,6 @@ class SmallFirst:
     look: Look = "before"
 
     def decide(self, trace: Trace) -> Decision:
+        """By the position alone."""
         first = len(trace.steps) < self.k
         return Decision(self.small if first else self.large, reason=f"first {self.k} steps to {self.small}")

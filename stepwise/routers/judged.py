@@ -37,6 +37,12 @@ class ProcessReward:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
+        """1 - the reward of the waiting draft, in [0, 1].
+
+        Raises:
+            NoSignal: if the verdict came without a probability.
+            StepwiseError: if there is no draft or verdict.
+        """
         return 1.0 - self.reward(_judged(trace))
 
     def reward(self, verdict: Verdict) -> float:
@@ -61,5 +67,10 @@ class JudgeDigit:
     look: Look = "judged"
 
     def score(self, trace: Trace) -> float:
+        """9 - the grade of the waiting draft, in [0, 9].
+
+        Raises:
+            StepwiseError: if there is no draft or verdict.
+        """
         token = _judged(trace).token.strip()
         return 9.0 - (int(token) if len(token) == 1 and token.isdecimal() else 0)

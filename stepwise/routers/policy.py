@@ -44,13 +44,16 @@ class PolicyRouter:
 
     @property
     def look(self) -> Look:
+        """What it was trained to see before it decides."""
         return self.artifact.look
 
     @property
     def expects(self) -> bool:
+        """Whether it observes SCOPE's estimates."""
         return not set(ESTIMATES).isdisjoint(self.artifact.features)
 
     def decide(self, trace: Trace) -> Decision:
+        """The model with the largest surplus; without a signal, the most expensive one."""
         models, weights = self.artifact.models, self.artifact.weights
         try:
             seen = observe(trace, models[0], models[-1], self.artifact.features, self.artifact.scales)

@@ -22,9 +22,18 @@ class Scorer(Protocol):
     give what the number is made of."""
 
     @property
-    def look(self) -> Look: ...
+    def look(self) -> Look:
+        """What it wants to see before it scores."""
+        ...
 
-    def score(self, trace: Trace) -> float: ...
+    def score(self, trace: Trace) -> float:
+        """The need for the large model.
+
+        Raises:
+            NoSignal: if a model did not give what the number is made of.
+            StepwiseError: if what ``look`` names is not in the trace.
+        """
+        ...
 
 
 def check_threshold(value: object) -> None:
@@ -52,13 +61,16 @@ class ThresholdRouter:
 
     @property
     def look(self) -> Look:
+        """The scorer's."""
         return self.scorer.look
 
     @property
     def expects(self) -> bool:
+        """Whether the scorer reads the trace's estimates."""
         return expects(self.scorer)
 
     def decide(self, trace: Trace) -> Decision:
+        """``large`` from the threshold on; also where the scorer has no signal."""
         try:
             score = self.scorer.score(trace)
         except NoSignal as missing:
@@ -83,6 +95,11 @@ class Confidence:
             raise ConfigError(f"of must be 'min' or 'mean', not {self.of!r}.")
 
     def score(self, trace: Trace) -> float:
+        """-log p of the waiting draft, in nats.
+
+        Raises:
+            NoSignal: if it came without log-probabilities.
+        """
         signals = waiting_signals(trace)
         return -(signals.min_logprob if self.of == "min" else signals.mean_logprob)
 
@@ -103,6 +120,11 @@ class Verified:
             raise ConfigError(f"of must be 'min' or 'mean', not {self.of!r}.")
 
     def score(self, trace: Trace) -> float:
+        """-log p of the waiting draft under the model that read it, in nats.
+
+        Raises:
+            NoSignal: if it was not read, or that model gave no log-probabilities.
+        """
         read = waiting_reading(trace)
         return -(read.min_logprob if self.of == "min" else read.mean_logprob)
 
@@ -117,6 +139,11 @@ class FirstTokenEntropy:
     look: Look = "probe"
 
     def score(self, trace: Trace) -> float:
+        """Of the probed token, in nats.
+
+        Raises:
+            NoSignal: if it came without log-probabilities.
+        """
         return waiting_signals(trace).first_entropy
 
 

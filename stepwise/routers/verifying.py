@@ -31,6 +31,7 @@ class VerifyDoubtful:
     look: Look = "after_draft"
 
     def decide(self, trace: Trace) -> Decision:
+        """Accept the draft, have it read, or have ``large`` write anew; without a signal the last."""
         try:
             if waiting_draft(trace).reading is None:
                 return self._doubted(Confidence().score(trace))

@@ -54,6 +54,7 @@ class AnchorSet:
 
     @property
     def questions(self) -> list[str]:
+        """Their texts, in order."""
         return [problem.question for problem in self.problems]
 
     @property

@@ -168,6 +168,7 @@ class FingerprintStore:
         return tuple(fingerprint.model for fingerprint in fingerprints)
 
     def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
         with self._lock:
             self._db.close()
 

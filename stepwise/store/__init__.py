@@ -1,0 +1,1 @@
+"""Completions by what they depend on, so that nothing is generated twice."""

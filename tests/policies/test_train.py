@@ -107,13 +107,20 @@ def test_ppo_learns_to_call_the_large_model_where_the_small_one_fails(tmp_path: 
     assert artifact.card["steps"] >= POLICY["total_steps"]
 
 
-def test_training_goes_on_from_a_checkpoint_and_exports_what_it_learnt(tmp_path: Path) -> None:
+def test_training_goes_on_from_a_checkpoint_says_so_and_exports_what_it_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said() -> str:
+        return "".join(capsys.readouterr().out.split())  # however the terminal breaks its lines
+
     reference = Reference(1e3, 1.0, 1)
     first = run(tmp_path, 4096, reference, validated=False)
-    assert (tmp_path / "checkpoint.zip").exists()
+    assert (tmp_path / "checkpoint.zip").exists() and "stepsaredone" not in said()
     second = run(tmp_path, 8192, reference, validated=False)
+    assert "checkpoint.zip:4,096of8,192stepsaredone,4,096areleft." in said()
     assert first.card["steps"] == 4096 and second.card["steps"] == 8192
     again = run(tmp_path, 8192, reference, validated=False)
+    assert "8,192of8,192stepsaredone,nothingisleft" in said()
     for name, weights in second.weights.items():
         assert np.array_equal(weights, again.weights[name])
         assert not np.array_equal(weights, first.weights[name])

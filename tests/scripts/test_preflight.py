@@ -29,7 +29,9 @@ def test_it_says_what_a_training_may_take() -> None:
     ahead = look(engine())
     assert not ahead.doubts and ahead.calls == 2000
     assert ahead.tokens > 10_000 and ahead.cost > 0 and ahead.hours > 0
-    assert "at most 2,000 generations" in str(ahead)
+    assert "at most 2,000 generations" in str(ahead) and f"{ahead.cost:.3g} FLOPs and" in str(ahead)
+    assert "at this pace, 30 minutes;" in str(replace(ahead, hours=0.5))
+    assert "at this pace, 2.5 hours;" in str(replace(ahead, hours=2.5))
 
 
 def test_nothing_to_gain_is_said() -> None:
@@ -55,7 +57,7 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doubts_need_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    sure = Preflight((), 1.0, 1.0, 1.0, 1.0)
+    sure = Preflight((), 1.0, 1.0, 1.0, 1.0, "FLOPs")
     unsure = replace(sure, doubts=("Nothing to gain.",))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     consent(sure, QUIET, yes=False)
@@ -65,7 +67,7 @@ def test_doubts_need_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyP
 
 
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = Preflight((), 1.0, 1.0, 1.0, 1.0)
+    ahead = Preflight((), 1.0, 1.0, 1.0, 1.0, "FLOPs")
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdin", terminal)

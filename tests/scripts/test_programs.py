@@ -32,10 +32,12 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     policy = tmp_path / "train" / "policy"
     calibrated = run(
         "scripts.calibrate", f"artifact={policy}", f"output={tmp_path}/calibrate", store,
-        "n=20", "budget=1.0", "thresholds=[0.1,1.0,1000.0]",
+        "n=20", "budget=1.0",
     )  # fmt: skip
     assert calibrated.returncode == 0, calibrated.stderr
-    assert json.loads((policy / "policy.json").read_text())["calibration"]["n"] == 20
+    described = json.loads((policy / "policy.json").read_text())
+    assert described["calibration"]["n"] == 20
+    assert described["calibration"]["thresholds"] == described["card"]["thresholds"]
     evaluated = run(
         "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=12", f"routers.ppo.router.name={policy}",
         "routers.ppo.values=[0.1,1.0]", "~routers.entropy", "~routers.mean_confidence",

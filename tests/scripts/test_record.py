@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def test_nano_is_recorded_once_and_replayed(tmp_path: Path) -> None:
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     again = run("scripts.record", "n=6", f"output={folder}")
     assert again.returncode == 0, again.stderr
+    assert "are recorded" not in recorded.stdout
+    assert re.search(r"nano: \d+ chains are recorded; of the 12 asked for, none is left\.", again.stdout)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     bench = run("scripts.stepbench", f"recording={folder}", "router=confidence")
     assert bench.returncode == 0, bench.stderr
@@ -77,13 +80,24 @@ def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None
     # With alpha 0 the cheapest model is chosen, and then the router decides as it would have.
     assert result["rows"][0]["cost"] < 1 and len(result["seeded"]) > 2
     assert all(row["right_less"] == row["cost_less"] == [0, 0, 0] for row in result["seeded"])
-    trained = run(
+    training = (
         "scripts.train_recorded", f"recording={folder}", *questions, "anchor_count=8", "seeds=[0]", "folds=2",
         "policy.total_steps=256", "policy.num_envs=4", "policy.imitation=null",
         "policy.features=[signals,estimates]", f"output={tmp_path / 'trained'}",
     )  # fmt: skip
+    trained = run(*training)
     assert trained.returncode == 0, trained.stderr
-    assert json.loads(trained.stdout.splitlines()[-1])["n"] == 6
+    summary = json.loads((tmp_path / "trained" / "summary.json").read_text())
+    (result,) = summary["seeds"]
+    assert summary["n"] == 6 and len(result["points"]) == 7 and len(result["differences"]) == 6
+    assert "{" not in trained.stdout and "np.float64" not in trained.stdout
+    for shown in ("seed 0, fold 2 of 2", "APGR (95%)", "FLOPs of the large model", "mean_confidence"):
+        assert shown in trained.stdout
+    assert trained.stdout.splitlines()[-1].strip() == "python -m scripts.train pair=nano dataset=gsm8k"
+    again = run(*training)
+    assert again.returncode == 0 and again.stdout.count("256 of 256 steps are done") == 2
+    other = run(*training, "policy.look=before")
+    assert other.returncode == 2 and "holds a run with another pair or configuration" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The built-in problems: sums in stories, drawn by a seed."""

@@ -25,6 +25,8 @@ async function meet() {
   const pick = server.examples.map((text) => new Option(clip(text, 90), text));
   $("examples").replaceChildren(new Option("…", ""), ...pick);
   $("pick").hidden = !pick.length;
+  $("purpose").textContent = server.purpose;
+  $("purpose").hidden = !server.purpose;
   if (!$("question").value && pick.length) $("question").value = server.examples[0];
   layOutKnob();
   await showRecent();

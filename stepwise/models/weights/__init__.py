@@ -1,0 +1,1 @@
+"""Weights that are known, fetched, verified and unpacked."""

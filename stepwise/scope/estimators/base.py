@@ -51,14 +51,18 @@ class Estimator(Protocol):
     """Predicts how models will do on questions, from what they did on anchors."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     @property
     def asks(self) -> tuple[str, ...]:
         """Names of the models that it puts questions to, for what they take to be charged."""
         ...
 
-    def fit(self, known: Known) -> Self: ...
+    def fit(self, known: Known) -> Self:
+        """Learn from every fingerprint; returns itself."""
+        ...
 
     def held_out(self) -> Beliefs:
         """Predictions for every anchor [m, n], each made without the anchor's own outcomes."""

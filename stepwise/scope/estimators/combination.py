@@ -70,9 +70,11 @@ class Combination:
 
     @property
     def asks(self) -> tuple[str, ...]:
+        """Every model that a member asks."""
         return tuple(dict.fromkeys(model for member in self.members for model in member.asks))
 
     def fit(self, known: Known) -> Self:
+        """Fit the members, then their weights on what they predict of anchors held out."""
         held = [member.fit(known).held_out() for member in self.members]
         logs = np.log(known.tokens)
         self._weights = self._average(
@@ -104,9 +106,11 @@ class Combination:
         return np.asarray(shares @ weights)
 
     def held_out(self) -> Beliefs:
+        """Of every anchor [m, n], by members that were not told its outcomes; the weights were."""
         return self._held
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """The members' predictions, weighted, [models, questions]."""
         return self._mix([member.predict(questions, models, charge) for member in self.members], models)
 
     def _log_tokens(self, parts: Sequence[Beliefs]) -> Array:

@@ -34,6 +34,7 @@ class PooledDifficulty:
     _known: Known = field(init=False, repr=False)
 
     def fit(self, known: Known) -> Self:
+        """Fit steps 1 to 3."""
         self._known = known
         spectrum = Spectrum(known.among.kernel)
         self._difficulty = Regression(spectrum, rasch(known.value))
@@ -48,10 +49,12 @@ class PooledDifficulty:
         return self
 
     def held_out(self) -> Beliefs:
+        """From difficulties and lengths predicted without the anchor's own, [m, n]."""
         rows = np.arange(len(self._known.models))
         return self._beliefs(self._difficulty.held_out, self._length.held_out, rows)
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """From the difficulty and length that the question suggests, [models, questions]."""
         near = questions.kernel
         return self._beliefs(self._difficulty.at(near), self._length.at(near), models)
 

@@ -87,6 +87,7 @@ class LanguageModel:
         return f"LanguageModel({self.asks[0]}, {how})"
 
     def fit(self, known: Known) -> Self:
+        """Keep what is known, to show it in prompts; no weights change."""
         self._known = known
         logs = np.log(known.tokens)
         self._value_mean = sigmoid_of(row_mean(known.value, 0.5))
@@ -103,6 +104,7 @@ class LanguageModel:
         return self._held
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """Ask about every question and model, [models, questions]; what it takes is charged."""
         return self._predict(questions.questions, questions.similarity, models, charge)
 
     def _predict(

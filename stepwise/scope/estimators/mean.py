@@ -19,6 +19,7 @@ class ModelMean:
     asks: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, known: Known) -> Self:
+        """Take each model's averages."""
         logs = np.log(known.tokens)
         self._value = row_mean(known.value, 0.5)[:, None]
         self._logs = row_mean(logs, float(np.nanmean(logs)))[:, None]
@@ -31,6 +32,7 @@ class ModelMean:
         return self._repeat(self._anchors, np.arange(len(self._value)))
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """The averages, once a question, [models, questions]."""
         return self._repeat(len(questions.similarity), models)
 
     def _repeat(self, count: int, rows: Rows) -> Beliefs:

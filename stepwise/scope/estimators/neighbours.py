@@ -33,6 +33,7 @@ class Neighbours:
     _quantiles: Array = field(init=False, repr=False)
 
     def fit(self, known: Known) -> Self:
+        """Choose ``k``."""
         self._known = known
         self._logs = np.log(known.tokens)
         self._value_mean = row_mean(known.value, 0.5)
@@ -47,9 +48,11 @@ class Neighbours:
         return self
 
     def held_out(self) -> Beliefs:
+        """From each anchor's neighbours, itself left out, [m, n]."""
         return self._beliefs(self._held_value, self._held_logs, np.arange(len(self._known.models)))
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """From each question's nearest anchors, [models, questions]."""
         value, logs = self._near(questions.similarity, models, self.taken)
         return self._beliefs(value, logs, models)
 

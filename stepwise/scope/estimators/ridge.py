@@ -25,6 +25,7 @@ class ModelRidge:
     _quantiles: Array = field(init=False, repr=False)
 
     def fit(self, known: Known) -> Self:
+        """One regression a model for the outcome, one for ln(tokens)."""
         logs = np.log(known.tokens)
         self._value = _Rows(known.among.kernel, known.value)
         self._logs = _Rows(known.among.kernel, logs)
@@ -32,9 +33,11 @@ class ModelRidge:
         return self
 
     def held_out(self) -> Beliefs:
+        """Leave-one-out predictions, [m, n]."""
         return self._beliefs(self._value.held_out, self._logs.held_out, np.arange(len(self._quantiles)))
 
     def predict(self, questions: Compared, models: Rows, charge: Charge = free) -> Beliefs:
+        """By each model's own regressions, [models, questions]."""
         near = questions.kernel
         return self._beliefs(self._value.at(near, models), self._logs.at(near, models), models)
 

@@ -38,7 +38,9 @@ def test_the_knob_changes_who_writes(
 def test_the_input_may_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["chat", "--router", "small"]) == 0
-    assert "each line is a question of its own" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "each line is a question of its own" in said
+    assert "know only sums in stories" in " ".join(said.split())
 
 
 def test_a_router_that_cannot_be_is_said_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:

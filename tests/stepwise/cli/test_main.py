@@ -31,6 +31,7 @@ def test_solve_shows_the_chain_its_writers_and_its_cost(capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "answer:" in shown and "cost:" in shown and "large alone" in shown
     assert "small" in shown and "gain per cost" in shown
+    assert "know only sums in stories" in " ".join(shown.split()), "nano says what it can be asked"
 
 
 def test_a_single_answer_may_cost_more_than_the_budget_and_that_is_said(

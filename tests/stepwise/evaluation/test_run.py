@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from rich.console import Console
 
 from stepwise import report
 from stepwise.backends.scripted import ScriptedBackend
@@ -19,6 +21,7 @@ from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import BackendError, ConfigError, RouterError
 from stepwise.evaluation.grader import Grader
+from stepwise.evaluation.progress import compare
 from stepwise.evaluation.row_file import RowFile
 from stepwise.evaluation.rows import Row, read_rows
 from stepwise.evaluation.run import Contender, evaluate
@@ -55,6 +58,18 @@ def test_every_problem_meets_every_router_and_the_rows_say_what_happened(tmp_pat
     assert all(row.correct for row in rows if row.router in ("large",))
     assert all(row.cost == pytest.approx(sum(step.cost for step in row.steps)) for row in rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_a_run_that_goes_on_says_what_it_found(tmp_path: Path) -> None:
+    def said(problems: Sequence[Problem]) -> str:
+        shown = io.StringIO()
+        console = Console(file=shown, width=400)
+        compare(engine(), problems, FIELD, tmp_path, setting="", console=console)
+        return shown.getvalue()
+
+    assert "are solved" not in said(PROBLEMS[:10])
+    assert f"{tmp_path / 'rows.jsonl'}: 60 of 240 chains are solved, 180 are left." in said(PROBLEMS)
+    assert "240 of 240 chains are solved, none is left." in said(PROBLEMS)
 
 
 def test_rows_stay_in_their_file(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from stepwise.errors import BackendError
 from stepwise.gateway import Keys, Tenant, create_app
 from stepwise.gateway.http import ALIVE
 from stepwise.gateway.keys import digest
+from stepwise.gateway.server import Door
 from stepwise.routers import Always
 from stepwise.scope.routers import ScopePrior
 from tests.chromium import chromium
@@ -76,6 +77,26 @@ def test_a_question_is_solved_from_the_keyboard_alone(page: Page) -> None:
         expect(page.locator(".meter b")).to_have_text("55%")
         expect(page.locator("#recent tr")).to_have_count(1)
         expect(page.locator("#recent")).to_contain_text("1 7 2")
+
+
+def test_the_page_waits_for_the_models_by_itself(page: Page) -> None:
+    door = Door()
+    with serving(door) as url:
+        page.goto(url)
+        expect(page.get_by_role("status")).to_contain_text("models are being loaded")
+        door.app = app_of(examples=["1 2"])
+        expect(page.locator("#question")).to_have_value("1 2", timeout=20_000)
+
+
+def test_what_the_models_know_is_said_below_the_question(page: Page) -> None:
+    with serving(app_of(purpose="Knows sums <b>only</b>.")) as url:
+        page.goto(url)
+        expect(page.locator("#purpose")).to_have_text("Knows sums <b>only</b>.")
+        expect(page.locator("#question")).to_have_accessible_description("Knows sums <b>only</b>.")
+    with serving(app_of()) as url:
+        page.goto(url)
+        expect(page.locator("#pool")).to_contain_text("large")
+        expect(page.locator("#purpose")).to_be_hidden()
 
 
 def test_the_knob_and_what_if(page: Page) -> None:

@@ -29,6 +29,19 @@ async def test_the_door_answers_for_an_app_that_is_being_built() -> None:
     assert refused.json()["error"]["code"] == "starting" and models.status_code == 200
 
 
+async def test_a_browser_is_shown_a_page_while_models_are_loaded() -> None:
+    door = Door()
+    browser, script = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, {"accept": "*/*"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://gateway") as http:
+        shown = await http.get("/", headers=browser)
+        told = await http.get("/", headers=script)
+        called = await http.get("/v1/models", headers=browser)
+    assert shown.status_code == 503 and shown.headers["content-type"].startswith("text/html")
+    assert "models are being loaded" in shown.text and 'http-equiv="refresh"' in shown.text
+    assert shown.headers["cache-control"] == "no-store"
+    assert told.json()["error"]["code"] == called.json()["error"]["code"] == "starting"
+
+
 def pair_file(folder: Path, **model: Any) -> str:
     models = [{"name": name, "parameters": 1, **model} for name in ("small", "large")]
     file = folder / "pair.yaml"

@@ -232,7 +232,8 @@ def test_a_page_holds_what_it_can_and_says_so(summary: dict[str, Any], tmp_path:
 
 def test_the_tables_show_the_numbers(summary: dict[str, Any], tmp_path: Path) -> None:
     text = Text(page(summary, [], tmp_path)).text
-    for expected in ("90.0 ± 4.0%", "40.0%", "75 / 25%", "APGR 0.81", "2 × 10⁹ FLOPs"):
+    turns = "random: the probability that a step goes to the large model; higher = more of the large model"
+    for expected in ("90.0 ± 4.0%", "40.0%", "75 / 25%", "APGR 0.81", "2 × 10⁹ FLOPs", turns):
         assert expected in text
     assert "100.0" in text and "300.0" in text  # prefill and cached tokens of small, a problem
     assert "Chains of thought" not in text
@@ -365,6 +366,7 @@ def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
     rows = [line.split("│")[1:3] for line in lines if line.startswith("│")]
     assert [line[1].strip() for line in rows if "large_first" in line[0]] == ["1", "2", "4"]
     shown = "\n".join(lines)
-    assert "large_first: how many steps" in shown and "ppo: least gain in P(correct)" in shown
+    assert "large_first: how many steps the large model writes first; higher = more of the large" in shown
+    assert re.search(r"ppo: least gain in P\(correct\).*; higher = cheaper", shown)
     assert "ppo: area under the frontier (APGR) 0.810" in shown
     assert "large_first: area under the frontier (APGR) – (nothing cheaper" in shown

@@ -122,9 +122,12 @@ def test_targets_choose_the_threshold(tmp_path: Path) -> None:
 
 def test_the_card_tells_how_a_policy_was_trained_and_what_calibration_found(tmp_path: Path) -> None:
     curve = [(0, 0.51234), (4096, 0.7)]
-    trained = artifact(card={"dataset": "sums", "seed": 3, "validation": {"best": 0.7, "curve": curve}})
+    policy = {"ppo": {"gamma": 1.0, "n_steps": 64}, "budget": None, "cost_weight": [0.03, 3.0]}
+    measured = {"best": 0.7, "curve": curve}
+    trained = artifact(card={"dataset": "sums", "seed": 3, "validation": measured, "policy": policy})
     trained.save(tmp_path)
     card = (tmp_path / "README.md").read_text()
+    assert "- ppo: gamma 1, n_steps 64\n- budget: none\n- cost_weight: 0.03, 3\n" in card
     assert "- dataset: sums" in card and "| 0 | 0.5123 |" in card and "| 4,096 | 0.7000 |" in card
     assert "None yet: `python -m scripts.calibrate`." in card
     record = spread_record(n=50)
