@@ -150,7 +150,9 @@ def test_many_requests_at_once_give_the_tokens_of_each_alone(world: World) -> No
 
 
 def test_long_prompts_with_seeds_fill_more_than_a_batch(world: World) -> None:
-    prefixes = [world.backend.encode(f"{i}?" + " word" * 100)[: world.backend.context - 10] for i in range(40)]
+    prefixes = [
+        world.backend.encode(f"{i}?" + " word" * 100)[: world.backend.context - 10] for i in range(40)
+    ]
     assert sum(map(len, prefixes)) > 4096, "more than vLLM reads at once"
 
     seeded = Sampling(max_tokens=5, temperature=1.0, seed=7)
