@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -32,7 +32,18 @@ COMMANDS = (demo, init, solve, chat, serve, report, bench, fingerprint, scope, s
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence; commands inherit it."""
+    """Says what is wrong in one sentence, and takes no option for another one; commands inherit it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "allow_abbrev": False})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuses what is left over itself: the command's own parser knows which help is meant."""
+        options, left = super().parse_known_args(args, namespace)
+        if left:
+            hint = "" if left[0].startswith("-") else " (a text of several words needs quotes)"
+            self.error(f"unrecognized arguments: {' '.join(left)}{hint}")
+        return options, []
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"stepwise: {plain(message)}; see `{self.prog} --help`.\n")

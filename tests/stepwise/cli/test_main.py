@@ -198,6 +198,28 @@ def test_a_usage_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == f"stepwise: {sentence}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["scope", "import", "results.csv", "--anchor", "100"],
+            "unrecognized arguments: --anchor 100; see `stepwise scope import --help`.",
+        ),
+        (
+            ["solve", "What", "is", "3 times 4?"],
+            "unrecognized arguments: is 3 times 4? (a text of several words needs quotes); "
+            "see `stepwise solve --help`.",
+        ),
+    ],
+)
+def test_what_is_left_over_is_refused_by_the_command_itself(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr().err == f"stepwise: {sentence}\n"
+
+
 def test_the_installed_command_has_help() -> None:
     for command in ([], ["demo"], ["solve"], ["doctor"]):
         shown = subprocess.run(
