@@ -344,8 +344,8 @@ class Scope:
             if unknown[0] in known.quarantined:
                 raise ConfigError(known.quarantined[unknown[0]])
             raise ConfigError(
-                f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); import its results "
-                "or run `stepwise fingerprint run`."
+                f"model {unknown[0]!r} has no fingerprint (known: {', '.join(known.models)}); import "
+                "its results, or run `stepwise fingerprint run`."
             )
         rows = np.array([known.models.index(name) for name in names], dtype=np.intp)
         unpriced = [name for name, row in zip(names, rows, strict=True) if known.prices[row] is None]
