@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
@@ -80,6 +80,7 @@ def main(cfg: DictConfig) -> None:
     pair = instantiate(cfg.pair)
     field = contenders(cfg, pair)
     problems = instantiate(cfg.dataset, split=cfg.split, limit=cfg.n)
+    check_compared(cfg.compare, field)
     for contender in field:
         check_unseen(problems, getattr(contender.router, "seen", {}))
     sampling = {"temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
@@ -126,17 +127,37 @@ def settings_of(groups: Iterable[Any]) -> list[Contender]:
     """The routers that groups of ``configs/router`` describe, at every value of their knobs.
 
     Raises:
-        ConfigError: if there are none, or one cannot be made.
+        ConfigError: if there are none, one cannot be made, or two have one name.
     """
-    field = [contender for group in groups for contender in _settings(group)]
+    field: list[Contender] = []
+    for group in groups:
+        made = [*_settings(group)]
+        taken = {c.router.name for c in made} & {c.router.name for c in field}
+        if taken:
+            raise ConfigError(f"routers: two are named {min(taken)!r}; give each a name of its own.")
+        field += made
     if not field:
         raise ConfigError("routers must name at least one router.")
     return field
 
 
+def check_compared(names: Sequence[str], field: Sequence[Contender]) -> None:
+    """
+    Raises:
+        ConfigError: if one of the names is no router's. ``ppo``, the default, may be left out.
+    """
+    known = sorted({contender.router.name for contender in field})
+    for name in names:
+        if name not in known and name != "ppo":
+            raise ConfigError(f"compare: {name!r} is no router's name here; they are {', '.join(known)}.")
+
+
 def _settings(group: Any) -> Iterator[Contender]:
     make, knob = instantiate(group.router), group.get("knob")
-    for value in group["values"] if knob else [None]:
+    values = group["values"] if knob else [None]
+    if not isinstance(values, Sequence | ListConfig) or isinstance(values, str):
+        raise ConfigError(f"{group._get_full_key('values')} must be a list of {knob}s, not {values!r}.")
+    for value in values:
         try:
             router = make(**{knob: value}) if knob else make()
         except StepwiseError:

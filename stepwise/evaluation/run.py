@@ -5,9 +5,12 @@ A run that is killed and started again keeps every row that it had and computes 
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,10 +25,12 @@ from stepwise.evaluation.provenance import digest
 from stepwise.evaluation.row_file import RowFile
 from stepwise.evaluation.rows import Row
 from stepwise.evaluation.solver import About, Chain, Contender, Here, Solver
-from stepwise.types import Problem
+from stepwise.types import Problem, Router
 from stepwise.verify import warm
 
 __all__ = ["Contender", "evaluate"]
+
+INSTALLED = Path(sysconfig.get_path("purelib"))
 
 
 async def evaluate(
@@ -90,7 +95,23 @@ async def evaluate(
 
 def _setting(setting: str, about: About, contender: Contender) -> str:
     """Identifies everything that a contender's rows depend on."""
-    return digest(setting, about.grader, about.unit, contender.router, *_judged_by(about, contender))
+    router = contender.router
+    return digest(
+        setting, about.grader, about.unit, router, *_judged_by(about, contender), *_own_code(router)
+    )
+
+
+def _own_code(router: Router) -> list[bytes]:
+    """The files of a router that is not of this package, and of its parts: edited, it is another router."""
+    parts: list[object] = []
+    if is_dataclass(router):
+        parts = [getattr(router, field.name) for field in fields(router)]
+    names = sorted({type(part).__module__ for part in (router, *parts)})
+    known = sys.stdlib_module_names | {"stepwise"}
+    files = [
+        getattr(sys.modules[name], "__file__", None) for name in names if name.partition(".")[0] not in known
+    ]
+    return [Path(file).read_bytes() for file in files if file and INSTALLED not in Path(file).parents]
 
 
 def _judged_by(about: About, contender: Contender) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from scripts.evaluate import differences, oracle
+from scripts.evaluate import check_compared, differences, oracle, settings_of
 from stepwise.errors import ConfigError
 from stepwise.evaluation.summary import Point, Summary
 
@@ -60,3 +61,33 @@ def test_differences_leave_out_single_points_and_the_compared_themselves() -> No
     assert [line.quantity for line in lines] == ["accuracy at 45% of large-only cost", "APGR"]
     assert all((line.difference or 0) > 0 and (line.ci[0] or 0) > 0 for line in lines)
     assert differences("missing", runs, "small", "large", cfg) == []
+
+
+def group(values: Any, **named: str) -> Any:
+    """A file of ``configs/router``."""
+    rule = {"_target_": "stepwise.routers.ThresholdRouter", "_partial_": True, "name": "confidence"}
+    scorer = {"_target_": "stepwise.routers.Confidence", "of": "min"}
+    whole = OmegaConf.create({"router": {**rule, "scorer": scorer, **named}, "knob": "threshold"})
+    whole["values"] = values
+    return whole
+
+
+def test_two_routers_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two are named 'confidence'; give each a name of its own"):
+        settings_of([group([0.5]), group([60.0])])
+    assert len(settings_of([group([0.5]), group([60.0], name="length")])) == 2
+
+
+@pytest.mark.parametrize("values", [25, "0.5", None])
+def test_values_must_be_a_list(values: Any) -> None:
+    with pytest.raises(ConfigError, match=r"values must be a list of thresholds, not"):
+        settings_of([group(values)])
+
+
+def test_a_comparison_with_no_router_of_that_name_is_refused_before_the_run() -> None:
+    field = settings_of([group([0.5])])
+    with pytest.raises(
+        ConfigError, match="compare: 'confidenc' is no router's name here; they are confidence"
+    ):
+        check_compared(["confidenc"], field)
+    check_compared(["ppo", "confidence"], field)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,6 +123,31 @@ def test_rows_of_another_setting_are_kept_in_the_file_but_not_used(tmp_path: Pat
     assert len(other) == len(first) and len(read_rows(path)) == 2 * len(first)
     in_tokens = engine(cost=Tokens())
     assert run(path, in_tokens)[0].cost != first[0].cost
+
+
+def test_a_router_of_ones_own_that_is_edited_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from dataclasses import dataclass\n"
+        "from stepwise.types import Decision\n\n\n"
+        "@dataclass(frozen=True)\nclass Tilted:\n    name = 'tilted'\n    look = 'before'\n\n"
+        "    def decide(self, trace):\n        return Decision('MODEL')\n"
+    )
+
+    def answers(model: str) -> float:
+        folder = tmp_path / model  # of its own, lest bytecode of the same second be taken for it
+        folder.mkdir()
+        (folder / "tilted.py").write_text(code.replace("MODEL", model))
+        monkeypatch.syspath_prepend(folder)
+        sys.modules.pop("tilted", None)
+        router = importlib.import_module("tilted").Tilted()
+        world, field = engine(), [Contender(router)]
+        rows = world.run(evaluate(world, PROBLEMS[:8], field, tmp_path / "rows.jsonl"))
+        return sum(bool(row.correct) for row in rows) / len(rows)
+
+    assert answers("large") == 1.0
+    assert answers("small") < 1.0
 
 
 def test_a_row_with_an_error_is_tried_again(tmp_path: Path) -> None:
