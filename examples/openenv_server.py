@@ -97,7 +97,7 @@ class Client(EnvClient[Choice, Look, State]):
     """What a trainer talks to the server with."""
 
     def _step_payload(self, action: Choice) -> dict[str, Any]:
-        return action.model_dump()
+        return {"model": action.model}
 
     def _parse_result(self, payload: dict[str, Any]) -> StepResult[Look]:
         ends = {name: payload[name] for name in ("reward", "done")}

@@ -24,7 +24,8 @@ def draw(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     with rc_context(COLUMN.style):
         figure = Figure(figsize=(COLUMN.width, 6.6), layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(2, 1))
+        above, below = parts
         *dials, names = above.subplots(3, 2).ravel()
         for axes, dial in zip(dials, DIALS, strict=True):
             _dial(axes, summary, *dial)

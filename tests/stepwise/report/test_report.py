@@ -183,7 +183,7 @@ def test_printed_as_wide_as_a_column_no_text_is_below_seven_points(summary: dict
     assert figure.get_figwidth() == 3.3
     figure.draw_without_rendering()
     sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
-    assert len(sizes) > 10 and min(sizes) >= 7
+    assert len(sizes) > 10 and min(map(float, sizes)) >= 7
     [legend] = figure.legends  # all of it on the paper
     assert legend.get_window_extent().width <= figure.bbox.width
 
