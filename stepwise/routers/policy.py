@@ -120,7 +120,7 @@ class PolicyRouter:
             raise ConfigError(
                 f"router: the policy was trained on pair {artifact.pair!r} ({artifact.fingerprint}), which "
                 f"is not pair {pair.name!r} as it is here ({pair.identity}); train one with "
-                "`python -m scripts.train`."
+                "`python -m scripts.train`, or take a rule, as `--router confidence --threshold 1.0`."
             )
         loaded = tuple(model.name for model in pair.select(models))
         if loaded[0] != artifact.models[0] or not set(artifact.models) <= set(loaded):

@@ -48,7 +48,7 @@ PLAIN = {
 
 
 class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a model on a llama-server, whose ``base_url`` is its root, without ``/v1``."""
+    """Options of a model on a llama-server, whose ``base_url`` is its root; a ``/v1`` behind it is left out."""
 
     def open(self, model: ModelSpec) -> Backend:
         tokenizer = self.tokenizer_of(model, "llama-server")
@@ -63,7 +63,7 @@ class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def endpoint(self, url: str) -> Endpoint:
         """A connection a call: the server closes one after a stream, and says that it keeps it."""
-        return super().endpoint(url).closing()
+        return super().endpoint(url.rstrip("/").removesuffix("/v1")).closing()
 
     def served(self, model: ModelSpec, endpoint: Endpoint) -> tuple[str, int | None]:
         """A llama-server serves one model and need not be told its name: it is checked if one is given."""

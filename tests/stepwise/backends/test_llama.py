@@ -164,6 +164,19 @@ async def test_another_name_is_refused(server: LlamaServer, tmp_path: Path) -> N
         await backend.close()
 
 
+@pytest.mark.parametrize("behind", ["/v1", "/v1/", "/"])
+async def test_the_address_of_openais_interface_is_taken_for_the_root(
+    behind: str, server: LlamaServer, tmp_path: Path
+) -> None:
+    folder = str(save_tokenizer(tmp_path))
+    async with server.running() as url:
+        backend = await asyncio.to_thread(
+            Options(base_url=f"{url}{behind}").open, ModelSpec("small", folder, None, "")
+        )
+        assert (await backend.generate(backend.encode(QUESTION), Sampling(100))).text == SOLUTION
+        await backend.close()
+
+
 def test_a_tokenizer_is_needed() -> None:
     with pytest.raises(ConfigError, match="llama-server needs a tokenizer"):
         Options(base_url="http://127.0.0.1:1").open(ModelSpec("small", "", None, ""))
