@@ -48,7 +48,7 @@ PLAIN = {
 
 
 class Options(TokenOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a model on a llama-server, whose ``base_url`` is its root; a ``/v1`` behind it is left out."""
+    """Options of a model on a llama-server. ``base_url`` is its root; a ``/v1`` behind it is left out."""
 
     def open(self, model: ModelSpec) -> Backend:
         tokenizer = self.tokenizer_of(model, "llama-server")
