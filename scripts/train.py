@@ -19,6 +19,8 @@ frontier on the validation problems, for sweepers that look for the best setting
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,10 +93,10 @@ def main(cfg: DictConfig) -> float:
     )  # fmt: skip
     output = provenance.writable(cfg.output)
     pair = instantiate(cfg.pair)
-    _same_run(output, cfg, pair.identity)
-    save_config(cfg, output)
     problems = instantiate(cfg.dataset, split="train", limit=cfg.problems)
     validation = instantiate(cfg.dataset, split="validation", limit=cfg.validation_problems)
+    _same_run(output, cfg, pair.identity)  # once the data is there: a mistyped name begins no run
+    save_config(cfg, output)
     engine = engine_of(cfg, pair)
     engine, estimates = with_prior(engine, cfg)
     _check_estimates(estimates, features)
@@ -134,7 +136,8 @@ def main(cfg: DictConfig) -> float:
     artifact.save(output / "policy")
     env.close()
     engine.run(engine.close())
-    console.print(verdict(artifact, output / "policy"))
+    same = [word for word in sys.argv[1:] if word.lstrip("+").startswith(("pair", "dataset", "cost="))]
+    console.print(verdict(artifact, output / "policy", same), soft_wrap=True)
     return float(artifact.card["validation"]["best"])
 
 
@@ -152,11 +155,12 @@ def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: A
         ) from error
 
 
-def verdict(artifact: PolicyArtifact, folder: Path) -> str:
-    """What came of a training, in a sentence."""
+def verdict(artifact: PolicyArtifact, folder: Path, same: Sequence[str] = ()) -> str:
+    """What came of a training, in a sentence; ``same`` settings go with the next command."""
     card = artifact.card
     if card["exported_step"] > 0:
-        return f"policy exported to {folder}; next: python -m scripts.calibrate policy={folder}"
+        command = shlex.join(["python", "-m", "scripts.calibrate", *same, f"policy={folder}"])
+        return f"policy exported to {folder}; next: {command}"
     start = "the warm start" if card["imitation"] is not None else "the untrained network"
     return (
         f"{card['steps']} steps found nothing better than {start} on the validation problems: what lies in "

@@ -119,7 +119,7 @@ def to_problem(raw: RawProblem, fields: Fields) -> Problem:
 
 def _missing(place: str, what: str, key: str, row: Mapping[str, Any]) -> str:
     state = "empty" if key in row else f"missing (the row has {', '.join(map(str, row)) or 'no fields'})"
-    return f"{place}: {key!r} is {state}; name the {what}'s field with dataset.fields.{what}."
+    return f"{place}: {key!r} is {state}; name the {what}'s field with +dataset.fields.{what}=NAME."
 
 
 def _answer(row: Mapping[str, Any], fields: Fields, place: str) -> str:
