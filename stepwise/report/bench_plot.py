@@ -45,11 +45,15 @@ def save_bench(
         axes.plot(
             *(100 * np.array(ends)).T, color=MUTED, linestyle=":", label="one model a question, at random"
         )
-        for (cost, accuracy), name in zip(ends, ("small alone", "large alone"), strict=True):
+        places = (
+            ("small alone", (7, 0), "left"),
+            ("large alone", (3, 22), "right"),
+        )  # beside what is drawn there
+        for (cost, accuracy), (name, beside, side) in zip(ends, places, strict=True):
             axes.plot(100 * cost, 100 * accuracy, "*", color=INK, markersize=9)
             axes.annotate(
-                name, (100 * cost, 100 * accuracy), (2, -7), textcoords="offset points",
-                ha="left" if cost < 0.5 else "right", va="top", fontsize=COLUMN.small,
+                name, (100 * cost, 100 * accuracy), beside, textcoords="offset points", ha=side, va="center",
+                fontsize=COLUMN.small,
             )  # fmt: skip
         if ceiling is not None:
             axes.plot(100 * ceiling.cost, 100 * ceiling.accuracy, color=INK, linewidth=1.0, label="hindsight")
