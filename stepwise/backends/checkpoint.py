@@ -104,8 +104,14 @@ def context(path: str) -> int:
     if file is not None:
         return gguf.header(file).context
     try:
-        raw = json.loads((locate(path) / "config.json").read_bytes())
-        return int(raw["max_position_embeddings"])
+        folder = locate(path)
+    except ConfigError as error:
+        raise ConfigError(
+            f"model {path!r}: context is not known, since neither a folder nor a downloaded hub model of that "
+            "name is here; mend the path, or give context in the pair."
+        ) from error
+    try:
+        return int(json.loads((folder / "config.json").read_bytes())["max_position_embeddings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"model {path!r}: context is not known; give it in the pair.") from error
 

@@ -104,3 +104,5 @@ def test_a_damaged_gguf_file_is_refused_before_anything_loads(source: Tiny, tmp_
             gguf.header(part)
     with pytest.raises(ConfigError, match="'nowhere.gguf' is neither a folder nor"):
         checkpoint.resolve("nowhere.gguf")
+    with pytest.raises(ConfigError, match="'/models/gone': context is not known, since neither a folder nor"):
+        checkpoint.context("/models/gone")
