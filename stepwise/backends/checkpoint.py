@@ -107,8 +107,8 @@ def context(path: str) -> int:
         folder = locate(path)
     except ConfigError as error:
         raise ConfigError(
-            f"model {path!r}: context is not known, since neither a folder nor a downloaded hub model of that "
-            "name is here; mend the path, or give context in the pair."
+            f"model {path!r}: context is not known, since neither a folder nor a downloaded hub model of "
+            "that name is here; mend the path, or give context in the pair."
         ) from error
     try:
         return int(json.loads((folder / "config.json").read_bytes())["max_position_embeddings"])
