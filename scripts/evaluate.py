@@ -155,7 +155,7 @@ def check_compared(names: Sequence[str], field: Sequence[Contender]) -> None:
 def _settings(group: Any) -> Iterator[Contender]:
     make, knob = instantiate(group.router), group.get("knob")
     values = group["values"] if knob else [None]
-    if not isinstance(values, Sequence | ListConfig) or isinstance(values, str):
+    if not isinstance(values, list | ListConfig):
         raise ConfigError(f"{group._get_full_key('values')} must be a list of {knob}s, not {values!r}.")
     for value in values:
         try:

@@ -25,6 +25,7 @@ from rich.progress import Progress
 
 from scripts.program import console, save_config
 from scripts.scope.records import Outcomes
+from scripts.settings import EVERYTHING
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.evaluation import metrics, provenance
 from stepwise.models.model import Model, options_of
@@ -34,8 +35,6 @@ from stepwise.scope import AnchorSet, FingerprintStore, Scope
 from stepwise.scope.estimators.language_model import Examples
 from stepwise.scope.prompt import ask, read
 from stepwise.types import Problem
-
-EVERYTHING = 100_000
 
 
 @dataclass(frozen=True)

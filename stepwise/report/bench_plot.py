@@ -45,10 +45,8 @@ def save_bench(
         axes.plot(
             *(100 * np.array(ends)).T, color=MUTED, linestyle=":", label="one model a question, at random"
         )
-        places = (
-            ("small alone", (7, 0), "left"),
-            ("large alone", (3, 22), "right"),
-        )  # beside what is drawn there
+        # beside what is drawn there
+        places = ("small alone", (7, 0), "left"), ("large alone", (3, 22), "right")
         for (cost, accuracy), (name, beside, side) in zip(ends, places, strict=True):
             axes.plot(100 * cost, 100 * accuracy, "*", color=INK, markersize=9)
             axes.annotate(

@@ -211,9 +211,9 @@ def _load() -> None:
 
 def _start(arguments: dict[str, Any], threads: int) -> Any:
     on_cpu = import_module("vllm.platforms").current_platform.is_cpu()
-    local: dict[str, Any] = {"enforce_eager": True, "block_size": BLOCK} if on_cpu else {}
-    if on_cpu:  # a prompt that is read in parts takes a seed's draw back, which a CPU's generator cannot
-        local["enable_chunked_prefill"] = False
+    # A prompt that is read in parts takes a seed's draw back, which a CPU's generator cannot.
+    eager = {"enforce_eager": True, "block_size": BLOCK, "enable_chunked_prefill": False}
+    local: dict[str, Any] = eager if on_cpu else {}
     one_process = on_cpu and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ
     before = set(active_children())
     with _environment({"OMP_NUM_THREADS": str(threads)} | IN_ONE_PROCESS if one_process else {}):
