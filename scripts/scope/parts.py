@@ -17,7 +17,7 @@ from scripts.scope.records import Outcomes
 from scripts.scope.rivals import RIVALS, two_models
 from stepwise.evaluation import metrics
 from stepwise.evaluation.metrics import Point
-from stepwise.scope.decision import GAMMA_BASE, W_BASE, CostScale, sweep, utility
+from stepwise.scope.decision import GAMMA_BASE, W_BASE, CostScale, net_value, sweep, utility
 from stepwise.scope.estimators import Beliefs, Combination, Neighbours
 
 Numbers = dict[str, float]
@@ -200,11 +200,11 @@ def learned(ground: Ground) -> Numbers:
 def portfolio(ground: Ground) -> Numbers:
     """Share of the questions that each model answers as alpha moves, and what that gives."""
     here = ground.routed()
-    record, predicted = here.beliefs(Neighbours()), here.beliefs(Combination())
-    costs = [here.known.cost(b.tokens, here.compared.questions, here.rows) for b in (record, predicted)]
+    predicted = here.beliefs(Combination())
+    cost, dearest = here.known.cost(predicted.tokens, here.compared.questions, here.rows), _dearest(here)
     out: Numbers = {}
     for alpha in ground.settings["alphas"]:
-        scores = utility(record.value, costs[0], predicted.value, costs[1], alpha)
+        scores = net_value(predicted.value, cost, alpha, dearest)
         taken = np.bincount(scores.argmax(axis=0), minlength=len(here.rows)) / scores.shape[1]
         out |= {f"{alpha:g}, {name}": share for name, share in zip(here.known.models, taken, strict=True)}
         out[f"{alpha:g}, models in use"] = float(np.exp(-(taken[taken > 0] * np.log(taken[taken > 0])).sum()))
@@ -233,15 +233,15 @@ def savings(ground: Ground) -> Numbers:
 def rivals(ground: Ground) -> Numbers:
     """Areas under the frontiers of routers that were given the same anchors, on one range of costs."""
     here = ground.routed()
-    usual = np.nanmean(here.known.cost(here.known.tokens, here.known.anchors.questions, here.rows), axis=1)
+    usual = np.nanmean(here.known.spent(here.rows), axis=1)
     strong, cheap = int(np.argmax(here.known.mean)), int(np.argmin(usual))
     affordable = [row for row in here.rows if usual[row] <= 0.2 * usual[strong]] or [cheap]
     weak = max(affordable, key=lambda row: float(here.known.mean[row]))
     record, predicted = here.beliefs(Neighbours()), here.beliefs(Combination())
     costs = [here.known.cost(b.tokens, here.compared.questions, here.rows) for b in (record, predicted)]
     frontiers = {
-        "SCOPE": _frontier(here, record.value, costs[0], predicted.value, costs[1]),
-        "SCOPE's estimates, linear rule": linear(here, predicted.value, costs[1]),
+        "SCOPE": net(here, predicted.value, costs[1]),
+        "SCOPE, the paper's utility": _frontier(here, record.value, costs[0], predicted.value, costs[1]),
         **{name: linear(here, learn(here), usual[:, None]) for name, learn in RIVALS.items()},
         "two models": _two(here, two_models(here, strong, weak), strong, weak),
         "oracle": linear(here, np.nan_to_num(here.value), here.cost),
@@ -267,6 +267,19 @@ def _frontier(
         return outcome(here, utility(near, near_cost, value, cost, alpha, w, scale, gamma).argmax(axis=0))
 
     return sweep(at, lambda point: point.cost)
+
+
+def net(here: Cut, value: Array, cost: Array) -> list[Point]:
+    """As a `Scope` routes unless told otherwise."""
+    dearest = _dearest(here)
+    return sweep(
+        lambda alpha: outcome(here, net_value(value, cost, alpha, dearest).argmax(axis=0)),
+        lambda point: point.cost,
+    )
+
+
+def _dearest(here: Cut) -> float:
+    return float(np.nanmean(here.known.spent(here.rows), axis=1).max())
 
 
 def linear(here: Cut, value: Array, cost: Array) -> list[Point]:

@@ -1,11 +1,11 @@
-"""Which model to take: SCOPE's utility (arXiv 2601.22323, decision rule of the public code)."""
+"""What a model is worth to a question: value less cost, or SCOPE's utility."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,35 @@ from stepwise.errors import ConfigError
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
+Rule = Literal["net", "utility"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 CostScale = Literal["log", "linear"]
 GRID, POINTS = 21, 201
 FINEST = 1e-7
 GAMMA_BASE = 2.0
 W_BASE = 0.2
 """Weight of the anchors' own record beside the estimator: 0.2 in the paper, 0.3 in its code."""
+
+
+def net_value(value: Array, cost: Array, alpha: float, dearest: float) -> Array:
+    """Value less cost [models, questions]; the model with the largest answers the question::
+
+        N = alpha * value - (1 - alpha) * cost / dearest
+
+    Of all rules with the same mean cost this one has the largest mean value, where values and costs are the
+    true expectations: it is the Lagrangian of that problem.
+
+    Args:
+        value: expected, in [0, 1]. Likewise ``cost``, > 0.
+        alpha: 0 looks at cost alone, 1 at value alone; between, a right answer is worth
+            ``dearest * alpha / (1 - alpha)``.
+        dearest: a cost to compare with, such as the mean of the dearest candidate.
+
+    Raises:
+        ConfigError: if alpha is outside [0, 1].
+    """
+    check_share("alpha", alpha)
+    return np.asarray(alpha * value - (1 - alpha) * cost / dearest)
 
 
 def utility(
@@ -32,7 +55,8 @@ def utility(
     scale: CostScale = "log",
     gamma_base: float = GAMMA_BASE,
 ) -> Array:
-    """Utilities [models, questions]; the model with the largest answers the question.
+    """Utilities [models, questions] (arXiv 2601.22323, decision rule of the public code); the model with the
+    largest answers the question.
 
     With min-max over the candidate models of one question (0.5 where all are equal)::
 

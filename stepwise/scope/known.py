@@ -91,6 +91,10 @@ class Known:
         prompt = self.prompt_rate[rows, None] * characters
         return np.asarray((prompt * input_price[:, None] + tokens * output_price[:, None]) * 1e-6)
 
+    def spent(self, rows: NDArray[np.intp]) -> Array:
+        """What models cost on the anchors, [len(rows), n]; nan where one has not answered."""
+        return self.cost(self.tokens[rows], self.anchors.questions, rows)
+
     def _prices_of(self, row: int) -> tuple[float, float]:
         """Of a model's prompt, as far as it is cached at the cached price, and of its output."""
         price = self.prices[row]

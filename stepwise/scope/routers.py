@@ -82,7 +82,7 @@ class ScopeRouter:
             why = "unlike the anchors" + (", within the budget" if self.budget else "")
         else:
             where = "within the budget" if self.alpha is None else f"at alpha {self.alpha:g}"
-            why = f"highest utility {where} ({choice.utility:.2f})"
+            why = f"highest score {where} ({choice.utility:.2f})"
         return Decision(choice.model, choice.utility, f"{why}, expected right {chosen.p_correct:.0%}")
 
 

@@ -17,7 +17,7 @@ from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.models.files import list_prices
 from stepwise.scope.anchors import AnchorSet
-from stepwise.scope.decision import W_BASE, check_share, sweep, utility
+from stepwise.scope.decision import W_BASE, Rule, check_share, sweep
 from stepwise.scope.embed import Embedder, open_embedder
 from stepwise.scope.estimators import Beliefs, Candidate, Combination, Estimator, Neighbours
 from stepwise.scope.estimators.base import Charge, free
@@ -26,6 +26,7 @@ from stepwise.scope.fingerprint_store import FingerprintStore
 from stepwise.scope.known import Compared, Known, gather
 from stepwise.scope.novelty import OUTSIDE, Novelty, shrink, trust
 from stepwise.scope.promise import Setting, best_within, check_promise
+from stepwise.scope.ranking import Ranking
 from stepwise.scope.reliability import Reliability
 from stepwise.types import Estimate
 
@@ -39,7 +40,7 @@ UNPRICED = "name the table's dollar column `cost` and import it again, or give l
 
 @dataclass(frozen=True)
 class Choice:
-    """The model to take, its utility, what was expected of every candidate, and whether the question lies
+    """The model to take, its score, what was expected of every candidate, and whether the question lies
     outside what the anchors cover."""
 
     model: str
@@ -63,7 +64,8 @@ class Scope:
             takes the place of correctness everywhere.
         auxiliary: labelled questions from elsewhere that teach the estimator what is hard or long.
         coverage: the least share of the anchors that a fingerprint must cover.
-        w_base: weight of the anchors' record in the decision, see `stepwise.scope.decision`.
+        decision: "net", value less cost (see `stepwise.scope.decision.net_value`), or "utility", the paper's.
+        w_base: weight of the anchors' record in the paper's utility.
         prices: of models, for fingerprints without a price; where both give one they have to agree.
 
         outside: who answers a question that is outside what the anchors cover: the "best" single model by its
@@ -87,6 +89,7 @@ class Scope:
         objective: str = "correct",
         auxiliary: Sequence[Auxiliary] = (),
         coverage: float = 0.5,
+        decision: Rule = "net",
         w_base: float = W_BASE,
         prices: Mapping[str, Price] | None = None,
         outside: str = "best",
@@ -99,12 +102,12 @@ class Scope:
         self._estimator = estimator or Combination()
         self.asks = self._estimator.asks
         self._record = Neighbours()
-        self._coverage, self._w_base = coverage, w_base
+        self._coverage = coverage
         self._prices = dict(prices or {})
         self._features = Features(open_embedder(embedder), auxiliary)
         self._encoded = self._features.fit(anchors.questions)
         self._novelty = Novelty(anchors.questions)
-        self._outside = outside
+        self._ranking = Ranking(decision, w_base, outside)
         self._lock = threading.Lock()
         self._fitted: tuple[object, Known] | None = None
         self._reliability: Reliability | None = None
@@ -141,7 +144,7 @@ class Scope:
         store = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         seen = hashlib.blake2b(self._encoded.vectors.data.tobytes(), digest_size=8)
         seen.update(self._encoded.dense.tobytes())  # the embedder, and what auxiliary questions taught
-        settings = f"{self.objective}, {self._coverage}, {self._w_base}, {self._prices}, {self._outside}"
+        settings = f"{self.objective}, {self._coverage}, {self._prices}, {self._ranking}"
         return f"Scope({self.anchors.digest}, {store}, {seen.hexdigest()}, {self._estimator!r}, {settings})"
 
     @property
@@ -213,7 +216,8 @@ class Scope:
         estimates: Sequence[Estimate] = (),
         budget: float | None = None,
     ) -> Choice:
-        """The model with the largest utility.
+        """The model with the largest score: value less cost, unless the scope was told to take the paper's
+        utility.
 
         Args:
             alpha: in [0, 1], trades cost (0) for value (1). By default 0.5; with a budget, what `alpha_for`
@@ -240,8 +244,7 @@ class Scope:
         else:
             predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
             estimates = self._estimates(known, rows, compared, predicted, novelty)
-        record = shrink(self._record.predict(compared, rows), known.mean[rows], novelty)
-        scores = self._utility(known, rows, compared, record, predicted, novelty, alpha, budget)[:, 0]
+        scores = self._scores(known, rows, compared, predicted, novelty, budget)(alpha)[:, 0]
         best = int(np.argmax(scores))
         model = known.models[rows[best]]
         return Choice(model, float(scores[best]), list(estimates), bool(novelty[0] < OUTSIDE))
@@ -259,16 +262,13 @@ class Scope:
         known = self.known
         rows = self._rows(known, models, priced=True)
         novelty = self._novelty.held_out
-        record, predicted = (
-            shrink(_rows_of(estimator.held_out(), rows), known.mean[rows], novelty)
-            for estimator in (self._record, self._estimator)
-        )
-        value, spent = known.value[rows], self._spent(known, rows)
+        predicted = shrink(_rows_of(self._estimator.held_out(), rows), known.mean[rows], novelty)
+        scores = self._scores(known, rows, known.among, predicted, novelty, budget)
+        value, spent = known.value[rows], known.spent(rows)
         columns = np.arange(len(self.anchors))
 
         def at(alpha: float) -> Setting:
-            scores = self._utility(known, rows, known.among, record, predicted, novelty, alpha, budget)
-            best = scores.argmax(axis=0)
+            best = scores(alpha).argmax(axis=0)
             costs = spent[best, columns]
             costs = costs[~np.isnan(costs)]
             return Setting(alpha, float(np.nanmean(value[best, columns])), float(costs.mean()), costs)
@@ -317,11 +317,8 @@ class Scope:
         rows = self._rows(known, models, priced=True)
         compared = self._compare(known, questions)
         novelty = self._novelty(questions)
-        record, predicted = (
-            shrink(estimator.predict(compared, rows), known.mean[rows], novelty)
-            for estimator in (self._record, self._estimator)
-        )
-        return lambda alpha: self._utility(known, rows, compared, record, predicted, novelty, alpha)
+        predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
+        return self._scores(known, rows, compared, predicted, novelty)
 
     def compare(self, questions: Sequence[str]) -> Compared:
         """Questions against the anchors, as estimators see them.
@@ -353,46 +350,25 @@ class Scope:
             raise ConfigError(f"model {unpriced[0]!r} has no price: {UNPRICED}.")
         return rows
 
-    def _utility(
+    def _scores(
         self,
         known: Known,
         rows: NDArray[np.intp],
         compared: Compared,
-        record: Beliefs,
         predicted: Beliefs,
         novelty: Array,
-        alpha: float,
         budget: float | None = None,
-    ) -> Array:
-        """Utilities [models, questions]; outside, the model of the user's rule is ranked first."""
-        record_cost, predicted_cost = (
-            known.cost(beliefs.tokens, compared.questions, rows) for beliefs in (record, predicted)
-        )
-        scores = utility(record.value, record_cost, predicted.value, predicted_cost, alpha, self._w_base)
-        if self._outside != "estimates":
-            outside, first = novelty < OUTSIDE, self._rule(known, rows, budget)
-            scores[first, outside] = np.nextafter(scores.max(axis=0), np.inf)[outside]
-        return scores
+    ) -> Callable[[float], Array]:
+        """See `Ranking.scores`; anchors are looked at as if they were not known."""
 
-    def _spent(self, known: Known, rows: NDArray[np.intp]) -> Array:
-        """What the models cost on the anchors, [len(rows), n]; nan where one has not answered."""
-        return known.cost(known.tokens[rows], self.anchors.questions, rows)
+        def near() -> Beliefs:
+            if compared is known.among:
+                record = _rows_of(self._record.held_out(), rows)
+            else:
+                record = self._record.predict(compared, rows)
+            return shrink(record, known.mean[rows], novelty)
 
-    def _rule(self, known: Known, rows: NDArray[np.intp], budget: float | None) -> int:
-        """Which of ``rows`` answers questions outside what the anchors cover."""
-        if self._outside == "best":
-            if budget is None:
-                return int(np.argmax(known.mean[rows]))
-            cost = np.nanmean(self._spent(known, rows), axis=1)
-            affordable = np.where(cost <= max(budget, cost.min()), known.mean[rows], -np.inf)
-            return int(np.argmax(affordable))
-        names = [known.models[row] for row in rows]
-        if self._outside not in names:
-            raise ConfigError(
-                f"outside must be 'best', 'estimates' or one of the models {', '.join(names)}, "
-                f"not {self._outside!r}."
-            )
-        return names.index(self._outside)
+        return self._ranking.scores(known, rows, compared, predicted, near, novelty, budget)
 
     def _estimates(
         self, known: Known, rows: NDArray[np.intp], compared: Compared, predicted: Beliefs, novelty: Array

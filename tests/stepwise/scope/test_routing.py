@@ -7,10 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from envs.observer import Observer
 from envs.tree import Tree
@@ -22,7 +19,6 @@ from stepwise.errors import BackendError, ConfigError, StepwiseError
 from stepwise.routers import Always
 from stepwise.routers.features import ESTIMATES, SIGNALS, observe
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Problem, Scope
-from stepwise.scope.decision import min_max, sweep, utility
 from stepwise.scope.estimators import Combination, LanguageModel, Neighbours
 from stepwise.scope.estimators.base import Charge
 from stepwise.scope.prompt import write
@@ -267,35 +263,3 @@ def test_a_policy_observes_the_estimates_only_if_it_was_trained_to() -> None:
     assert observe(known, *POOL, ESTIMATES)[:3].tolist() == pytest.approx([0.3, 0.9, 0.25])
     with pytest.raises(StepwiseError, match="the trace has none; give the engine a prior"):
         observe(trace, *POOL, ESTIMATES)
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(1e-6, 10)), min_size=1, max_size=6),
-    st.floats(0, 1),
-    st.floats(0, 1),
-)
-def test_a_model_that_is_better_and_cheaper_is_never_passed_over(
-    pool: list[tuple[float, float]], alpha: float, w_base: float
-) -> None:
-    value, cost = np.array(pool).T[:, :, None]
-    best = np.array([[min(1.0, value.max() + 0.01)], [cost.min() / 2]])
-    value, cost = np.vstack([value, best[:1]]), np.vstack([cost, best[1:]])
-    scores = utility(value, cost, value, cost, alpha, w_base)[:, 0]
-    assert scores[-1] >= scores.max() - 1e-12
-
-
-def test_the_utility_by_hand() -> None:
-    """Two models, alpha 1/2: gamma 4, w = .2 * .75."""
-    value, cost = np.array([[0.2], [0.6]]), np.array([[1.0], [np.e**2]])
-    scores = utility(value, cost, value, cost, 0.5)
-    assert scores[:, 0] == pytest.approx([0.15 * 0.5 + 0.85 * (0.1 + 0.5), 0.15 * 0.5 + 0.85 * 0.3])
-    assert min_max(np.array([[3.0], [3.0]])).tolist() == [[0.5], [0.5]]
-    for name, given_ in (("alpha", (1.1, 0.2)), ("w_base", (0.5, -0.1))):
-        with pytest.raises(ConfigError, match=f"{name} must lie in"):
-            utility(value, cost, value, cost, *given_)
-
-
-def test_a_sweep_looks_where_the_cost_moves() -> None:
-    steep = sweep(lambda alpha: 1 / (1 + np.exp(-900 * (alpha - 0.7312))), lambda cost: cost)
-    assert len(steep) == 201 and max(np.diff(steep)) < 0.05
-    assert len(sweep(lambda alpha: 1.0, lambda cost: cost)) == 21
