@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 
 from stepwise.cli.options import Commands
@@ -31,6 +32,11 @@ def add_parser(commands: Commands) -> None:
     action.add_argument(
         "--delta", type=float, default=0.1, help="chance that the promise fails (default: %(default)s)"
     )
+    action.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object: model, utility, estimates of all models, outside",
+    )
     action.set_defaults(run=run)
 
 
@@ -52,13 +58,17 @@ def run(options: argparse.Namespace, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    alpha = options.alpha
+    alpha, setting = options.alpha, None
     if options.budget is not None:
         setting = scope.alpha_for(options.budget, options.models, options.delta)
         alpha = setting.alpha
+    choice = scope.choose(options.question, options.models, alpha, budget=options.budget)
+    if options.json:
+        say(msgspec.json.encode(choice).decode())
+        return
+    if setting is not None:
         right = f"{setting.value:.1%} right at {dollars(setting.cost)}"
         say(f"alpha {alpha:.4g}: {right} a question on the anchors")
-    choice = scope.choose(options.question, options.models, alpha, budget=options.budget)
     chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
     say(choice.model)
     cost = dollars(chosen.cost or 0.0)

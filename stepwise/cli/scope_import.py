@@ -55,8 +55,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     store.add(*fingerprints)
     store.close()
     written = f"{counted(len(anchors), 'anchor')} and {counted(len(fingerprints), 'fingerprint')}"
-    lines = (*_read(results), *_taken(fingerprints, sources, anchors), *covered(anchors))
-    for line in (*lines, f"wrote {written} to {folder}"):
+    lines = (*_read(results), *_anchors(anchors, options.anchors), *_taken(fingerprints, sources, anchors))
+    for line in (*lines, *covered(anchors), f"wrote {written} to {folder}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -73,6 +73,17 @@ def _read(results: Results) -> Iterator[str]:
     yield f"columns: {', '.join(columns)}{unused}"
     for reason, rows in results.left_out.items():
         yield f"left out {counted(len(rows), 'row')}: {reason}: {numbers(rows, cells=results.refused)}"
+
+
+def _anchors(anchors: AnchorSet, asked: int) -> Iterator[str]:
+    """Where there are fewer than were asked for, or too few."""
+    from stepwise.scope.novelty import LEAST
+
+    if len(anchors) < asked:
+        few = counted(len(anchors), "question")
+        yield f"anchors: {few}, all that half of the models have answered, and not {asked}"
+    if len(anchors) < LEAST:
+        yield f"With fewer than {LEAST} anchors estimates are guesses, and no question can be called outside."
 
 
 def _taken(

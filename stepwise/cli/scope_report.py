@@ -81,7 +81,7 @@ def _estimators(candidates: Sequence[Candidate]) -> Table:
 
 def _frontier(scope: Scope, models: Sequence[str]) -> Table:
     """Every model alone, and a few settings at even steps of cost."""
-    table = Table("alpha", "right", "$ per 1,000 questions", title="routed, held out")
+    table = Table("who answers", "right", "$ per 1,000 questions", title="routed, held out")
     for model in models:
         table.add_row(f"always {model}", *_result(scope.settings([model])[0]))
     table.add_section()
@@ -94,7 +94,7 @@ def _frontier(scope: Scope, models: Sequence[str]) -> Table:
         best = max(affordable, key=lambda setting: setting.value)
         if _result(best) not in shown:
             shown.add(_result(best))
-            table.add_row(f"{best.alpha:.4g}", *_result(best))
+            table.add_row(f"alpha {best.alpha:.4g}", *_result(best))
     return table
 
 

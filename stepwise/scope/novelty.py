@@ -20,6 +20,8 @@ NEAREST = 5
 FOLDS = 10
 OUTSIDE = 0.02
 """Share of the questions of the anchors' own kind that are taken for outside ones."""
+LEAST = round(1 / OUTSIDE)
+"""Anchors without which no question can be called outside."""
 INSIDE = 0.05
 """From this rank on a question is trusted wholly."""
 BUCKETS = 2**18

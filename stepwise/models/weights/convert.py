@@ -159,6 +159,8 @@ def _write_config(file: Path, folder: Path, architecture: str, tied: bool) -> No
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name).to_dict()
     config.pop("quantization_config", None)
     # Where the file lay and who read it must not make it another model.
-    config = {key: value for key, value in config.items() if not key.startswith(("_", "transformers_version"))}
+    config = {
+        key: value for key, value in config.items() if not key.startswith(("_", "transformers_version"))
+    }
     config |= {"architectures": [architecture], "dtype": "bfloat16", "tie_word_embeddings": tied}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

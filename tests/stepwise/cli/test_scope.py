@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,24 @@ def test_an_import_says_what_it_read_and_left_out(folder: Path, capsys: pytest.C
     assert "left out 1 row: correct must be 0, 1 or a share between: 361 ('nan')" in shown
     assert "unlike the anchors: 4.8% of the table's other questions" in shown
     assert "wrote 100 anchors and 3 fingerprints" in shown
+
+
+def test_a_small_table_is_told_what_it_is_worth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"what is {i} plus {i},m,{i % 2},9" for i in range(49)]
+    (tmp_path / "few.csv").write_text("\n".join(["question,model,correct,tokens", *rows]))
+    shown = run(tmp_path, capsys, "import", str(tmp_path / "few.csv"))
+    assert "anchors: 49 questions, all that half of the models have answered, and not 250" in shown
+    assert "With fewer than 50 anchors estimates are guesses" in shown
+
+
+def test_a_choice_can_be_read_by_programs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    question = worlds.problems(1, seed=5)[0].question
+    choice = json.loads(run(folder, capsys, "choose", question, "--budget", "1e-4", "--json"))
+    plain = run(folder, capsys, "choose", question, "--budget", "1e-4").splitlines()
+    assert choice["model"] == plain[1] and not choice["outside"]
+    expected = {estimate["model"]: estimate for estimate in choice["estimates"]}
+    assert set(expected) == set(worlds.ABILITY)
+    assert f"expected right {expected[choice['model']]['p_correct']:.0%}" in plain[2]
 
 
 def test_estimate_choose_and_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
