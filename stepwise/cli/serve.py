@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -154,6 +155,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(address, soft_wrap=True, highlight=False)
         note_open_files(options.concurrency + options.queue)
 
+    if sys.stderr.isatty():  # a program reads the address from standard output, and JSON from standard error
+        Console(stderr=True).print(
+            f"opening {', '.join(names)}; {at} shows when they can be asked", soft_wrap=True, highlight=False
+        )
     with _spending(options.state, online, unit, keys) as spending:
         bounds = Bounds(most_connections(options.concurrency + options.queue))
         serve(partial(build, spending), listening, drain=options.drain, bounds=bounds, ready=say)
