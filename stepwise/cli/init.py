@@ -73,10 +73,12 @@ def _chosen(options: argparse.Namespace, console: Console) -> tuple[Served, Serv
     if None not in named:
         return named[0], named[1]  # type: ignore[return-value]
     here = asyncio.run(local_models())
-    if not here:
+    missing = [role for role, served in zip(("small", "large"), named, strict=True) if served is None]
+    if not set(here) - set(named):
+        give = " and ".join(f"--{role} URL" for role in missing)
         raise ConfigError(
-            f"no model server is answering on this machine (ports {', '.join(map(str, PORTS))}): start one, "
-            "or give --small URL and --large URL."
+            f"{' and '.join(missing)}: no {'other ' if here else ''}model server is answering on this "
+            f"machine (ports {', '.join(map(str, PORTS))}); start one, or give {give}."
         )
     for number, model in enumerate(here, 1):
         console.print(f"{number}  {model.model}  ({model.base_url})", markup=False, highlight=False)
@@ -219,6 +221,7 @@ def _next(file: Path, rule: str, sized: bool, console: Console) -> None:
         console.print("\nThe small model's server tells no log-probabilities: a rule has nothing to go by.")
     console.print("\nNext:")
     for command in (
+        f'stepwise solve "YOUR QUESTION" --pair {file} {knob}{cost}',
         f"stepwise chat --pair {file} {knob}{cost}",
         f"stepwise serve --pair {file} {knob}{cost}",
         f"python -m scripts.train pair={file} dataset.name=YOUR_PROBLEMS.jsonl",

@@ -67,6 +67,7 @@ async def test_two_servers_become_a_pair_that_answers(
         out = capsys.readouterr().out
         assert code == 0, out
         assert "answer: 26" in out and f"stepwise serve --pair {file} --router small --cost tokens" in out
+        assert f'stepwise solve "YOUR QUESTION" --pair {file} --router small' in out
         assert "tells no log-probabilities" in out
         pair = load_pair(file)
         assert [model.name for model in pair.models] == ["small", "large"]
@@ -85,7 +86,22 @@ def test_no_server_is_said(
 
     monkeypatch.setattr("stepwise.cli.init.local_models", nobody)
     assert main(["init", "--output", str(tmp_path / "pair.yaml")]) == 2
-    assert "no model server is answering on this machine" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "small and large: no model server is answering" in said and "--small URL and --large URL." in said
+
+
+def test_one_server_does_not_stand_for_both_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "http://127.0.0.1:8000/v1"
+
+    async def one() -> list[Served]:
+        return [Served(url, "mine")]
+
+    monkeypatch.setattr("stepwise.cli.init.local_models", one)
+    assert main(["init", "--small", f"{url}#mine", "--output", str(tmp_path / "pair.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "large: no other model server is answering" in said and "or give --large URL." in said
 
 
 def test_an_address_where_nothing_listens_is_named(
