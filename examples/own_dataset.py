@@ -45,7 +45,7 @@ for prediction, gold in (("1/2", "0.5"), ("$1,000", "1000"), ("x = 3", "3"), ("1
     print(f"{prediction!r} and {gold!r}: {'the same' if equivalent(prediction, gold) else 'different'}")
 
 # %% [markdown]
-# In the scripts the same is `dataset.name=problems.jsonl '+dataset.fields={question: problem, answer:
+# In the scripts the same is `dataset=problems.jsonl '+dataset.fields={question: problem, answer:
 # solution}'`.
 
 # %% [markdown]

@@ -36,7 +36,7 @@ def program(name: str, *settings: str) -> None:
 # ships had 400,000), and show the form.
 
 # %%
-DATA = f"dataset.name={FILE}"
+DATA = f"dataset={FILE}"
 RUN = str(FOLDER / "run")
 program("scripts.train", DATA, f"output={RUN}", "policy.total_steps=6000", "policy.num_envs=32", "--yes")
 

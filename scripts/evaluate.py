@@ -2,7 +2,7 @@
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
     python -m scripts.evaluate ~routers.entropy output=outputs/mine
-    python -m scripts.evaluate pair=mine.yaml dataset.name=problems.jsonl policy=outputs/train/policy
+    python -m scripts.evaluate pair=mine.yaml dataset=problems.jsonl policy=outputs/train/policy
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
     python -m scripts.evaluate -m dataset=gsm8k,math500 'output=outputs/real/${dataset.name}'

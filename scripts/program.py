@@ -28,6 +28,8 @@ from stepwise.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 console = Console()
+typed: list[str] = []
+"""The arguments of the program as they were typed, for the commands that it recommends."""
 
 
 def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -53,6 +55,7 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], 
         def run() -> None:
             # Lets errors through; else Hydra prints them in its own way and exits with 1.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            typed[:] = sys.argv[1:]
             with refusing(name):
                 sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
                 check_groups(sys.argv[1:], CONFIGS)
@@ -68,8 +71,8 @@ def with_files(arguments: Sequence[str], schema: type) -> list[str]:
     """The arguments of a program, where files and folders stand for what Hydra looks for among its groups.
 
     ``pair=FILE.yaml`` is a file that lies anywhere, as ``--pair`` of the command line is; one in
-    ``configs/pair`` stays Hydra's to find. ``policy=FOLDER`` is a policy's folder where a program has one;
-    ``--yes`` is a setting like others.
+    ``configs/pair`` stays Hydra's to find. ``dataset=FILE.jsonl`` likewise. ``policy=FOLDER`` is a policy's
+    folder where a program has one; ``--yes`` is a setting like others.
     """
     artifact = any(field.name == "artifact" for field in fields(schema))
     return [override for argument in arguments for override in _with_file(argument, artifact)]
@@ -84,6 +87,8 @@ def _with_file(argument: str, artifact: bool) -> list[str]:
     ours = not Path(path).is_absolute() and (CONFIGS / "pair" / path).is_file()
     if key == "pair" and Path(path).suffix in (".yaml", ".yml") and not ours:
         return ["pair=nano", f"pair.name={json.dumps(path)}"]  # which loads a pair by its name or path
+    if key == "dataset" and path.removesuffix(".gz").endswith(".jsonl"):
+        return ["dataset=nano", f"dataset.name={json.dumps(path)}"]  # likewise
     return [argument]
 
 

@@ -1,7 +1,7 @@
 """Train a routing policy with PPO and export it.
 
     python -m scripts.train                              # for the nano pair
-    python -m scripts.train pair=mine.yaml dataset.name=problems.jsonl output=outputs/mine
+    python -m scripts.train pair=mine.yaml dataset=problems.jsonl output=outputs/mine
     python -m scripts.train 'models=[small,middle,large]' output=outputs/three
     python -m scripts.train cluster=ray store=redis://HOST:6379/0  # rollouts on many machines
     python -m scripts.train -m policy.width=32,64 'output=outputs/widths/${hydra:job.num}' --yes
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,7 @@ from policies.train import train
 from scripts.cluster import environment_of
 from scripts.preflight import consent, preflight
 from scripts.prior import with_prior
-from scripts.program import console, program, save_config
+from scripts.program import console, program, save_config, typed
 from scripts.settings import Routing, check_counts, engine_of
 from stepwise.data.splits import fingerprints
 from stepwise.errors import BackendError, ConfigError
@@ -136,7 +135,7 @@ def main(cfg: DictConfig) -> float:
     artifact.save(output / "policy")
     env.close()
     engine.run(engine.close())
-    same = [word for word in sys.argv[1:] if word.lstrip("+").startswith(("pair", "dataset", "cost="))]
+    same = [word for word in typed if word.lstrip("+").startswith(("pair", "dataset", "cost="))]
     console.print(verdict(artifact, output / "policy", same), soft_wrap=True)
     return float(artifact.card["validation"]["best"])
 

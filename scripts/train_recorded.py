@@ -218,7 +218,7 @@ def next_command(about: Mapping[str, Any]) -> str:
     """What trains a policy that can be served, where its models can be run."""
     known = {kind: (CONFIGS / kind / f"{about[kind]}.yaml").is_file() for kind in ("pair", "dataset")}
     pair = about["pair"] if known["pair"] else "FILE.yaml"
-    dataset = f"dataset={about['dataset']}" if known["dataset"] else "dataset.name=FILE.jsonl"
+    dataset = f"dataset={about['dataset']}" if known["dataset"] else "dataset=FILE.jsonl"
     return f"python -m scripts.train pair={pair} {dataset}"
 
 

@@ -224,6 +224,6 @@ def _next(file: Path, rule: str, sized: bool, console: Console) -> None:
         f'stepwise solve "YOUR QUESTION" --pair {file} {knob}{cost}',
         f"stepwise chat --pair {file} {knob}{cost}",
         f"stepwise serve --pair {file} {knob}{cost}",
-        f"python -m scripts.train pair={file} dataset.name=YOUR_PROBLEMS.jsonl",
+        f"python -m scripts.train pair={file} dataset=YOUR_PROBLEMS.jsonl",
     ):
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)

@@ -70,25 +70,27 @@ def test_another_projects_package_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2 and "the package 'envs' was imported from" in done.stderr
 
 
-def test_a_pair_may_be_a_file_anywhere_and_a_policy_a_folder() -> None:
+def test_pairs_and_data_sets_may_be_files_anywhere_and_a_policy_a_folder() -> None:
     arguments = [
         "-m",
         "pair=mine.yaml",
+        "dataset=my problems.jsonl",
         "n=3",
         "pair=qwen3.yaml",
         "pair=qwen3",
         "policy=../a policy",
         "--yes",
     ]
-    shown = ["-m", "pair=nano", 'pair.name="mine.yaml"', "n=3", "pair=qwen3.yaml", "pair=qwen3"]
+    shown = ["-m", "pair=nano", 'pair.name="mine.yaml"', "dataset=nano", 'dataset.name="my problems.jsonl"']
     overrides = with_files(arguments, evaluate.Evaluate)
-    assert overrides == [*shown, 'artifact="../a policy"', "yes=true"]
+    assert overrides == [*shown, "n=3", "pair=qwen3.yaml", "pair=qwen3", 'artifact="../a policy"', "yes=true"]
     assert with_files(["policy=ppo"], train.Train) == ["policy=ppo"]
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose(
             "evaluate", overrides=[o for o in overrides if not o.startswith(("pair=q", "-", "yes"))]
         )
     assert (cfg.pair.name, cfg.artifact) == ("mine.yaml", "../a policy")
+    assert cfg.dataset.name == "my problems.jsonl"
 
 
 @pytest.mark.parametrize("target", ["os.system", "scripts.program.os.system", "${oc.env:HOME}", 7])
