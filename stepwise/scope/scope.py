@@ -67,7 +67,6 @@ class Scope:
         decision: "net", value less cost (see `stepwise.scope.decision.net_value`), or "utility", the paper's.
         w_base: weight of the anchors' record in the paper's utility.
         prices: of models, for fingerprints without a price; where both give one they have to agree.
-
         outside: who answers a question that is outside what the anchors cover: the "best" single model by its
             mean on the anchors (with a budget, of those whose mean cost on the anchors keeps it; the cheapest
             if none does), a model's name, or whoever the "estimates" favour.
