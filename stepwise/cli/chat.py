@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -13,7 +14,7 @@ from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.cli.terminal import plain
 from stepwise.engine.engine import Engine, check_question
-from stepwise.errors import StepwiseError
+from stepwise.errors import ConfigError, StepwiseError
 from stepwise.models.overrides import with_options
 from stepwise.models.pair import Pair
 from stepwise.routers.named import named_router, promised
@@ -23,10 +24,10 @@ HELP = """\
 /budget 0.3      at most 30% of what the large model alone would cost
 /threshold 1.0   the router's threshold; higher = cheaper
 /loss 0.05       at most 5% of all answers lost against the large model
-/router NAME     a rule, a policy's folder, a model's name, or module:Class
+/router NAME     a policy's folder, a model's name, or module:Class; a rule with its threshold: confidence 1.0
 /new             forget the conversation
 /quit            or Ctrl-D"""
-KNOBS = ("budget", "threshold", "max_accuracy_loss")
+KNOBS = {"/budget": "budget", "/threshold": "threshold", "/loss": "max_accuracy_loss"}
 
 
 def add_parser(commands: Commands) -> None:
@@ -49,12 +50,19 @@ class Setting:
         """The setting after a command.
 
         Raises:
-            ValueError: if it is no command, or the value is no number.
+            ConfigError: if it is no command, or not used as one.
         """
         if command == "/router" and value:
-            return replace(self, router=value)
-        name = {"/budget": "budget", "/threshold": "threshold", "/loss": "max_accuracy_loss"}[command]
-        return replace(self, **dict.fromkeys(KNOBS), **{name: float(value)})  # type: ignore[arg-type]
+            name, _, threshold = value.partition(" ")
+            return Setting(name, threshold=_number("/router NAME", threshold) if threshold else None)
+        if command not in KNOBS:
+            raise ConfigError(f"there is no {command}.")
+        knob: dict[str, Any] = {KNOBS[command]: _number(command, value)}
+        return Setting(self.router, **knob)
+
+    def shown(self) -> str:
+        knobs = {name: getattr(self, name) for name in KNOBS.values()}
+        return ", ".join([self.router, *(f"{name} {at:g}" for name, at in knobs.items() if at is not None)])
 
     def open(self, pair: Pair, engine: Engine) -> Router:
         """Its router.
@@ -88,6 +96,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     finally:
         engine.run(engine.close())
     return 0
+
+
+def _number(command: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{command} takes a number, not {text!r}.") from None
 
 
 def _line(console: Console) -> str | None:
@@ -132,15 +147,16 @@ class Chat:
             self._answer(line)
 
     def _set(self, command: str, value: str) -> None:
-        try:
-            setting = self.setting.told(command, value)
-        except (KeyError, ValueError):
+        if command == "/help":
             self.console.print(HELP, markup=False, highlight=False)
             return
         try:
+            setting = self.setting.told(command, value)
             self.router, self.setting = setting.open(self.pair, self.engine), setting
         except StepwiseError as error:
-            self.console.print(Text(plain(str(error)), style="red"))
+            self.console.print(Text(f"{plain(str(error))} /help lists the commands.", style="red"))
+            return
+        self.console.print(self.setting.shown(), markup=False, highlight=False)
 
     def _answer(self, line: str) -> None:
         try:

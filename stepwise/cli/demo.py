@@ -35,6 +35,7 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace, console: Console) -> None:
     run(options.output, n=options.n, backend=options.backend, console=console)
+    console.print("ppo is the policy nano-ppo. Next: stepwise solve, chat and serve, each with --budget 0.4")
 
 
 def contenders(policy: PolicyRouter) -> list[Contender]:

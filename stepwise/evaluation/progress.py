@@ -52,6 +52,8 @@ def compare(
             task, advance=len(rows), description=f"solving, {spent:.3g} {solver.about.unit} so far"
         )
 
+    if not console.is_terminal:  # where nothing shows progress
+        console.print(f"{total:,} chains: {len(contenders)} settings on {len(problems):,} problems")
     try:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("solving", total=total)

@@ -21,8 +21,8 @@ from stepwise.models.reading import read, yaml_mapping
 NANO = ("small", "middle", "large")
 PURPOSE = (
     "nano's tiny models know only sums in stories such as \"Felix packed 78 toys and lost 12 of them. Cara "
-    'packed a third as many toys as Felix. How many toys did Cara pack?"; what they say to anything else '
-    "means nothing."
+    'packed a third as many toys as Felix. How many toys did Cara pack?", with numbers below 100 and some '
+    "names (Ben, Cara, Emma, Felix, Olga, Paul, Will); what they say to anything else means nothing."
 )
 SHIPPED = {"name", "judge"}
 """Fields of configs/pair/nano.yaml, which names the pair that ships."""

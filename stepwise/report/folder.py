@@ -43,7 +43,11 @@ def read_run(folder: str | Path) -> tuple[Summary, Sequence[Row]]:
         summary = msgspec.json.decode((folder / "summary.json").read_bytes(), type=Summary)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{folder / 'summary.json'} is not of an evaluation: {error}.") from error
-    except (OSError, msgspec.DecodeError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} holds no finished evaluation (summary.json: {error.strerror})."
+        ) from error
+    except msgspec.DecodeError as error:
         raise ConfigError(f"{folder} holds no finished evaluation (summary.json: {error}).") from error
     settings = {(point.router, point.threshold) for point in summary.points}
     return summary, [row for row in read_rows(folder / "rows.jsonl") if row.key in settings]

@@ -31,8 +31,29 @@ def test_the_knob_changes_who_writes(
     assert " small " in first and " large " not in first.split(">")[-1]
     assert " large " in second
     assert out.count("answer: 36") >= 1 and out.count("cost:") == 2, "what follows /quit is not asked"
-    assert "/budget 0.3" in out, "a command without its value shows how it is used"
+    assert "/budget takes a number, not ''." in out
     assert "nobody" in out
+
+
+def test_every_knob_turns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command puts the knob where it says, and takes the others back."""
+    said = {
+        "/budget 0.2": "nano-ppo, budget 0.2",
+        "/threshold 0.6": "nano-ppo, threshold 0.6",
+        "/loss 0.02": "nano-ppo, max_accuracy_loss 0.02",
+        "/router confidence 1.2": "confidence, threshold 1.2",
+        "/router large": "large",
+        "/buget 0.2": "there is no /buget.",
+        "/threshold much": "/threshold takes a number, not 'much'.",
+        "/router confidence": "router 'confidence' is not calibrated",
+        "/help": "/budget 0.3      at most 30%",
+    }
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(said)))
+    assert main(["chat"]) == 0
+    answers = capsys.readouterr().out.split("> ")[1:]
+    assert len(answers) == len(said) + 1
+    for answer, (command, expected) in zip(answers, said.items(), strict=False):
+        assert answer.startswith(expected), command
 
 
 def test_the_input_may_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
