@@ -92,7 +92,7 @@ def test_outside_the_anchors_a_budget_is_kept(folder: Path, capsys: pytest.Captu
     said = (
         "This question is unlike the anchors, so the best single model within the budget answers: weak, about"
     )
-    assert lines[3].startswith(said)
+    assert lines[2].startswith(said)
     over = run(folder, capsys, *arguments, "--outside", "strong")
     assert "the model that --outside names answers: strong" in over and "more than the budget." in over
     kept = run(folder, capsys, *arguments, "--outside", "weak")
