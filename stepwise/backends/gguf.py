@@ -6,10 +6,14 @@ weights out as it loads them.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 ADDS_BOS = "tokenizer.ggml.add_bos_token"
 LLAMA3 = ("llama3", "llama-v3", "llama-bpe")
 """Families that start a sequence with a token where the file does not say."""
+TOKENIZERS = Path("~/.cache/stepwise/tokenizers")
 ROWS = 16
 """Rows that are compared to see whether the output layer is the embedding."""
 
@@ -111,11 +116,26 @@ def header(file: Path) -> Header:
 
 @lru_cache
 def tokenizer(file: Path) -> Tokenizer:
-    """A file's tokenizer.
+    """A file's tokenizer. Building one takes up to a minute, so it is kept in `TOKENIZERS`.
 
     Raises:
         ConfigError: if it is of a kind that is not known.
     """
+    stat = file.stat()
+    key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {version('transformers')} {version('gguf')}"
+    kept = TOKENIZERS.expanduser() / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.json"
+    if kept.is_file():
+        return Tokenizer.from_file(str(kept))
+    made = _tokenizer(file)
+    with suppress(OSError):  # a home that cannot be written to makes it slow, not wrong
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        made.save(str(part))
+        part.replace(kept)
+    return made
+
+
+def _tokenizer(file: Path) -> Tokenizer:
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
 

@@ -154,13 +154,20 @@ class Knob:
             return within(router, options)
         return tuned(router, promised(record_of(router), options.budget, options.max_accuracy_loss))
 
+    def _example(self) -> str:
+        """Of a setting that the default router takes."""
+        router = self.routers[self.default]
+        if isinstance(router, PolicyRouter | Weighing):
+            return f", or {NAME}:budget=0.4"
+        return f", or {NAME}:threshold=1.0" if hasattr(router, "threshold") else ""
+
     def _parse(self, model: str) -> Options:
         name, _, setting = self.aliases.get(model, model).partition(":")
         if name != NAME:
             known = ", ".join(self.names)
             raise Refusal(
                 404,
-                f"there is no model {shown(model)} here; use one of {known}, or {NAME}:budget=0.4.",
+                f"there is no model {shown(model)} here; use one of {known}{self._example()}.",
                 code="model_not_found",
                 param="model",
             )

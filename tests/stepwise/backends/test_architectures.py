@@ -4,6 +4,7 @@ chains of `transformers`' own ``generate``, steps that continue a cached prefix,
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,6 +93,21 @@ async def test_a_folder_with_one_gguf_file_is_that_file(source: Tiny, tmp_path: 
     save_gguf(source, tmp_path / "two.gguf")
     with pytest.raises(ConfigError, match="holds several GGUF files; name one of one.gguf, two.gguf"):
         checkpoint.resolve(str(tmp_path))
+
+
+def test_a_tokenizer_is_built_once(source: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building Qwen's takes half a minute, and every command would."""
+    monkeypatch.setattr(gguf, "TOKENIZERS", tmp_path / "kept")
+    file = save_gguf(source, tmp_path / "one.gguf")
+    built = gguf.tokenizer(file)
+    gguf.tokenizer.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(gguf, "_tokenizer", lambda file: pytest.fail("built again"))
+        assert gguf.tokenizer(file).to_str() == built.to_str()
+    gguf.tokenizer.cache_clear()
+    os.utime(file, (1, 1))
+    monkeypatch.setattr(gguf, "_tokenizer", lambda file: built)
+    assert gguf.tokenizer(file) is built, "another file of that name is another tokenizer"
 
 
 def test_a_damaged_gguf_file_is_refused_before_anything_loads(source: Tiny, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from stepwise.gateway.failures import Refusal
 from stepwise.gateway.knob import Knob, record_of
 from stepwise.gateway.schemas import Options
 from stepwise.routers import Always, Random
+from stepwise.types import Router
 from tests.stepwise.gateway.serving import CONFIDENCE
 
 POLICY = load_router("nano-ppo", budget=0.4)
@@ -138,3 +139,13 @@ def test_an_alias_is_another_name() -> None:
 def test_an_alias_of_nothing_is_refused(name: str, model: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Knob(MODELS, {"nano-ppo": POLICY}, aliases={name: model})
+
+
+@pytest.mark.parametrize(
+    "router, example", [(CONFIDENCE, ", or stepwise:threshold=1.0."), (Always("tiny"), "stepwise:large.")]
+)
+def test_an_unknown_model_is_answered_with_a_setting_that_works(router: Router, example: str) -> None:
+    """Behind a rule a budget would be refused next."""
+    with pytest.raises(Refusal) as refused:
+        Knob(MODELS, {"mine": router}).router("gpt-4o", None)
+    assert str(refused.value).endswith(example) and "budget" not in str(refused.value)
