@@ -55,7 +55,7 @@ def origin(key: str) -> str:
 
 
 def check_groups(arguments: Sequence[str], configs: Path) -> None:
-    """Refuse a number where one of a group's files has to be named: Hydra would end with a traceback.
+    """Refuse a number or null where one of a group's files has to be named: Hydra would end in a traceback.
 
     Raises:
         ConfigError: naming the group's files.
@@ -63,17 +63,17 @@ def check_groups(arguments: Sequence[str], configs: Path) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         files = sorted(path.stem for path in (configs / key.partition("@")[0]).glob("*.yaml"))
-        if key and files and _is_number(value):
+        if key and files and _is_no_name(value):
             raise ConfigError(
                 f"{key} must be one of {', '.join(files)}, or {key}.SETTING=VALUE, not {value}."
             )
 
 
-def _is_number(text: str) -> bool:
+def _is_no_name(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return text.lower() in ("true", "false")
+        return text.lower() in ("true", "false", "null")
     return True
 
 
