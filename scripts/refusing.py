@@ -12,6 +12,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from stepwise.errors import ConfigError, StepwiseError
+from stepwise.routers.own import lacking, unimported
 
 
 @contextmanager
@@ -85,7 +86,9 @@ def _misnamed(error: InstantiationException) -> str:
     why: BaseException | None = cause
     while why and why.__cause__:
         why = why.__cause__
-    return f"{origin(key)}: _target_ cannot be imported: {why}; is its folder in PYTHONPATH?"
+    module, _, wanted = str(getattr(why, "name", "")).rpartition(".")
+    reason = lacking(module, wanted) if module in sys.modules else unimported(why or error)
+    return f"{origin(key)}: _target_ cannot be imported: {reason}"
 
 
 def _sentence(error: OmegaConfBaseException) -> str:
