@@ -104,8 +104,7 @@ def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[RawPr
 
 def _reachable() -> bool:
     """Whether the hub answers a single request: its library repeats one that fails for half a minute."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=5)

@@ -307,7 +307,7 @@ def test_without_a_network_the_hub_is_not_asked_again_and_what_it_gave_before_is
         raise OSError("no network")
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.utils.get_session", no_network)
+    monkeypatch.setattr("huggingface_hub.get_session", no_network)
     monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", no_network)
     questions = [problem.question for problem in load_dataset("gsm8k")]
     assert questions == [problem.question for problem in load_dataset("gsm8k", folder=FIXTURES)]
