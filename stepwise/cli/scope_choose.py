@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ from stepwise.cli.options import Commands
 from stepwise.cli.scope_files import ONE_MODEL, add_action, add_pool, dollars, nearest, open_folder
 
 if TYPE_CHECKING:
-    from stepwise.scope import Scope
+    from stepwise.scope import Scope, Setting
 
 ALPHA = 0.5
 
@@ -35,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     action.add_argument(
         "--json",
         action="store_true",
-        help="one JSON object: model, utility, estimates of all models, outside",
+        help="one JSON object: model, utility, estimates of all models, outside, alpha, left_out",
     )
     action.set_defaults(run=run)
 
@@ -64,11 +65,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
         alpha = setting.alpha
     choice = scope.choose(options.question, options.models, alpha, budget=options.budget)
     if options.json:
-        say(msgspec.json.encode(choice).decode())
+        found = {**asdict(choice), "alpha": alpha, "left_out": dict(scope.known.quarantined)}
+        say(msgspec.json.encode(found).decode())
         return
-    if setting is not None:
-        right = f"{setting.value:.1%} right at {dollars(setting.cost)}"
-        say(f"alpha {alpha:.4g}: {right} a question on the anchors")
+    if setting is not None and not choice.outside:
+        say(_promise(setting, options))
     chosen = next(estimate for estimate in choice.estimates if estimate.model == choice.model)
     say(choice.model)
     cost = dollars(chosen.cost or 0.0)
@@ -80,6 +81,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         say(ONE_MODEL)
     for reason in scope.known.quarantined.values():
         say(f"left out: {reason}")
+
+
+def _promise(setting: Setting, options: argparse.Namespace) -> str:
+    """What the budget buys; a promise needs room, so that it seldom buys all of it."""
+    right = f"{setting.value:.1%} right at {dollars(setting.cost)}"
+    kept = f"promised within {dollars(options.budget)} with probability {1 - options.delta:.0%}"
+    return f"alpha {setting.alpha:.4g}: {right} a question on the anchors, {kept}"
 
 
 def _outside(scope: Scope, model: str, cost: str, options: argparse.Namespace) -> str:

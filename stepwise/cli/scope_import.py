@@ -55,8 +55,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     store.add(*fingerprints)
     store.close()
     written = f"{counted(len(anchors), 'anchor')} and {counted(len(fingerprints), 'fingerprint')}"
+    unknown = sorted(prices.keys() - set(results.models))
     lines = (*_read(results), *_anchors(anchors, options.anchors), *_taken(fingerprints, sources, anchors))
-    for line in (*lines, *covered(anchors), f"wrote {written} to {folder}"):
+    strange = [f"prices of models that the table does not have: {', '.join(unknown)}"] if unknown else []
+    for line in (*lines, *strange, *covered(anchors), f"wrote {written} to {folder}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepwise.cli.options import Commands
+from stepwise.cli.scope_choose import ALPHA
 from stepwise.cli.scope_files import ONE_MODEL, add_action, add_pool, covered, dollars, open_folder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         ConfigError: if a file or a model is missing.
     """
+    from stepwise.scope.novelty import OUTSIDE
     from stepwise.scope.scope import UNPRICED
 
     scope = open_folder(options)
@@ -51,6 +53,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(f"Not every model has a price, so routing is not shown; {UNPRICED}.")
     else:
         console.print(_frontier(scope, models))
+        outside = float((scope.novelty_of_anchors < OUTSIDE).mean())
+        if outside and options.outside != "estimates":
+            who = "the best single model" if options.outside == "best" else options.outside
+            console.print(
+                f"{outside:.1%} of the anchors are unlike the others: at every alpha {who} answers them.",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 def _models(scope: Scope, models: Sequence[str]) -> Table:
@@ -80,21 +89,21 @@ def _estimators(candidates: Sequence[Candidate]) -> Table:
 
 
 def _frontier(scope: Scope, models: Sequence[str]) -> Table:
-    """Every model alone, and a few settings at even steps of cost."""
+    """Every model alone, and a few settings at even ratios of cost, that of the default alpha among them."""
     table = Table("who answers", "right", "$ per 1,000 questions", title="routed, held out")
     for model in models:
         table.add_row(f"always {model}", *_result(scope.settings([model])[0]))
     table.add_section()
     settings = scope.settings(models)
     low, high = (edge(setting.cost for setting in settings) for edge in (min, max))
-    shown = set()
+    chosen = [setting for setting in settings if setting.alpha == ALPHA]
     for step in range(LINES):
-        cost = low + (high - low) * step / (LINES - 1)
+        cost = low * (high / low) ** (step / (LINES - 1))
         affordable = [setting for setting in settings if setting.cost <= cost * (1 + 1e-9)]
-        best = max(affordable, key=lambda setting: setting.value)
-        if _result(best) not in shown:
-            shown.add(_result(best))
-            table.add_row(f"alpha {best.alpha:.4g}", *_result(best))
+        chosen.append(max(affordable, key=lambda setting: setting.value))
+    rows = {_result(setting): setting for setting in reversed(chosen)}  # of equals, the default
+    for result, setting in sorted(rows.items(), key=lambda row: row[1].cost):
+        table.add_row(f"alpha {setting.alpha:.4g}", *result)
     return table
 
 

@@ -223,15 +223,14 @@ def _decisions(options: argparse.Namespace, names: Sequence[str]) -> Decisions |
 def _scope(options: argparse.Namespace, pair: Pair, models: Sequence[str]) -> Scope | None:
     """SCOPE over the files that were given; asked once, so that what is missing is said now.
 
-    A fingerprint without a price takes the pair's.
+    A fingerprint without a price takes the pair's; where both have one, they have to agree.
     """
     if options.anchors is None:
         return None
     from stepwise.scope import AnchorSet, FingerprintStore, Scope
 
     anchors, store = AnchorSet.load(options.anchors), FingerprintStore(options.fingerprints, create=False)
-    priced = {taken.model for taken in store if taken.price}
-    prices = {model.name: model.price for model in pair.models if model.price and model.name not in priced}
+    prices = {model.name: model.price for model in pair.models if model.price}
     scope = Scope(anchors=anchors, fingerprints=store, prices=prices)
     known = scope.known
     unknown = [name for name in models if name not in (*known.models, *known.quarantined)]

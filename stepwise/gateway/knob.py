@@ -247,7 +247,10 @@ def setting_within(scope: Scope, models: tuple[str, ...], budget: float) -> tupl
         return scope.alpha_for(budget * large, models).alpha, budget * large
     except InfeasibleTarget as error:
         least = error.best / large
-        message = f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} on the anchors."
+        message = (
+            f"budget {budget:g} cannot be kept: the cheapest setting costs {least:.3f} of what {models[-1]} "
+            "alone does on the anchors."
+        )
         raise InfeasibleTarget(message, best=least) from error
 
 

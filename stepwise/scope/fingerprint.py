@@ -115,7 +115,8 @@ class Fingerprint:
         if self.price is not None:
             raise ConfigError(
                 f"price of {self.model!r}: its fingerprint says {_shown(self.price)} and the pair "
-                f"{_shown(price)} dollars per million tokens (input / output); correct one of them."
+                f"{_shown(price)} dollars per million tokens (input / output); correct one of them, or "
+                "import the table with that pair."
             )
         return replace(self, price=price)
 

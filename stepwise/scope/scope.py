@@ -303,6 +303,11 @@ class Scope:
         question is outside what the anchors cover."""
         return self._novelty(questions)
 
+    @property
+    def novelty_of_anchors(self) -> Array:
+        """The anchors' own p-values, each against the others, [n]."""
+        return self._novelty.held_out
+
     def utilities(
         self, questions: Sequence[str], models: Sequence[str] | None = None
     ) -> Callable[[float], Array]:
