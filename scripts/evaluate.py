@@ -1,7 +1,7 @@
 """Compare routers on a dataset: rows, summary, frontier and report.
 
     python -m scripts.evaluate n=1000                     # all routers on nano's test split
-    python -m scripts.evaluate ~routers.entropy output=outputs/mine
+    python -m scripts.evaluate 'only=[confidence,entropy]' output=outputs/mine
     python -m scripts.evaluate pair=mine.yaml dataset=problems.jsonl policy=outputs/train/policy
     python -m scripts.evaluate experiment=nano_frontier  # with the baselines that have to be trained first
     python -m scripts.evaluate experiment=scope_zeroeval  # another study than of routers on a pair
@@ -17,7 +17,7 @@ resolved configuration, ``summary.json`` names versions, models, data, machine a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.roles import in_pool
 
+ENDS = ("small", "large")
+"""Routers that no evaluation goes without: what others cost and reach is measured between them."""
+
 
 @dataclass
 class Evaluate(Routing):
@@ -58,6 +61,7 @@ class Evaluate(Routing):
     grader: Any = None  # a pair of one model that grades what rules cannot: pair@grader=grader
     artifact: str | None = None  # or policy=FOLDER: the policy that `ppo` is; null: the one that ships
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
+    only: list[str] | None = None  # of the routers; small and large, which costs are relative to, always stay
     transfer: bool = False  # let policies route a pair that they were not trained on
     oracle: str | None = None  # summary.json of scripts.oracle, to draw and compare with
     concurrency: int = 128  # chains in flight, on every worker of a cluster
@@ -116,11 +120,26 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     models = [model.name for model in pair.select(cfg.models)]
     if cfg.artifact and "ppo" in cfg.routers:
         cfg.routers.ppo.router.name = cfg.artifact
-    field, unit = settings_of(cfg.routers.values()), pair.cost_model(cfg.cost).unit
+    field, unit = settings_of(chosen(cfg.routers, cfg.only)), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
             contender.router.check(pair, cfg.models, transfer=cfg.transfer, unit=unit)
     return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
+
+
+def chosen(routers: Mapping[str, Any], only: Sequence[str] | None) -> list[Any]:
+    """The groups that ``only`` names, and the two ends of the scale; all of them where it is None.
+
+    Raises:
+        ConfigError: if it names no router.
+    """
+    for name in only or ():
+        if name not in routers:
+            raise ConfigError(
+                f"only: {name!r} is no router here; they are {', '.join(sorted(routers))}; "
+                "+router@routers.NAME=NAME adds configs/router/NAME.yaml."
+            )
+    return [group for name, group in routers.items() if only is None or name in (*ENDS, *only)]
 
 
 def settings_of(groups: Iterable[Any]) -> list[Contender]:

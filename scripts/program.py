@@ -57,7 +57,7 @@ def program(name: str, schema: type) -> Callable[[Callable[[DictConfig], Any]], 
             os.environ["HYDRA_FULL_ERROR"] = "1"
             typed[:] = sys.argv[1:]
             with refusing(name):
-                sys.argv[1:] = repeating(with_files(sys.argv[1:], schema))
+                sys.argv[1:] = repeating(with_defaults(with_files(sys.argv[1:], schema), name))
                 check_groups(sys.argv[1:], CONFIGS)
                 _check_packages()
                 composed()
@@ -90,6 +90,17 @@ def _with_file(argument: str, artifact: bool) -> list[str]:
     if key == "dataset" and path.removesuffix(".gz").endswith(".jsonl"):
         return ["dataset=nano", f"dataset.name={json.dumps(path)}"]  # likewise
     return [argument]
+
+
+def with_defaults(arguments: Sequence[str], name: str) -> list[str]:
+    """The arguments of a program, where ``GROUP=null`` leaves open what its configuration leaves open.
+
+    Hydra has no null for a group, and calls this its deletion from the defaults list.
+    """
+    defaults = _plain(CONFIGS / f"{name}.yaml")["defaults"]
+    groups = {group: file for entry in defaults if isinstance(entry, dict) for group, file in entry.items()}
+    unset = {f"{group}=null" for group, file in groups.items() if file is None}
+    return [f"~{argument.partition('=')[0]}" if argument in unset else argument for argument in arguments]
 
 
 def repeating(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from stepwise.errors import ConfigError, StepwiseError
+from stepwise.routers.own import lacking, unimported
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def origin(key: str) -> str:
 
 
 def check_groups(arguments: Sequence[str], configs: Path) -> None:
-    """Refuse a number where one of a group's files has to be named: Hydra would end with a traceback.
+    """Refuse a number or null where one of a group's files has to be named: Hydra would end in a traceback.
 
     Raises:
         ConfigError: naming the group's files.
@@ -63,17 +64,17 @@ def check_groups(arguments: Sequence[str], configs: Path) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         files = sorted(path.stem for path in (configs / key.partition("@")[0]).glob("*.yaml"))
-        if key and files and _is_number(value):
+        if key and files and _is_no_name(value):
             raise ConfigError(
                 f"{key} must be one of {', '.join(files)}, or {key}.SETTING=VALUE, not {value}."
             )
 
 
-def _is_number(text: str) -> bool:
+def _is_no_name(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return text.lower() in ("true", "false")
+        return text.lower() in ("true", "false", "null")
     return True
 
 
@@ -85,7 +86,9 @@ def _misnamed(error: InstantiationException) -> str:
     why: BaseException | None = cause
     while why and why.__cause__:
         why = why.__cause__
-    return f"{origin(key)}: _target_ cannot be imported: {why}; is its folder in PYTHONPATH?"
+    module, _, wanted = str(getattr(why, "name", "")).rpartition(".")
+    reason = lacking(module, wanted) if module in sys.modules else unimported(why or error)
+    return f"{origin(key)}: _target_ cannot be imported: {reason}"
 
 
 def _sentence(error: OmegaConfBaseException) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from scripts.evaluate import settings_of
 from stepwise import Engine, Model, Pair, Problem
 from stepwise.backends.options import _installed
 from stepwise.engine.cost import Tokens
@@ -18,6 +20,7 @@ from stepwise.engine.stop_rules import StepRule
 from stepwise.errors import ConfigError
 from stepwise.models.files import read_pair
 from stepwise.routers import Always, Confidence, ThresholdRouter, features
+from stepwise.routers.own import own_router
 from stepwise.scope import AnchorSet, Scope
 from stepwise.types import Signals, Step, Trace
 from tests.stepwise.scope import worlds as scope_worlds
@@ -96,6 +99,20 @@ def test_the_router_routes() -> None:
     router = run("A router")["ShortDrafts"]
     assert writers(engine().solve_sync(problem(1, 2), router(limit=100))) == {"small"}
     assert writers(engine().solve_sync(problem(1, 2), router(limit=1))) == {"large"}
+
+
+def test_the_scorer_is_a_router_in_a_file_and_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_numbers.py").write_text(code("A router"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.S) if "scorer:" in text)
+    cheap, *_, dear = reversed(settings_of([OmegaConf.create(file)]))
+    assert {contender.router.name for contender in (cheap, dear)} == {"numbers"}
+    assert writers(engine().solve_sync(problem(1, 2), cheap.router)) == {"small"}
+    assert writers(engine().solve_sync(problem(1, 2), dear.router)) == {"large"}
+    typed = own_router("my_numbers:NumbersDoubt", 1.0, ["small", "large"])
+    assert typed == replace(dear.router, name="NumbersDoubt")  # type: ignore[type-var]
 
 
 def test_the_estimator_estimates() -> None:

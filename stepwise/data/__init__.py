@@ -38,7 +38,7 @@ def load_dataset(
         path: your own JSON Lines (``.gz`` too) with ``question`` and ``answer`` in every line. With
             ``{split}`` in it there is a file per split; a file without is cut by the hash of its questions
             (half of them to train on, a fifth each to calibrate and to test, a tenth to validate).
-        folder: of local copies of benchmarks (see `stepwise.data.benchmarks`); the others come from the hub.
+        folder: of local copies of benchmarks, or one with ``benchmarks`` in it; others come from the hub.
         split: "train", "calibration", "validation" or "test"; None for a single file as a whole, and for the
             test split of whatever else.
         limit: at most this many problems.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,34 +65,65 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 """`math` is cut from its own rows: see `stepwise.data.splits`."""
 
 
+ENDINGS = (".jsonl.gz", ".jsonl")
+
+
 def read(part: Part, folder: str | None, revision: str | None) -> Iterator[RawProblem]:
-    """Rows of a part, from the local copy where ``folder`` has one, else from the hub.
+    """Rows of a part, from a local copy in ``folder``, or in ``benchmarks`` in it, else from the hub.
 
     Raises:
         ConfigError: if neither can be read.
     """
-    for ending in (".jsonl.gz", ".jsonl"):
-        if folder and (file := Path(folder) / f"{part.file}{ending}").is_file():
+    places = (Path(folder), Path(folder) / "benchmarks") if folder else ()
+    for file in (place / f"{part.file}{ending}" for place in places for ending in ENDINGS):
+        if file.is_file():
             return read_lines(file)
     return _hub(part, revision, folder)
 
 
 def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[RawProblem]:
+    local = (
+        f"put {' or '.join(part.file + ending for ending in ENDINGS)} into "
+        f"{folder or 'a folder'} (STEPWISE_DATA, dataset.folder)."
+    )
     try:
         import datasets
     except ImportError as error:
         raise ConfigError(
-            f"{part.hub} comes from the hub, which needs the extra 'data' ({install('data')}); or put "
-            f"{part.file}.jsonl into a folder and name that folder with dataset.folder."
+            f"{part.hub} comes from the hub, which needs the extra 'data' ({install('data')}); or {local}"
         ) from error
+    online = _reachable()
     try:
-        rows = datasets.load_dataset(part.hub, part.config, split=part.split, revision=revision)
+        with _cached_only(unless=online):
+            rows = datasets.load_dataset(part.hub, part.config, split=part.split, revision=revision)
     except Exception as error:  # the library raises many kinds, also for a missing network
-        local = f", and {folder} has no {part.file}.jsonl" if folder else ""
-        raise ConfigError(
-            f"{part.hub} cannot be loaded ({type(error).__name__}: {str(error)[:200]}){local}."
-        ) from error
+        why = f"{type(error).__name__}: {str(error)[:200]}" if online else "the hub cannot be reached"
+        raise ConfigError(f"{part.hub} cannot be loaded ({why}); to do without, {local}") from error
     return _numbered(part.hub, rows)
+
+
+def _reachable() -> bool:
+    """Whether the hub answers a single request: its library repeats one that fails for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # of whichever client the library has
+        return False
+    return True
+
+
+@contextmanager
+def _cached_only(*, unless: bool) -> Iterator[None]:
+    """Let the hub's library use what it has fetched before, and ask for nothing."""
+    from datasets import config
+
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or not unless
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _numbered(hub: str, rows: Any) -> Iterator[RawProblem]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from stepwise.errors import BackendError, RouterError
 from stepwise.types import Decision, Look, Router, Trace
@@ -59,21 +60,30 @@ def decide(router: Router, trace: Trace, models: tuple[str, ...]) -> Decision:
         decision = router.decide(trace)
     except BackendError:
         raise
+    except RouterError as error:  # of a part of the router, which says where it is
+        raise RouterError(f"router {router.name!r} {_step(trace)}: {error}") from error
     except Exception as error:
         cause = f"{type(error).__name__}: {error} ({_place(error)})"
         raise RouterError(f"router {router.name!r} failed {_step(trace)}: {cause}") from error
     if not isinstance(decision, Decision):
         raise RouterError(
-            f"router {router.name!r} {_step(trace)}: decide must return a Decision, not {decision!r:.80}."
+            f"router {router.name!r} {_step(trace)}: decide ({written(router.decide)}) must return a "
+            f"Decision, not {decision!r:.80}."
         )
     if decision.model not in models:
         raise RouterError(
             f"router {router.name!r} {_step(trace)}: model must be one of {', '.join(models)}, "
-            f"not {decision.model!r}."
+            f"not {decision.model!r} ({written(router.decide)})."
         )
     if decision.look is not None:
         check_look(router, decision.look)
     return decision
+
+
+def written(function: Callable[..., Any]) -> str:
+    """Where a function of somebody's own begins: file and line; its name where it has none in Python."""
+    code = getattr(function, "__code__", None)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else repr(function)
 
 
 def _step(trace: Trace) -> str:

@@ -7,6 +7,8 @@ name code.
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -65,9 +67,26 @@ def _made(target: Any, name: str, threshold: float | None) -> object:
 
 
 def _loaded(name: str) -> Any:
+    entry = installed().get(name) or EntryPoint(name, name, GROUP)
+    module, _, wanted = entry.value.partition(":")
+    if not (module and wanted):
+        raise ConfigError(f"router must be module:Class, not {name!r}.")
     try:
-        return (installed().get(name) or EntryPoint(name, name, GROUP)).load()
+        return entry.load()
     except Exception as error:  # a module may raise anything while it is imported
-        raise ConfigError(
-            f"router {name!r} cannot be imported: {error}; is its folder in PYTHONPATH?"
-        ) from error
+        lacks = isinstance(error, AttributeError) and module in sys.modules
+        why = lacking(module, wanted) if lacks else unimported(error)
+        raise ConfigError(f"router {name!r} cannot be imported: {why}") from error
+
+
+def lacking(module: str, wanted: str) -> str:
+    """That a module, once imported, has no such name, and which one may have been meant."""
+    near = difflib.get_close_matches(wanted, dir(sys.modules[module]), 1)
+    return f"module {module!r} has no {wanted!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
+
+
+def unimported(error: BaseException) -> str:
+    """Why a module cannot be imported: it is not found, or raises."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}; is its folder in PYTHONPATH?"
+    return f"{type(error).__name__}: {error}."

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, Protocol
 
-from stepwise.errors import ConfigError, NoSignal, StepwiseError
+from stepwise.engine.deciding import written
+from stepwise.errors import ConfigError, NoSignal, RouterError, StepwiseError
 from stepwise.types import Decision, Look, Signals, Step, Trace, expects
 
 
@@ -42,8 +43,23 @@ def check_threshold(value: object) -> None:
     Raises:
         ConfigError: if it is not a number.
     """
-    if not isinstance(value, Real) or value != value:
+    if not _comparable(value):
         raise ConfigError(f"threshold must be a number, not {value!r}.")
+
+
+def check_score(value: object, scorer: Scorer) -> None:
+    """Refuse a score that cannot be compared with a threshold: the scorer may be anybody's.
+
+    Raises:
+        RouterError: naming the scorer's line if it is not a number.
+    """
+    if not _comparable(value):
+        where = f"score of {type(scorer).__name__} ({written(scorer.score)})"
+        raise RouterError(f"{where} must return a number, not {value!r:.80}.")
+
+
+def _comparable(value: object) -> bool:
+    return isinstance(value, Real) and value == value
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,11 @@ class ThresholdRouter:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
+        for part in ("look", "score"):
+            if not hasattr(self.scorer, part):
+                raise RouterError(
+                    f"scorer {type(self.scorer).__name__} has no {part!r}; it needs look, score."
+                )
 
     @property
     def look(self) -> Look:
@@ -75,6 +96,7 @@ class ThresholdRouter:
             score = self.scorer.score(trace)
         except NoSignal as missing:
             return Decision(self.large, None, f"no signal: {missing}")
+        check_score(score, self.scorer)
         model = self.large if score >= self.threshold else self.small
         sign = ">=" if score >= self.threshold else "<"
         return Decision(model, score, f"score {score:.3g} {sign} {self.threshold:.3g}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from scripts.evaluate import check_compared, differences, oracle, settings_of
+from scripts.evaluate import check_compared, chosen, differences, oracle, settings_of
 from stepwise.errors import ConfigError
 from stepwise.evaluation.summary import Point, Summary
 
@@ -91,3 +91,12 @@ def test_a_comparison_with_no_router_of_that_name_is_refused_before_the_run() ->
     ):
         check_compared(["confidenc"], field)
     check_compared(["ppo", "confidence"], field)
+
+
+def test_only_some_routers_run_beside_the_two_ends() -> None:
+    routers = {name: name for name in ("small", "large", "random", "confidence", "mine")}
+    assert chosen(routers, ["mine", "confidence"]) == ["small", "large", "confidence", "mine"]
+    assert chosen(routers, []) == ["small", "large"]
+    assert chosen(routers, None) == [*routers]
+    with pytest.raises(ConfigError, match="only: 'min' is no router here; they are confidence, large, mine"):
+        chosen(routers, ["min"])

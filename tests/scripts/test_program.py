@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from scripts import evaluate, train
-from scripts.program import CONFIGS, repeating, save_config, with_files
+from scripts.program import CONFIGS, repeating, save_config, with_defaults, with_files
 from scripts.refusing import check_groups
 from stepwise.errors import ConfigError
 
@@ -134,7 +134,7 @@ MINE = "{{router: {{_target_: {target}, _partial_: true}}, knob: {knob}, values:
     ("target", "knob", "sentence"),
     [
         ("nowhere.Router", "k", r"_target_ cannot be imported: No module named 'nowhere'; .* in PYTHONPATH"),
-        ("stepwise.routers.Nobody", "k", r"_target_ cannot be imported: .*Nobody"),
+        ("stepwise.routers.LargeFrist", "k", r"_target_ cannot be imported: .* mean 'LargeFirst'\?$"),
         ("stepwise.routers.LargeFirst", "kay", r"cannot be made with kay=8: .*unexpected keyword .*'kay'"),
     ],
 )
@@ -146,11 +146,30 @@ def test_a_router_that_cannot_be_made_is_a_sentence_with_its_file(
     command = [sys.executable, "-m", "scripts.stepbench", "--config-dir", str(tmp_path), "router=mine"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert re.search(rf"router.router \(configs/router/mine.yaml\): {sentence}", done.stderr), done.stderr
+    assert re.search(rf"router.router \(configs/router/mine.yaml\): {sentence}", done.stderr.strip()), (
+        done.stderr
+    )
 
 
-def test_a_number_in_the_place_of_a_groups_file_is_a_sentence() -> None:
-    for argument in ("anchors=20", "+anchors=2.5", "scope/base=true"):
+def test_a_number_or_null_in_the_place_of_a_groups_file_is_a_sentence() -> None:
+    for argument in ("anchors=20", "+anchors=2.5", "scope/base=true", "pair=null", "router@routers.x=NULL"):
         with pytest.raises(ConfigError, match=r"must be one of .*, or .*\.SETTING=VALUE, not"):
             check_groups([argument], CONFIGS)
-    check_groups(["n=20", "anchors=gsm8k", "anchors=null", "anchors.path=7", "--multirun"], CONFIGS)
+    check_groups(["n=20", "anchors=gsm8k", "~anchors", "anchors.path=7", "study=null", "--multirun"], CONFIGS)
+
+
+def test_null_is_the_default_of_a_group_that_is_left_open() -> None:
+    arguments = ["scope=null", "experiment=estimates", "pair=null", "oracle=null", "n=3"]
+    overrides = with_defaults(arguments, "evaluate")
+    assert overrides == ["~scope", "experiment=estimates", "pair=null", "oracle=null", "n=3"]
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("evaluate", overrides=[o for o in overrides if o != "pair=null"])
+    assert cfg.scope is None and cfg.n == 3
+
+
+@pytest.mark.parametrize(("argument", "status"), [("router=null", 0), ("router@routers.random=null", 2)])
+def test_null_for_a_group_ends_in_no_traceback(argument: str, status: int) -> None:
+    command = [sys.executable, "-m", "scripts.stepbench", argument, "--cfg", "job"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status and done.stderr.count("\n") == (status == 2), done.stderr
+    assert status == 0 or "must be one of confidence," in done.stderr

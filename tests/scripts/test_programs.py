@@ -112,8 +112,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-FEW = ("~routers.random", "~routers.random_query", "~routers.large_first", "~routers.small_first",
-       "~routers.mean_confidence", "routers.confidence.values=[1]", "routers.entropy.values=[0.1]",
+FEW = ("only=[confidence,entropy,ppo]", "routers.confidence.values=[1]", "routers.entropy.values=[0.1]",
        "routers.ppo.values=[0.5]")  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -265,5 +266,53 @@ def test_the_hub_gives_the_same_problems(tmp_path: Path, monkeypatch: pytest.Mon
     assert [record.row["question"] for record in records] == [
         problem.question for problem in load_dataset("gsm8k", folder=FIXTURES)
     ]
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        benchmarks.read(benchmarks.Part(str(tmp_path / "none"), "test", "none"), None, None)
+    missing = r"put none\.jsonl\.gz or none\.jsonl into .*/here \(STEPWISE_DATA, dataset\.folder\)"
+    with pytest.raises(ConfigError, match=missing):
+        benchmarks.read(benchmarks.Part(str(tmp_path / "none"), "test", "none"), str(tmp_path / "here"), None)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize("place", ["", "benchmarks"])
+def test_a_local_copy_lies_in_the_folder_or_in_its_benchmarks(
+    place: str, ending: str, tmp_path: Path
+) -> None:
+    file = tmp_path / place / f"gsm8k_test{ending}"
+    file.parent.mkdir(exist_ok=True)
+    line = (json.dumps({"question": "1 + 1?", "answer": "2"}) + "\n").encode()
+    file.write_bytes(gzip.compress(line) if ending.endswith("gz") else line)
+    assert [problem.answer for problem in load_dataset("gsm8k", folder=str(tmp_path))] == ["2"]
+
+
+def test_without_a_network_the_hub_is_not_asked_again_and_what_it_gave_before_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    from stepwise.data import benchmarks
+
+    (tmp_path / "gsm8k").mkdir()
+    shutil.copy(Path(FIXTURES) / "gsm8k_test.jsonl", tmp_path / "gsm8k" / "test.jsonl")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.load_dataset(str(tmp_path / "gsm8k"))
+    # As if it had come from the hub.
+    fetched = tmp_path / "cache" / "openai___gsm8k" / "main"
+    shutil.copytree(tmp_path / "cache" / "gsm8k" / "default", fetched)
+    for info in fetched.rglob("dataset_info.json"):
+        info.write_text(json.dumps({**json.loads(info.read_text()), "config_name": "main"}))
+
+    asked: list[Any] = []
+
+    def no_network(*args: Any, **kwargs: Any) -> None:
+        asked.append(args)
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_session", no_network)
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", no_network)
+    questions = [problem.question for problem in load_dataset("gsm8k")]
+    assert questions == [problem.question for problem in load_dataset("gsm8k", folder=FIXTURES)]
+    assert len(asked) == 1 and not datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(
+        ConfigError, match=r"gsm8k cannot be loaded \(the hub cannot be reached\); to do without"
+    ):
+        benchmarks.read(benchmarks.BENCHMARKS["gsm8k"].rest, None, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from envs import RoutingEnv
 from stepwise import load_pair, load_router
 from stepwise.calibration import calibrate
-from stepwise.errors import ConfigError, InfeasibleTarget, StepwiseError
+from stepwise.errors import ConfigError, InfeasibleTarget, RouterError, StepwiseError
 from stepwise.routers import (
     Always,
     Confidence,
@@ -28,7 +28,7 @@ from stepwise.routers import (
 from stepwise.routers.features import SIGNALS, bounds, observe
 from stepwise.routers.judged import ProcessReward
 from stepwise.routers.threshold import Scorer
-from stepwise.types import Signals, Step, Trace, Verdict
+from stepwise.types import Look, Signals, Step, Trace, Verdict
 from tests.records import spread_record
 from tests.worlds import engine, problem, writers
 
@@ -255,3 +255,33 @@ def test_a_threshold_is_a_number(threshold: Any) -> None:
         ThresholdRouter(Confidence(), threshold, "confidence")
     with pytest.raises(ConfigError, match="threshold must be a number, not "):
         load_router("nano-ppo", threshold=0.5).at(threshold)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scorer of somebody's own."""
+
+    returned: Any
+    look: Look = "before"
+
+    def score(self, trace: Trace) -> Any:
+        return self.returned
+
+
+@pytest.mark.parametrize("score", [None, "0.7", float("nan"), [0.7]])
+def test_a_score_that_is_no_number_names_the_scorer_and_its_line(score: Any) -> None:
+    line = Scored.score.__code__.co_firstlineno
+    sentence = rf"'mine' at step 1 .*: score of Scored \(test_routers\.py:{line}\) must return a number, not"
+    with pytest.raises(RouterError, match=sentence):
+        engine().solve_sync(problem(1), ThresholdRouter(Scored(score), 0.5, "mine"))
+
+
+@pytest.mark.parametrize("score", [1, np.float32(1), True])
+def test_numbers_of_every_kind_are_scores(score: Any) -> None:
+    trace = engine().solve_sync(problem(1), ThresholdRouter(Scored(score), 0.5, "mine"))
+    assert writers(trace) == {"large"}
+
+
+def test_what_is_no_scorer_is_refused() -> None:
+    with pytest.raises(RouterError, match="scorer Always has no 'score'; it needs look, score"):
+        ThresholdRouter(Always("small"), 0.5, "mine")  # type: ignore[arg-type]
