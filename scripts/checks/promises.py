@@ -22,7 +22,7 @@ from rich.table import Table
 
 from scripts.evaluate import settings_of
 from scripts.program import console, program, save_config
-from scripts.stepbench import prices_of
+from scripts.stepbench import dataset_of, prices_of
 from stepwise import load_router
 from stepwise.calibration import CalibrationRecord, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
@@ -39,6 +39,7 @@ class Promises:
     recording: str | None = None  # or the questions of a recording, routed by ``router``
     split: str = "test"
     router: Any = None  # one of configs/router
+    dataset: Any = None  # as of StepBench
     preamble: bool = True  # as of StepBench; likewise prices
     prices: Any = None
     output: str = "outputs/check_promises"
@@ -79,7 +80,8 @@ def of_recording(cfg: DictConfig) -> CalibrationRecord:
     """A router's results on recorded questions; chains that leave the recording count as wrong."""
     if cfg.router is None:
         raise ConfigError("router: name the one that is replayed on the recording (router=confidence).")
-    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble, cost=prices_of(cfg.prices))
+    recording, cost = Recording(cfg.recording), prices_of(cfg.prices)
+    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset_of(cfg, recording))
     runs = [bench.replay(contender) for contender in settings_of([cfg.router])]
     return CalibrationRecord(
         thresholds=np.array([run.contender.threshold for run in runs]),

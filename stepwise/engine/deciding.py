@@ -59,6 +59,8 @@ def decide(router: Router, trace: Trace, models: tuple[str, ...]) -> Decision:
         decision = router.decide(trace)
     except BackendError:
         raise
+    except RouterError as error:  # says what to do
+        raise RouterError(f"router {router.name!r} {_step(trace)} ({_place(error)}): {error}") from error
     except Exception as error:
         cause = f"{type(error).__name__}: {error} ({_place(error)})"
         raise RouterError(f"router {router.name!r} failed {_step(trace)}: {cause}") from error

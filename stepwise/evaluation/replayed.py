@@ -96,8 +96,8 @@ class Bench:
 
     Args:
         preamble: as of `stepwise.recording.replay.replay_engine`, and so are ``cost`` and ``bounded``.
-        dataset: the problems as their data set has them, for routers that read questions; those that were not
-            recorded are left out.
+        dataset: the problems as their data set has them, for routers that read questions, which a recording
+            does not hold; those that were not recorded are left out.
 
     Raises:
         ConfigError: if there are none.
@@ -113,19 +113,30 @@ class Bench:
         bounded: bool = False,
         dataset: Sequence[Problem] = (),
     ) -> None:
-        if not recording.tree.questions:
-            raise _nothing(recording)
+        splits = sorted({question.split for question in recording.tree.questions.values()})
+        if split not in splits:
+            raise ConfigError(
+                f"split: recording {recording.folder} has no problem of {split!r}; "
+                f"its splits are {', '.join(splits) or 'none'}."
+            )
         self.engine: Engine = replay_engine(recording, preamble=preamble, cost=cost, bounded=bounded)
         self._tree = recording.tree
         known = [problem for problem in dataset if recorded(self._tree, problem, split)]
+        if dataset and not known:
+            raise ConfigError(
+                f"dataset: none of its problems is in recording {recording.folder}, which is of "
+                f"{recording.about.get('dataset', 'another one')!r}, split {split!r}."
+            )
         alone = {(problem, router) for problem, router, _ in self._tree.chains}
         self.problems: list[Problem] = [
             problem
-            for problem in known or problems(self._tree, split)
+            for problem in known or problems(recording, split)
             if all((problem.id, model) in alone for model in self.engine.models)
         ]
         if not self.problems:
-            raise _nothing(recording)
+            raise ConfigError(
+                f"split: recording {recording.folder} has no problem of {split!r} that every model solved."
+            )
         self.small, self.large = (
             self.engine.run(self._replay(Contender(Always(self.engine.models[i])))) for i in (0, -1)
         )
@@ -213,7 +224,3 @@ def _open(setting: Setting) -> bool:
 
 def _samples(group: Sequence[Replayed]) -> metrics.Samples:
     return np.array([r.correct for r in group]), np.array([r.cost for r in group])
-
-
-def _nothing(recording: Recording) -> ConfigError:
-    return ConfigError(f"recording {recording.folder} has no problem of this split that every model solved.")
