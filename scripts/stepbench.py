@@ -1,7 +1,8 @@
 """StepBench: routers scored on what real models wrote, in minutes, without models.
 
     python -m scripts.stepbench                            # all baselines
-    python -m scripts.stepbench router=confidence
+    python -m scripts.stepbench router=confidence          # in the place of the baselines
+    python -m scripts.stepbench +router@routers.mine=mine  # beside them: configs/router/mine.yaml
     python -m scripts.stepbench router=confidence 'router.values=[0.5,1,2]'
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache

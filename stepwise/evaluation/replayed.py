@@ -71,13 +71,19 @@ class Setting(msgspec.Struct, frozen=True):
     lost: int
     chains: int
 
+    @property
+    def open(self) -> bool:
+        """Whether it may be cheaper than the large model, and more than `UNKNOWN` of its chains are lost."""
+        lost = self.lost / self.chains
+        return self.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
+
 
 class Row(msgspec.Struct, frozen=True):
     """A router: its area, and where it does best.
 
     Attributes:
-        apgr: None where a setting that may be cheaper than the large model lost more than `UNKNOWN` of its
-            chains.
+        apgr: None for a model alone, where no setting is cheaper than the large model, and where one is
+            `Setting.open`.
         accuracy, cost: at its most accurate setting, the cheapest of these.
         coverage: over all its settings.
     """
@@ -185,7 +191,9 @@ class Bench:
         lost, decisions = sum(r.lost.sum() for r in group), sum(r.decisions for r in group)
         coverage = 1 - float(lost) / decisions
         area, ends = numbers.apgr, numbers.apgr_ci
-        if any(map(_open, settings)):
+        alone = group[0] is self.small or group[0] is self.large
+        nothing_cheaper = all(setting.cost >= 1 for setting in settings)
+        if alone or nothing_cheaper or any(setting.open for setting in settings):
             area, ends = None, [None, None]
         return Row(name, area, ends, best.accuracy, best.cost, coverage, settings)
 
@@ -215,11 +223,6 @@ class Bench:
     def right(self, trace: Trace) -> bool | None:
         """Whether a chain is right; None where it left the recording."""
         return None if trace.error else self._tree.correct(trace.problem.id, trace.answer)
-
-
-def _open(setting: Setting) -> bool:
-    lost = setting.lost / setting.chains
-    return setting.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
 
 
 def _samples(group: Sequence[Replayed]) -> metrics.Samples:
