@@ -36,7 +36,8 @@ def remarks(rows: Sequence[Row]) -> Iterator[str]:
     """What the columns and the thresholds are, why an APGR is missing, and how little is known of routers
     whose chains leave the recording. ``rows`` are those of `bench_table`."""
     yield (
-        "chains kept: the share that stays on the recording; at best: accuracy if the other chains were right."
+        "chains kept: the share that stays on the recording; "
+        "at best: the accuracy if the other chains were right."
     )
     if known := legend([row.router for row in rows]):
         yield known

@@ -53,7 +53,7 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     accepted = json.loads(checked.stdout.splitlines()[-1])["rows"]["a draft accepted"]
     promised = run(
         "scripts.checks.promises", f"recording={folder}", "router=confidence", "n=4", "trials=3",
-        f"output={tmp_path / 'promises'}",
+        "dataset=nano", f"output={tmp_path / 'promises'}",
     )  # fmt: skip
     assert promised.returncode == 0, promised.stderr
     summary = json.loads((tmp_path / "promises" / "summary.json").read_text())
