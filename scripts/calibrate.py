@@ -2,10 +2,12 @@
 
     python -m scripts.calibrate budget=0.4 policy=outputs/train/policy
     python -m scripts.calibrate budget=null max_accuracy_loss=0.02 delta=0.05
+    python -m scripts.calibrate budget=0.4 router=confidence 'router.values=[0.3,0.6,0.9,1.2,1.6,2.1]'
 
-Writes the results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
+Writes a policy's results by threshold into the policy's artifact, so that ``stepwise.load_router(policy,
 budget=..., max_accuracy_loss=...)`` serves any target that they support. The thresholds that are tried are
-those that the training chose on its validation problems.
+those that the training chose on its validation problems. A rule of ``configs/router`` has no artifact: the
+threshold that is printed is the one to give it.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from scripts.cluster import solver_of
+from scripts.evaluate import settings_of
 from scripts.program import console, program, save_config
 from scripts.settings import Routing
 from stepwise import load_router
 from stepwise.calibration import Calibration, CalibrationRecord, calibrate, check_targets
 from stepwise.data.splits import check_unseen, fingerprints
+from stepwise.errors import ConfigError
 from stepwise.evaluation import provenance
 from stepwise.evaluation.progress import compare
 from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import table
-from stepwise.routers import Always
+from stepwise.models.pair import Pair
+from stepwise.routers import Always, PolicyRouter
+from stepwise.routers.roles import in_pool
 
 THRESHOLDS = (-5, 0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.35, 1.5, 1.7, 2, 3, 5)
 """Of policies whose training chose none."""
@@ -53,6 +59,7 @@ class Calibrate(Routing):
     output: str = "outputs/calibrate"
     n: int = 1000  # problems of the calibration split
     scope: Any = None
+    router: Any = None  # one of configs/router whose knob is a threshold, in the place of a policy
     concurrency: int = 128  # chains in flight, on every worker of a cluster
     cluster: Any = None
     thresholds: list[float] | None = None  # null: those that the training chose on its validation problems
@@ -64,24 +71,21 @@ def main(cfg: DictConfig) -> None:
     output = provenance.writable(cfg.output)
     save_config(cfg, output)
     pair = instantiate(cfg.pair)
-    router = load_router(cfg.artifact, threshold=1.0)
-    router.check(pair, cfg.models, unit=pair.cost_model(cfg.cost).unit)
     problems = instantiate(cfg.dataset, split="calibration", limit=cfg.n)
-    learnt_from = {use: hashes for use, hashes in router.seen.items() if use != "calibration"}
-    check_unseen(problems, learnt_from)
+    policy = None if cfg.router else opened(cfg, pair)
+    if policy is not None:
+        check_unseen(problems, learnt_from(policy))
     solver, concurrency = solver_of(cfg, pair)
     about = solver.about
     reference = Contender(Always(about.models[-1]))
-    # Of questions other than the calibration's: a list that depended on these would break the promise.
-    thresholds = sorted(cfg.thresholds or router.artifact.card.get("thresholds") or THRESHOLDS)
-    field = [reference, *(Contender(router.at(t), t) for t in thresholds)]
+    field = [reference, *(rules(cfg, about.models) if policy is None else at_thresholds(cfg, policy))]
     setting = f"{pair.identity} {cfg.backend} {about.prior}".rstrip()
     rows = compare(solver, problems, field, output, setting=setting, console=console, concurrency=concurrency)
     correct, cost = table(rows, problems, "correct"), table(rows, problems, "cost")
     keys = [contender.key for contender in field[1:]]
     lengths = {row.problem: len(row.steps) for row in rows if row.router == reference.router.name}
     record = CalibrationRecord(
-        thresholds=np.array(thresholds, float),
+        thresholds=np.array([contender.threshold for contender in field[1:]], float),
         correct=np.stack([correct[key] for key in keys]).astype(bool),
         cost=np.stack([cost[key] for key in keys]),
         large_correct=correct[reference.key].astype(bool),
@@ -90,9 +94,51 @@ def main(cfg: DictConfig) -> None:
         unit=about.unit,
         split=hashlib.sha256("".join(p.id for p in problems).encode()).hexdigest()[:16],
     )
-    card = {**router.artifact.card, "seen": {**learnt_from, "calibration": fingerprints(problems)}}
-    replace(router.artifact, record=record, card=card).save(cfg.artifact)
-    _report(record, calibrate(record, **targets(cfg)), output)
+    promise = calibrate(record, **targets(cfg))  # one that is refused leaves the policy as it was
+    if policy is not None:
+        seen = {**learnt_from(policy), "calibration": fingerprints(problems)}
+        card = {**policy.artifact.card, "seen": seen}
+        replace(policy.artifact, record=record, card=card).save(cfg.artifact)
+    _report(record, promise, output)
+    if policy is None:
+        name = field[1].router.name
+        console.print(f"next: stepwise serve --router {name} --threshold {promise.threshold:g}")
+
+
+def opened(cfg: DictConfig, pair: Pair) -> PolicyRouter:
+    """The policy, which has to fit the pair."""
+    policy = load_router(cfg.artifact, threshold=1.0)
+    policy.check(pair, cfg.models, unit=pair.cost_model(cfg.cost).unit)
+    return policy
+
+
+def learnt_from(policy: PolicyRouter) -> dict[str, Any]:
+    """Hashes of the questions that the policy knows, by use; an earlier calibration is no such use."""
+    return {use: hashes for use, hashes in policy.seen.items() if use != "calibration"}
+
+
+def at_thresholds(cfg: DictConfig, policy: PolicyRouter) -> list[Contender]:
+    """The policy at every threshold that is tried.
+
+    They come from other questions than the calibration's: with a list that depended on these no promise would
+    hold.
+    """
+    thresholds = sorted(cfg.thresholds or policy.artifact.card.get("thresholds") or THRESHOLDS)
+    return [Contender(policy.at(t), t) for t in thresholds]
+
+
+def rules(cfg: DictConfig, models: Sequence[str]) -> list[Contender]:
+    """A rule at every value of its threshold, from the least on, which sends most steps to the large model.
+
+    Raises:
+        ConfigError: if its knob is another.
+    """
+    if cfg.router.get("knob") != "threshold":
+        raise ConfigError(
+            f"router: only a threshold can be calibrated; this router's knob is {cfg.router.get('knob')}."
+        )
+    made = sorted(settings_of([cfg.router]), key=lambda contender: contender.threshold or 0.0)
+    return [Contender(in_pool(contender.router, models), contender.threshold) for contender in made]
 
 
 def targets(cfg: DictConfig) -> dict[str, Any]:

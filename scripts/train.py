@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,7 @@ def main(cfg: DictConfig) -> float:
         },
         callbacks=[*tracked, *(instantiate(callback) for callback in cfg.callbacks)],
     )  # fmt: skip
+    artifact = as_calibrated(artifact, output / "policy")
     artifact.save(output / "policy")
     env.close()
     engine.run(engine.close())
@@ -152,6 +153,18 @@ def _trained(env: RoutingVectorEnv, *arguments: Any, output: Path, **settings: A
         raise BackendError(
             f"{error} The checkpoint in {output} is kept: the same command goes on from there."
         ) from error
+
+
+def as_calibrated(artifact: PolicyArtifact, folder: Path) -> PolicyArtifact:
+    """The artifact, with its calibration where the folder has the very same policy with one: a finished
+    training that is repeated exports it again."""
+    if not (folder / "calibration.npz").is_file():
+        return artifact
+    before = PolicyArtifact.load(folder)
+    if repr(before) != repr(artifact) or before.record is None:
+        return artifact
+    seen = {**artifact.card["seen"], "calibration": before.card["seen"]["calibration"]}
+    return replace(artifact, record=before.record, card={**artifact.card, "seen": seen})
 
 
 def verdict(artifact: PolicyArtifact, folder: Path, same: Sequence[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ class OnlineThreshold:
         decay: steps shrink as count ** -decay; in (0, 1]. Above 0.5 the paper's long-run guarantee
             holds; lower follows drift faster.
 
+    Attributes:
+        grid: identifies the thresholds and what they cost; a position means nothing on another.
+
     Raises:
         ConfigError: if a value lies outside its range.
     """
@@ -39,6 +43,8 @@ class OnlineThreshold:
             if not low < value <= high:
                 raise ConfigError(f"{name} must lie in ({low}, {high}], not {value:g}.")
         self._thresholds = record.thresholds
+        tables = record.thresholds.tobytes() + record.cost_share.tobytes()
+        self.grid = hashlib.blake2b(tables, digest_size=8).hexdigest()
         self.target, self.rate, self.decay, self.count = target, rate, decay, 0
         costs = np.maximum.accumulate(record.cost_share[::-1])
         self.position = 1.0 - float(np.interp(target, costs, np.linspace(0.0, 1.0, len(costs))))
@@ -67,9 +73,9 @@ class OnlineThreshold:
 
     def state(self) -> dict[str, Any]:
         """What survives a restart; give it to `restore`."""
-        return {"target": self.target, "position": self.position, "count": self.count}
+        return {"target": self.target, "position": self.position, "count": self.count, "grid": self.grid}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state, of the same ``grid``."""
         self.target, self.position = float(state["target"]), float(state["position"])
         self.count = int(state["count"])

@@ -163,10 +163,9 @@ def _infeasible(
     record: CalibrationRecord, name: str, value: float, delta: float, method: Method
 ) -> InfeasibleTarget:
     best = _nearest(lambda v: bool(_passed(record, name, v, delta, method).any()), value, 1.0 - 1e-9)
+    reach = "none can: take more of them" if np.isnan(best) else f"the least that can is {best:.3f}"
     return InfeasibleTarget(
-        f"{name} {value:g} cannot be promised from {record.n} calibration problems; the least that can is "
-        f"{best:.3f}.",
-        best=best,
+        f"{name} {value:g} cannot be promised from {record.n} calibration problems; {reach}.", best=best
     )
 
 

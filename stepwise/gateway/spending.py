@@ -178,8 +178,10 @@ class Spending:
         if kept is None:
             return
         self._day, self._spent = kept.day, defaultdict(float, kept.spent)
-        # A new target starts over: the old position was for another.
-        if self.online is not None and kept.online is not None and kept.online.target == self.online.target:
+        if self.online is None or kept.online is None:
+            return
+        # A new target or a policy that was calibrated anew starts over: the old position was for another.
+        if (kept.online.target, kept.online.grid) == (self.online.target, self.online.grid):
             self.online.restore(asdict(kept.online))
             self._alone, self._seen = kept.alone, kept.seen
 

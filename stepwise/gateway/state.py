@@ -25,6 +25,7 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Share
     position: Share
     count: Count
+    grid: str = ""
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -38,6 +38,18 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     described = json.loads((policy / "policy.json").read_text())
     assert described["calibration"]["n"] == 20
     assert described["calibration"]["thresholds"] == described["card"]["thresholds"]
+    refused = run(
+        "scripts.calibrate",
+        f"policy={policy}",
+        f"output={tmp_path}/few",
+        store,
+        "n=5",
+        "max_accuracy_loss=0.01",
+    )
+    assert refused.returncode == 2 and "cannot be promised from 5 calibration problems" in refused.stderr
+    assert json.loads((policy / "policy.json").read_text()) == described, (
+        "a refusal leaves a policy as it was"
+    )
     evaluated = run(
         "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=12", f"routers.ppo.router.name={policy}",
         "routers.ppo.values=[0.1,1.0]", "~routers.entropy", "~routers.mean_confidence",
@@ -55,6 +67,10 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
     [
         (["scripts.calibrate", "budget=1.5"], "budget must lie in (0, 1]"),
         (["scripts.calibrate", "max_accuracy_loss=0"], "max_accuracy_loss must lie in (0, 1)"),
+        (
+            ["scripts.calibrate", "router=random"],
+            "only a threshold can be calibrated; this router's knob is p",
+        ),
         (["scripts.calibrate", "artifact=/no/such"], "router must be one of nano-ppo or the folder"),
         (
             ["scripts.evaluate", "dataset.name=nanno", "output=/tmp"],
@@ -155,3 +171,17 @@ def test_real_questions_take_the_whole_path(tmp_path: Path, monkeypatch: pytest.
 def test_several_greedy_chains_are_refused(tmp_path: Path) -> None:
     refused = run("scripts.evaluate", "samples=3", f"output={tmp_path}")
     assert refused.returncode == 2 and "samples: 3 chains a problem need temperature > 0" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_rule_is_calibrated_like_a_policy(tmp_path: Path) -> None:
+    """The threshold is one of those given, its cost on the calibration problems is within the budget, and the
+    command that uses it is printed."""
+    done = run(
+        "scripts.calibrate", "router=confidence", "router.values=[3.0,0.2,1.0]", "n=40", "budget=0.7",
+        f"output={tmp_path}/out", f"store={tmp_path}/steps.db",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["threshold"] in (0.2, 1.0, 3.0) and summary["cost"] <= 0.7
+    assert f"next: stepwise serve --router confidence --threshold {summary['threshold']:g}" in done.stdout

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.train import verdict
+import numpy as np
+
+from scripts.train import as_calibrated, verdict
 from stepwise import load_router
 
 
@@ -23,3 +25,17 @@ def test_weights_that_learnt_nothing_are_not_called_a_policy() -> None:
     assert untrained.startswith("4096 steps found nothing better than the untrained network")
     warm = verdict(replace(artifact, card={**card, "exported_step": 0, "imitation": 0.9}), Path("p"))
     assert "than the warm start" in warm and "not a learned policy" in warm
+
+
+def test_a_training_that_is_repeated_keeps_its_calibration(tmp_path: Path) -> None:
+    calibrated = load_router("nano-ppo", threshold=1.0).artifact
+    seen = {"train": ["a"], "calibration": ["b"]}
+    calibrated = replace(calibrated, card={**calibrated.card, "seen": seen})
+    again = replace(calibrated, record=None, card={**calibrated.card, "seen": {"train": ["a"]}})
+    assert as_calibrated(again, tmp_path).record is None, "nothing is there"
+    calibrated.save(tmp_path)
+    kept = as_calibrated(again, tmp_path)
+    assert kept.record is not None and calibrated.record is not None and kept.card["seen"] == seen
+    assert (kept.record.thresholds == calibrated.record.thresholds).all()
+    other = replace(again, weights={name: w + np.float32(1) for name, w in again.weights.items()})
+    assert as_calibrated(other, tmp_path).record is None, "of another policy"

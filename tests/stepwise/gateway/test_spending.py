@@ -70,6 +70,17 @@ def test_another_target_begins_anew(tmp_path: Path) -> None:
     assert moving.state() == online(0.5).state()
 
 
+def test_another_policy_begins_anew(tmp_path: Path) -> None:
+    """A position among one policy's thresholds means nothing among another's."""
+    first = Spending(online(), tmp_path / "state.json")
+    first.learn(5.0, 4.0)
+    first.save()
+    other = OnlineThreshold(spread_record(400, seed=3), 0.4, rate=RATE)
+    begun = other.state()
+    Spending(other, tmp_path / "state.json")
+    assert other.state() == begun
+
+
 def test_a_new_day_is_a_new_account(monkeypatch: pytest.MonkeyPatch) -> None:
     spending = Spending()
     spending.charge(ALICE, 12.0)
