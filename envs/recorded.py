@@ -21,11 +21,14 @@ FOLDER = Path(__file__).parents[1] / "recordings"
 
 
 @lru_cache(maxsize=4)
-def recorded_world(recording: str, split: str = "train") -> tuple[Engine, tuple[Problem, ...], float]:
+def recorded_world(
+    recording: str, split: str = "train", dataset: tuple[Problem, ...] = ()
+) -> tuple[Engine, tuple[Problem, ...], float]:
     """The engine, the problems of a split, and the large model's mean cost alone, which is the unit of cost.
 
     Args:
         recording: a folder, or the name of one in ``recordings``.
+        dataset: its problems with their questions, for agents that read them.
 
     Raises:
         ConfigError: if there is no such recording, or nothing of this split is recorded.
@@ -34,5 +37,5 @@ def recorded_world(recording: str, split: str = "train") -> tuple[Engine, tuple[
     if not folders:
         names = ", ".join(sorted(path.name for path in FOLDER.glob("*") if path.is_dir()))
         raise ConfigError(f"recording must be a folder, or one of {names}, not {recording!r}.")
-    bench = Bench(Recording(folders[0]), split, bounded=True)
+    bench = Bench(Recording(folders[0]), split, bounded=True, dataset=dataset)
     return bench.engine, tuple(bench.problems), float(bench.large.cost.mean())

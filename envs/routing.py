@@ -62,7 +62,8 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
     the engine, a function without arguments that makes one. An environment made with such a function can be
     pickled and copied: what comes out is new and has not been reset. In place of engine, problems and
     cost_scale a ``recording`` gives all three without models (`envs.recorded`; ``split``: which of its
-    problems). render_mode: "ansi" or None.
+    problems). It holds no questions: an agent that reads them needs the ``problems`` of its data set.
+    render_mode: "ansi" or None.
 
     ## Version
     v0: first version.
@@ -93,7 +94,7 @@ class RoutingEnv(gymnasium.Env[Observation, Any]):
         if (engine is None) == (recording is None):
             raise ConfigError("give either an engine with problems, or a recording.")
         if engine is None:
-            running, problems, cost_scale = recorded_world(str(recording), split)
+            running, problems, cost_scale = recorded_world(str(recording), split, tuple(problems))
         else:
             running = made(engine)
         self.task = Task(

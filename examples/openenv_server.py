@@ -1,4 +1,4 @@
-"""The recorded environment for OpenEnv's trainers, whose policies may read numbers or text.
+"""The recorded environment for OpenEnv's trainers, whose policies may read numbers or steps.
 
 python -m examples.openenv_server                  # serves on a free port, plays 300 chains, ends
 uvicorn examples.openenv_server:app --port 8000    # serves until it is stopped
@@ -37,10 +37,11 @@ class Choice(Action):
 
 
 class Look(Observation):
-    """A chain, and the draft that waits. ``features`` are Gymnasium's observation, by name; ``correct`` and
-    ``cost``, in chains of the large model alone, come with the end."""
+    """A chain, and the draft that waits. ``problem`` is an id, since a recording holds no questions;
+    ``features`` are Gymnasium's observation, by name; ``correct`` and ``cost``, in chains of the large model
+    alone, come with the end."""
 
-    question: str
+    problem: str
     steps: list[str]
     draft: str
     features: dict[str, float]
@@ -82,7 +83,7 @@ class Routing(Environment[Choice, Look, State]):
     def _look(self, seen: Any, **more: Any) -> Look:
         trace = self._env.trace
         return Look(
-            question=trace.problem.question,
+            problem=trace.problem.id,
             steps=[f"[{step.model}] {step.text.strip()}" for step in trace.steps],
             draft=trace.draft.text.strip() if trace.draft else "",
             features=dict(zip(self._env.task.observer.features, seen.tolist(), strict=False)),

@@ -1,7 +1,8 @@
 """StepBench: routers scored on what real models wrote, in minutes, without models.
 
     python -m scripts.stepbench                            # all baselines
-    python -m scripts.stepbench router=confidence
+    python -m scripts.stepbench router=confidence          # in the place of the baselines
+    python -m scripts.stepbench +router@routers.mine=mine  # beside them: configs/router/mine.yaml
     python -m scripts.stepbench router=confidence 'router.values=[0.5,1,2]'
     python -m scripts.stepbench dataset=gsm8k router=query # a router that reads the question
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
@@ -17,6 +18,7 @@ counts as wrong, and at best as right: where not all chains stay on record, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from policies.oracle import Best, frontier, search
 from scripts.evaluate import settings_of
 from scripts.program import console, program
 from scripts.settings import EVERYTHING
+from stepwise.data import DATASETS
 from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.errors import ConfigError
 from stepwise.evaluation.replayed import Bench
@@ -38,6 +41,7 @@ from stepwise.models.speeds import load_speeds
 from stepwise.recording.folder import Recording
 from stepwise.report.bench_plot import Ceiling, save_bench
 from stepwise.report.bench_table import bench_table, remarks
+from stepwise.types import Problem
 
 
 @dataclass
@@ -59,9 +63,8 @@ class StepBench:
 
 @program("stepbench", StepBench)
 def main(cfg: DictConfig) -> None:
-    dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
     recording, cost = Recording(cfg.recording), cost_of(cfg)
-    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
+    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset_of(cfg, recording))
     groups = [cfg.router] if cfg.router else cfg.routers.values()
     scored = [bench.replay(contender) for contender in settings_of(groups)]
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)
@@ -76,6 +79,16 @@ def main(cfg: DictConfig) -> None:
         title = f"{name}, {cfg.split}: {n} questions"
         save_bench(rows, cfg.picture, title=title, unit=bench.engine.cost.unit, ceiling=ceiling)
     print(msgspec.json.encode({"recording": name, "n": n, "rows": rows}).decode())
+
+
+def dataset_of(cfg: DictConfig, recording: Recording) -> Sequence[Problem]:
+    """The problems of the data set that a program is given, for those of a recording; none without one."""
+    if not cfg.dataset:
+        return ()
+    # nano writes problems without end, and the recorded ones are its first
+    limit = recording.count(cfg.split) if cfg.dataset.name in DATASETS else EVERYTHING
+    problems: Sequence[Problem] = instantiate(cfg.dataset, split=cfg.split, limit=max(limit, 1))
+    return problems
 
 
 def cost_of(cfg: DictConfig) -> CostModel | None:

@@ -21,7 +21,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
@@ -33,8 +32,8 @@ from policies.train import train
 from scripts.evaluate import difference_of, settings_of
 from scripts.program import CONFIGS, console, program
 from scripts.scope.recorded import scope_of
-from scripts.settings import EVERYTHING, check_counts
-from scripts.stepbench import cost_of
+from scripts.settings import check_counts
+from scripts.stepbench import cost_of, dataset_of
 from scripts.train import Policy
 from stepwise.errors import ConfigError
 from stepwise.evaluation import metrics, provenance
@@ -77,8 +76,7 @@ def main(cfg: DictConfig) -> None:
     check_counts(cfg, "policy.total_steps", "policy.num_envs")
     output, recording = provenance.writable(cfg.output), Recording(cfg.recording)
     cost = cost_of(cfg)
-    dataset = instantiate(cfg.dataset, split=cfg.split, limit=EVERYTHING) if cfg.dataset else ()
-    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset)
+    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset_of(cfg, recording))
     bench.engine = bench.engine.with_prior(prior_of(recording, bench.engine.models, cfg))
     ends = (bench.small.correct, bench.small.cost), (bench.large.correct, bench.large.cost)
     rules = {}

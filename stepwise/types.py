@@ -66,6 +66,11 @@ class Problem:
     form: Form | None = field(default=None, kw_only=True)
     read: Mapping[str, int] = field(default_factory=dict, compare=False, kw_only=True)
 
+    @property
+    def asked(self) -> str:
+        """What models are asked: the question, or what stands for it where it is not known."""
+        return self.question
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

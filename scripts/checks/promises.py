@@ -22,7 +22,7 @@ from rich.table import Table
 
 from scripts.evaluate import settings_of
 from scripts.program import console, program, save_config
-from scripts.stepbench import prices_of
+from scripts.stepbench import dataset_of, prices_of
 from stepwise import load_router
 from stepwise.calibration import CalibrationRecord, calibrate
 from stepwise.errors import ConfigError, InfeasibleTarget
@@ -39,6 +39,7 @@ class Promises:
     recording: str | None = None  # or the questions of a recording, routed by ``router``
     split: str = "test"
     router: Any = None  # one of configs/router
+    dataset: Any = None  # as of StepBench
     preamble: bool = True  # as of StepBench; likewise prices
     prices: Any = None
     output: str = "outputs/check_promises"
@@ -79,7 +80,8 @@ def of_recording(cfg: DictConfig) -> CalibrationRecord:
     """A router's results on recorded questions; chains that leave the recording count as wrong."""
     if cfg.router is None:
         raise ConfigError("router: name the one that is replayed on the recording (router=confidence).")
-    bench = Bench(Recording(cfg.recording), cfg.split, preamble=cfg.preamble, cost=prices_of(cfg.prices))
+    recording, cost = Recording(cfg.recording), prices_of(cfg.prices)
+    bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset_of(cfg, recording))
     runs = [bench.replay(contender) for contender in settings_of([cfg.router])]
     return CalibrationRecord(
         thresholds=np.array([run.contender.threshold for run in runs]),
@@ -104,7 +106,8 @@ def check(
     trials: int,
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """One target on many calibration splits of ``n`` problems."""
+    """One target on many calibration splits of ``n`` problems. ``best`` is None where no threshold truly
+    keeps it; ``least`` is the nearest that one comes."""
     rng = np.random.default_rng(seed)
     loss, cost = population.losses.mean(1), population.cost_share
     risk, limit = (loss, value) if target == "max_accuracy_loss" else (cost, value)
@@ -120,12 +123,14 @@ def check(
         broken += bool(risk[at] > limit)
         chosen.append(at)
     true = np.flatnonzero(risk <= limit)
-    best = cost[true].min() if target == "max_accuracy_loss" else population.accuracy[true].max()
+    best = None
+    if true.size:
+        best = float(cost[true].min() if target == "max_accuracy_loss" else population.accuracy[true].max())
     got = cost[chosen] if target == "max_accuracy_loss" else population.accuracy[chosen]
     return {
         "target": target, "value": value, "delta": delta, "method": method, "n": n, "trials": trials,
         "broken": broken / trials, "infeasible": infeasible / trials,
-        "best": float(best), "got": float(got.mean()) if chosen else None,
+        "best": best, "got": float(got.mean()) if chosen else None, "least": float(risk.min()),
     }  # fmt: skip
 
 
@@ -134,15 +139,31 @@ def _show(lines: list[dict[str, Any]], cfg: DictConfig) -> None:
         title=f"{cfg.trials} calibration splits of {cfg.n} problems; 'got' against 'best' is the cost share "
         "for a loss, the accuracy for a budget"
     )
-    for name in ("target", "delta", "method", "promises broken", "infeasible", "best true", "got on average"):
+    for name in (
+        "promise",
+        "delta",
+        "method",
+        "promises broken",
+        "infeasible",
+        "best true",
+        "got on average",
+    ):
         table.add_column(name)
     for line in lines:
-        got = "" if line["got"] is None else f"{line['got']:.3f}"
+        best, got = ("–" if line[name] is None else f"{line[name]:.3f}" for name in ("best", "got"))
         table.add_row(
-            f"{line['target']} {line['value']:g}", f"{line['delta']:g}", line["method"],
-            f"{line['broken']:.1%}", f"{line['infeasible']:.1%}", f"{line['best']:.3f}", got,
+            _promise(line["target"], line["value"]), f"{line['delta']:g}", line["method"],
+            f"{line['broken']:.1%}", f"{line['infeasible']:.1%}", best, got,
         )  # fmt: skip
     console.print(table)
+    beyond = {(line["target"], line["value"]): line["least"] for line in lines if line["best"] is None}
+    for (target, value), least in beyond.items():
+        promise = _promise(target, value)
+        console.print(f"No threshold can promise {promise}: the least at any of them is {least:.3f}.")
+
+
+def _promise(target: str, value: float) -> str:
+    return f"{'loss' if target == 'max_accuracy_loss' else 'cost'} ≤ {value:g}"
 
 
 if __name__ == "__main__":

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stepwise.cli.options import Commands
 from stepwise.errors import ConfigError
-from stepwise.types import Router
+from stepwise.types import Problem, Router
 
+if TYPE_CHECKING:
+    from stepwise.recording.folder import Recording
+
+EVERYTHING = 1_000_000
 VALUES = {"confidence": (0.5, 0.8, 1.05, 1.35), "entropy": (0.4, 1.15, 1.6, 2.0)}
 """Thresholds of rules, in nats, where none are given."""
 
@@ -27,6 +34,11 @@ def add_parser(commands: Commands) -> None:
     command.add_argument("--threshold", type=float, action="append", help="once for each setting to score")
     command.add_argument(
         "--split", default="test", help="recorded problems to score on (default: %(default)s)"
+    )
+    command.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="the recorded data set, for routers that read questions (a benchmark, or a JSON Lines file)",
     )
     command.add_argument(
         "--no-preamble",
@@ -53,7 +65,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     values = options.threshold or VALUES.get(options.router) or ([None] if is_own(options.router) else ())
     if not values:
         raise ConfigError(f"router {options.router!r} needs a --threshold.")
-    bench = Bench(Recording(options.recording), options.split, preamble=not options.no_preamble)
+    recording, preamble = Recording(options.recording), not options.no_preamble
+    dataset = _questions(options.dataset, options.split, recording) if options.dataset else ()
+    bench = Bench(recording, options.split, preamble=preamble, dataset=dataset)
     models = bench.engine.models
     scored = [bench.replay(Contender(_router(options.router, value, models), value)) for value in values]
     rows = bench.table([bench.small, bench.large, *scored])
@@ -61,6 +75,15 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.print(bench_table(rows, f"{name}, {options.split}: {len(bench.problems)} problems"))
     for line in remarks(rows):
         console.print(line)
+
+
+def _questions(name: str, split: str, recording: Recording) -> Sequence[Problem]:
+    from stepwise.data import DATASETS, load_dataset
+
+    # nano writes problems without end, and the recorded ones are its first
+    limit = max(recording.count(split), 1) if name in DATASETS else EVERYTHING
+    copies = Path(os.environ.get("STEPWISE_DATA", "../shared/data"), "benchmarks")
+    return load_dataset(name, split=split, folder=str(copies), limit=limit)
 
 
 def _router(name: str, threshold: float | None, models: tuple[str, ...]) -> Router:

@@ -153,9 +153,9 @@ class Contexts:
         """The prompt in the model's tokens. Sweeps and episodes ask the same questions again and again."""
         if problem.form is not None:
             return tuple(map(ord, written_out(problem.form)))
-        if len(problem.question) + sum(len(turn.text) for turn in problem.turns) > REMEMBERED:
-            return self._rendered(model, problem.question, problem.turns)
-        return self._short(model, problem.question, problem.turns)
+        if len(problem.asked) + sum(len(turn.text) for turn in problem.turns) > REMEMBERED:
+            return self._rendered(model, problem.asked, problem.turns)
+        return self._short(model, problem.asked, problem.turns)
 
     def _rendered(self, model: str, question: str, turns: tuple[Turn, ...]) -> tuple[int, ...]:
         if not turns:

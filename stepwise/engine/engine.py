@@ -223,7 +223,7 @@ class Engine:
         """
         if isinstance(problem, str):
             problem = Problem("question", problem)
-        check_question(problem.question)
+        check_question(problem.asked)
         chain = Chain(Trace(problem))
         room = min(backend.context for backend in self.backends.values()) - self.rule.max_step_tokens
         size = self._read(chain)

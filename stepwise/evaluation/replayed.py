@@ -71,13 +71,19 @@ class Setting(msgspec.Struct, frozen=True):
     lost: int
     chains: int
 
+    @property
+    def open(self) -> bool:
+        """Whether it may be cheaper than the large model, and more than `UNKNOWN` of its chains are lost."""
+        lost = self.lost / self.chains
+        return self.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
+
 
 class Row(msgspec.Struct, frozen=True):
     """A router: its area, and where it does best.
 
     Attributes:
-        apgr: None where a setting that may be cheaper than the large model lost more than `UNKNOWN` of its
-            chains.
+        apgr: None for a model alone, where no setting is cheaper than the large model, and where one is
+            `Setting.open`.
         accuracy, cost: at its most accurate setting, the cheapest of these.
         coverage: over all its settings.
     """
@@ -96,8 +102,8 @@ class Bench:
 
     Args:
         preamble: as of `stepwise.recording.replay.replay_engine`, and so are ``cost`` and ``bounded``.
-        dataset: the problems as their data set has them, for routers that read questions; those that were not
-            recorded are left out.
+        dataset: the problems as their data set has them, for routers that read questions, which a recording
+            does not hold; those that were not recorded are left out.
 
     Raises:
         ConfigError: if there are none.
@@ -113,19 +119,30 @@ class Bench:
         bounded: bool = False,
         dataset: Sequence[Problem] = (),
     ) -> None:
-        if not recording.tree.questions:
-            raise _nothing(recording)
+        splits = sorted({question.split for question in recording.tree.questions.values()})
+        if split not in splits:
+            raise ConfigError(
+                f"split: recording {recording.folder} has no problem of {split!r}; "
+                f"its splits are {', '.join(splits) or 'none'}."
+            )
         self.engine: Engine = replay_engine(recording, preamble=preamble, cost=cost, bounded=bounded)
         self._tree = recording.tree
         known = [problem for problem in dataset if recorded(self._tree, problem, split)]
+        if dataset and not known:
+            raise ConfigError(
+                f"dataset: none of its problems is in recording {recording.folder}, which is of "
+                f"{recording.about.get('dataset', 'another one')!r}, split {split!r}."
+            )
         alone = {(problem, router) for problem, router, _ in self._tree.chains}
         self.problems: list[Problem] = [
             problem
-            for problem in known or problems(self._tree, split)
+            for problem in known or problems(recording, split)
             if all((problem.id, model) in alone for model in self.engine.models)
         ]
         if not self.problems:
-            raise _nothing(recording)
+            raise ConfigError(
+                f"split: recording {recording.folder} has no problem of {split!r} that every model solved."
+            )
         self.small, self.large = (
             self.engine.run(self._replay(Contender(Always(self.engine.models[i])))) for i in (0, -1)
         )
@@ -174,7 +191,9 @@ class Bench:
         lost, decisions = sum(r.lost.sum() for r in group), sum(r.decisions for r in group)
         coverage = 1 - float(lost) / decisions
         area, ends = numbers.apgr, numbers.apgr_ci
-        if any(map(_open, settings)):
+        alone = group[0] is self.small or group[0] is self.large
+        nothing_cheaper = all(setting.cost >= 1 for setting in settings)
+        if alone or nothing_cheaper or any(setting.open for setting in settings):
             area, ends = None, [None, None]
         return Row(name, area, ends, best.accuracy, best.cost, coverage, settings)
 
@@ -206,14 +225,5 @@ class Bench:
         return None if trace.error else self._tree.correct(trace.problem.id, trace.answer)
 
 
-def _open(setting: Setting) -> bool:
-    lost = setting.lost / setting.chains
-    return setting.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
-
-
 def _samples(group: Sequence[Replayed]) -> metrics.Samples:
     return np.array([r.correct for r in group]), np.array([r.cost for r in group])
-
-
-def _nothing(recording: Recording) -> ConfigError:
-    return ConfigError(f"recording {recording.folder} has no problem of this split that every model solved.")

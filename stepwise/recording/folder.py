@@ -50,6 +50,10 @@ class Recording:
         if self._stream is not None:
             self._rewrite()
 
+    def count(self, split: str) -> int:
+        """Problems of a split."""
+        return sum(question.split == split for question in self.tree.questions.values())
+
     def add(self, record: Record) -> None:
         """Append a record, unless it is there."""
         if self._stream is None:

@@ -8,13 +8,15 @@ of the recording, by id, or out of their data set, with their questions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from stepwise.engine.backend import Completion, Lost, Sampling, only_read, unaccounted
 from stepwise.engine.cost import CostModel, Flops
 from stepwise.engine.engine import Engine
 from stepwise.engine.stop_rules import StepRule
-from stepwise.errors import BackendError, ConfigError
+from stepwise.errors import BackendError, ConfigError, RouterError
 from stepwise.recording.folder import Recording
 from stepwise.recording.records import question_hash
 from stepwise.recording.tree import Tree
@@ -33,6 +35,42 @@ NOBODY = "unknown"
 """The answer of a chain that left the recording, where it is not to fail: no right one."""
 UNKNOWN = "no recorded answer is right"
 """In the place of the gold answer of a problem that no recorded chain has solved."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedProblem(Problem):
+    """A problem without its data set: models know it by its id, and whoever reads its question is refused,
+    since a recording holds none.
+
+    Attributes:
+        question: never set.
+        dataset: that has it, as the recording names it.
+    """
+
+    question: str = field(init=False, repr=False, compare=False)
+    dataset: str = field(default="", kw_only=True)
+
+    @property
+    def asked(self) -> str:
+        return self.id
+
+    def __getattr__(self, name: str) -> str:
+        """Of what is not set.
+
+        Raises:
+            RouterError: if that is the question.
+        """
+        if name != "question":
+            raise AttributeError(f"a recorded problem has no {name!r}.")
+        known = self.dataset or "its data set"
+        raise RouterError(
+            f"a recording holds no questions; pass dataset={known} for a router that reads them "
+            f"(stepwise bench: --dataset {known}; in Python: the problems of that data set)."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the question, which pickling would read."""
+        return partial(RecordedProblem, self.id, self.answer, dataset=self.dataset), ()
 
 
 def replay_engine(
@@ -71,11 +109,12 @@ def replay_engine(
     )
 
 
-def problems(tree: Tree, split: str) -> list[Problem]:
-    """The recorded problems of a split. The id stands for the question, and a model's right answer for the
-    gold answer."""
+def problems(recording: Recording, split: str) -> list[Problem]:
+    """The recorded problems of a split, without their questions. A model's right answer stands for the gold
+    answer."""
+    tree, dataset = recording.tree, str(recording.about.get("dataset", ""))
     return [
-        Problem(name, name, tree.right_answer(name) or UNKNOWN)
+        RecordedProblem(name, tree.right_answer(name) or UNKNOWN, dataset=dataset)
         for name, question in tree.questions.items()
         if question.split == split
     ]

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from stepwise.evaluation.summary import Summary
 from stepwise.report.differences import difference_tables
+from stepwise.report.numbers import NOTHING_CHEAPER
 from stepwise.report.plot import by_router
 from stepwise.report.thresholds import ascending, legend
 
@@ -31,7 +32,7 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     for name, points in routers.items():
         if name in summary.metrics:
             cheaper = any(point.cost < large for point in points)
-            area = _number(summary.metrics[name].apgr) if cheaper else "– (nothing cheaper than large-only)"
+            area = _number(summary.metrics[name].apgr) if cheaper else f"– ({NOTHING_CHEAPER})"
             console.print(f"  {name}: area under the frontier (APGR) {area}")
     for compared in difference_tables(summary.differences):
         console.print(compared)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+NOTHING_CHEAPER = "no setting costs less than the large model alone"
+"""Why a router has no APGR."""
+
 
 def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
     """A number and its interval to three digits, "0.462 (0.398 to 0.548)"; a dash where it is undefined."""

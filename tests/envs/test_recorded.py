@@ -11,10 +11,11 @@ import pytest
 
 import envs
 from envs.observer import Observer
-from stepwise.errors import ConfigError
+from stepwise.errors import ConfigError, RouterError
 from stepwise.recording.records import Outcome
 from stepwise.recording.replay import NOBODY, problems, replay_engine
 from stepwise.types import Trace
+from tests.stepwise.evaluation.test_replayed import record
 from tests.stepwise.recording.worlds import PROBLEMS, open_recording, recording_engine
 from tests.worlds import engine, problem
 
@@ -35,7 +36,7 @@ def test_episodes_on_a_recording_are_those_on_the_models(tmp_path: Path) -> None
     for _, right, _, trace in lived:
         recording.add(Outcome(trace.problem.id, trace.answer, right))
     replay = gymnasium.make(
-        "stepwise/Routing-v0", engine=replay_engine(recording), problems=problems(recording.tree, "test"),
+        "stepwise/Routing-v0", engine=replay_engine(recording), problems=problems(recording, "test"),
         cost_weight=0.1,
     )  # fmt: skip
     replayed = [_episode(replay, seed) for seed in range(EPISODES)]
@@ -69,6 +70,16 @@ def test_what_is_not_recorded_is_wrong_and_costs_a_whole_chain() -> None:
     left = [end for end in (_episode(env, seed) for seed in range(60)) if end[3].answer == NOBODY]
     assert left and not any(right for _, right, _, _ in left)
     assert all(trace.usage[trace.steps[-1].model].discarded > 20 for *_, trace in left)
+
+
+def test_an_agent_that_reads_questions_needs_the_data_set(tmp_path: Path) -> None:
+    record(tmp_path)
+    observer = Observer.of(["signals", "question"])
+    with pytest.raises(RouterError, match="holds no questions"):
+        envs.RoutingEnv(recording=str(tmp_path), split="test", observer=observer).reset(seed=0)
+    env = envs.RoutingEnv(recording=str(tmp_path), split="test", observer=observer, problems=PROBLEMS)
+    env.reset(options={"problem": 3})
+    assert env.trace.problem.question == PROBLEMS[3].question
 
 
 @pytest.mark.parametrize("arguments", [{}, {"recording": "no-such"}])

@@ -53,11 +53,19 @@ def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     accepted = json.loads(checked.stdout.splitlines()[-1])["rows"]["a draft accepted"]
     promised = run(
         "scripts.checks.promises", f"recording={folder}", "router=confidence", "n=4", "trials=3",
-        f"output={tmp_path / 'promises'}",
+        "dataset=nano", f"output={tmp_path / 'promises'}",
     )  # fmt: skip
     assert promised.returncode == 0, promised.stderr
     summary = json.loads((tmp_path / "promises" / "summary.json").read_text())
     assert summary["population"]["n"] == 4
+    never = run(
+        "scripts.checks.promises", f"recording={folder}", "router=confidence", "router.values=[50]", "n=4",
+        "trials=3", "losses=[0.01]", "budgets=[0.9]", f"output={tmp_path / 'never'}",
+    )  # fmt: skip
+    assert never.returncode == 0, never.stderr
+    assert "No threshold can promise loss ≤ 0.01: the least at any of them is" in never.stdout
+    lines = json.loads((tmp_path / "never" / "summary.json").read_text())["checks"]
+    assert {line["target"] for line in lines if line["best"] is None} == {"max_accuracy_loss"}
     # The large nano model is right on these four, so that another's step can only spoil.
     assert accepted["spoils"][0] > 0 and accepted["saves"][0] == 0 and 0 < accepted["same text"] < 1
 

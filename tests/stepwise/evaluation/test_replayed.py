@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stepwise.errors import ConfigError, RouterError
@@ -13,7 +16,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.recording.folder import Recording
 from stepwise.recording.records import Chain, Outcome
 from stepwise.routers import Always, Confidence, JudgeDigit, LargeFirst, ThresholdRouter
-from stepwise.types import Router, Trace
+from stepwise.types import Decision, Look, Router, Trace
 from tests.stepwise.recording.worlds import PROBLEMS, recording_engine
 
 ABOUT = {
@@ -96,13 +99,54 @@ def test_problems_may_come_from_their_data_set(tmp_path: Path) -> None:
         Bench(recording, dataset=[other])
 
 
+def total(question: str) -> int:
+    return sum(int(digit) for digit in question if digit.isdigit())
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The large model adds what comes to more than ``limit``."""
+
+    limit: float
+    name: str = "reads"
+    look: Look = "before"
+
+    def decide(self, trace: Trace) -> Decision:
+        return Decision("large" if total(trace.problem.question) > self.limit else "small")
+
+
+def test_a_question_that_is_not_recorded_is_never_something_else(tmp_path: Path) -> None:
+    record(tmp_path)
+    recording = Recording(tmp_path)
+    recording.about["dataset"] = "sums"
+    reads = Contender(Reads(14))
+    with pytest.raises(
+        RouterError, match=r"router 'reads' at step 1 .* holds no questions; pass dataset=sums"
+    ):
+        Bench(recording).replay(reads)
+    bench = Bench(recording, dataset=PROBLEMS)
+    much = np.array([total(problem.question) > 14 for problem in PROBLEMS])
+    assert much.any() and not much.all()
+    assert (bench.replay(reads).cost == np.where(much, bench.large.cost, bench.small.cost)).all()
+    with pytest.raises(ConfigError, match="none of its problems is in recording .* of 'sums', split 'test'"):
+        Bench(recording, dataset=[replace(PROBLEMS[0], id="other")])
+
+
+def test_a_problem_without_its_question_is_a_value(tmp_path: Path) -> None:
+    record(tmp_path)
+    first, second = Bench(Recording(tmp_path)).problems[:2]
+    assert first != second and len({first, pickle.loads(pickle.dumps(first)), deepcopy(first)}) == 1
+    with pytest.raises(RouterError, match="holds no questions"):
+        first.question  # noqa: B018
+
+
 def test_what_a_recording_cannot_answer_is_refused(tmp_path: Path) -> None:
     record(tmp_path)
     bench = Bench(Recording(tmp_path))
     judged = ThresholdRouter(JudgeDigit(), 7.0, "specreason")
     with pytest.raises(ConfigError, match="judge"):
         bench.replay(Contender(judged, 7.0))
-    with pytest.raises(ConfigError, match="no problem of this split"):
+    with pytest.raises(ConfigError, match="no problem of 'train'; its splits are test"):
         Bench(Recording(tmp_path), split="train")
     with pytest.raises(RouterError, match="model must be one of small, large, not 'huge'"):
         bench.replay(Contender(Always("huge")))

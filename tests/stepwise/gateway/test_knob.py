@@ -142,7 +142,7 @@ def test_an_alias_of_nothing_is_refused(name: str, model: str, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    "router, example", [(CONFIDENCE, ", or stepwise:threshold=1.0."), (Always("tiny"), "stepwise:large.")]
+    "router, example", [(CONFIDENCE, ", or stepwise:threshold=1.0."), (Always("tiny"), "stepwise:huge.")]
 )
 def test_an_unknown_model_is_answered_with_a_setting_that_works(router: Router, example: str) -> None:
     """Behind a rule a budget would be refused next."""

@@ -14,9 +14,9 @@ from stepwise.errors import ConfigError
 from stepwise.recording import folder as shards
 from stepwise.recording.folder import JOURNAL, Recording
 from stepwise.recording.records import Node, Outcome, Question
-from stepwise.recording.replay import UNKNOWN, problems
+from stepwise.recording.replay import UNKNOWN, RecordedProblem, problems
 from stepwise.routers import Always, Confidence, FirstTokenEntropy, LargeFirst, ThresholdRouter
-from stepwise.types import Problem, Router, Trace
+from stepwise.types import Router, Trace
 from tests.stepwise.recording.worlds import PROBLEMS, open_recording, recording_engine, replay_engine
 
 ROUTERS: list[Router] = [
@@ -40,14 +40,14 @@ def recorded(path: Path, *routers: Router) -> list[Trace]:
 
 def anonymous(trace: Trace) -> Trace:
     """A trace without what a recording does not hold."""
-    return replace(trace, problem=Problem(trace.problem.id, trace.problem.id, UNKNOWN))
+    return replace(trace, problem=RecordedProblem(trace.problem.id, UNKNOWN))
 
 
 def test_replay_is_the_live_trace(tmp_path: Path) -> None:
     live = recorded(tmp_path, *ROUTERS)
-    tree = Recording(tmp_path).tree
-    engine = replay_engine(tree)
-    replayed = [engine.solve_sync(p, router) for router in ROUTERS for p in problems(tree, "test")]
+    recording = Recording(tmp_path)
+    engine = replay_engine(recording.tree)
+    replayed = [engine.solve_sync(p, router) for router in ROUTERS for p in problems(recording, "test")]
     assert [anonymous(trace) for trace in live] == replayed
     assert [trace.usage for trace in live] == [trace.usage for trace in replayed]
     assert {trace.stop for trace in replayed} == {"answered"}
@@ -55,8 +55,8 @@ def test_replay_is_the_live_trace(tmp_path: Path) -> None:
 
 def test_what_is_not_recorded_is_an_error_of_its_own_on_the_trace(tmp_path: Path) -> None:
     recorded(tmp_path, Always("small"))
-    tree = Recording(tmp_path).tree
-    trace = replay_engine(tree).solve_sync(problems(tree, "test")[0], Always("large"))
+    recording = Recording(tmp_path)
+    trace = replay_engine(recording.tree).solve_sync(problems(recording, "test")[0], Always("large"))
     assert trace.stop == "error"
     assert "not recorded" in str(trace.error)
 

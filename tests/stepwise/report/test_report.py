@@ -369,4 +369,7 @@ def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
     assert "large_first: how many steps the large model writes first; higher = more of the large" in shown
     assert re.search(r"ppo: least gain in P\(correct\).*; higher = cheaper", shown)
     assert "ppo: area under the frontier (APGR) 0.810" in shown
-    assert "large_first: area under the frontier (APGR) – (nothing cheaper" in shown
+    assert (
+        "large_first: area under the frontier (APGR) – (no setting costs less than the large model alone)"
+        in shown
+    )
