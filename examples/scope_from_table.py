@@ -74,5 +74,5 @@ command("scope", "choose", question, "--folder", str(FOLDER), "--alpha", "0.7")
 # ```text
 # read 600 rows (long): 200 questions, 3 models
 # wrote 100 anchors and 3 fingerprints to outputs/examples/scope
-# small
+# middle
 # ```

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from scripts.cluster import solver_of
-from scripts.program import console, program, save_config
+from scripts.program import CONFIGS, console, program, save_config
 from scripts.refusing import origin
 from scripts.settings import Routing, backend_of
-from stepwise import report
+from stepwise import load_router, report
 from stepwise.data.splits import check_unseen
 from stepwise.errors import ConfigError, StepwiseError
 from stepwise.evaluation import metrics, provenance
@@ -120,11 +120,20 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     models = [model.name for model in pair.select(cfg.models)]
     if cfg.artifact and "ppo" in cfg.routers:
         cfg.routers.ppo.router.name = cfg.artifact
+        cfg.routers.ppo["values"] = thresholds_of(cfg.artifact, cfg.routers.ppo["values"])
     field, unit = settings_of(chosen(cfg.routers, cfg.only)), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
             contender.router.check(pair, cfg.models, transfer=cfg.transfer, unit=unit)
     return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
+
+
+def thresholds_of(policy: str, given: Sequence[float]) -> list[float]:
+    """Where a policy's decisions change, as its training found; those that are given, if they are not the
+    usual ones, which suit the policy that ships."""
+    usual = OmegaConf.select(OmegaConf.load(CONFIGS / "router" / "ppo.yaml"), "values")
+    own = load_router(policy, threshold=1.0).artifact.card.get("thresholds")
+    return list(own if own and list(given) == list(usual) else given)
 
 
 def chosen(routers: Mapping[str, Any], only: Sequence[str] | None) -> list[Any]:

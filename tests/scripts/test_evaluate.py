@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from scripts.evaluate import check_compared, chosen, differences, oracle, settings_of
+from scripts.evaluate import check_compared, chosen, differences, oracle, settings_of, thresholds_of
+from scripts.program import CONFIGS
+from stepwise import load_router
 from stepwise.errors import ConfigError
 from stepwise.evaluation.summary import Point, Summary
 
@@ -100,3 +103,13 @@ def test_only_some_routers_run_beside_the_two_ends() -> None:
     assert chosen(routers, None) == [*routers]
     with pytest.raises(ConfigError, match="only: 'min' is no router here; they are confidence, large, mine"):
         chosen(routers, ["min"])
+
+
+def test_a_policy_is_evaluated_where_its_own_decisions_change(tmp_path: Path) -> None:
+    usual = OmegaConf.select(OmegaConf.load(CONFIGS / "router" / "ppo.yaml"), "values")
+    artifact = load_router("nano-ppo", threshold=1.0).artifact
+    artifact.save(tmp_path)
+    assert thresholds_of(str(tmp_path), usual) == list(usual), "its training chose none"
+    replace(artifact, card={**artifact.card, "thresholds": [0.1, 0.7]}).save(tmp_path)
+    assert thresholds_of(str(tmp_path), usual) == [0.1, 0.7]
+    assert thresholds_of(str(tmp_path), [0.3]) == [0.3], "as it was asked"
