@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,21 +35,33 @@ class Setting:
 
 
 def promised(settings: Sequence[Setting], budget: float, delta: float) -> list[Setting]:
-    """The settings whose expected cost is at most ``budget``; all are with probability 1 - delta.
+    """The settings that keep the ``budget`` on the mean of as many new questions as there are anchors; all do
+    with probability 1 - delta.
 
     Learn then Test (arXiv 2110.01052) with fixed-sequence testing from alpha 0 on, and betting p-values: the
     first setting that fails ends the sequence. Costs are bounded by the largest that the pool had on an
     anchor under the setting: what a new question costs beyond that is taken to have negligible weight. The
     promise is about questions drawn as the anchors were.
+
+    A test at delta would promise the expected cost. The mean of n new questions has chance of its own, as
+    much as that of the n anchors, so that the margin has to be sqrt(2) times as wide.
     """
     passed: list[Setting] = []
+    level = with_chance_of_their_own(delta)
     for setting in settings:
         cap = setting.costs.max()
         limit = budget / cap
-        if limit < 1 and betting(setting.costs[None] / cap, limit, delta)[0] > delta:
+        if limit < 1 and betting(setting.costs[None] / cap, limit, level)[0] > level:
             break
         passed.append(setting)
     return passed
+
+
+def with_chance_of_their_own(delta: float) -> float:
+    """The level of a test of the mean of n questions, so that the mean of n others is within its limit too,
+    with probability 1 - ``delta``. Means of many questions are taken to be normal."""
+    normal = NormalDist()
+    return min(delta, normal.cdf(math.sqrt(2) * normal.inv_cdf(delta)))
 
 
 def check_promise(budget: float, delta: float) -> None:
