@@ -77,7 +77,7 @@ def test_one_dear_model_does_not_hide_what_lies_between() -> None:
     prices must buy most of what they know."""
     budget = 0.9 * float(np.mean([specialists.cost(topic) for topic in specialists.TOPICS]))
     right, spent = bought("net", budget)
-    assert right > 0.8 and spent < budget
+    assert right > 0.75 and spent < budget
     assert right > bought("utility", budget)[0] + 0.1
 
 
