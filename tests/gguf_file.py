@@ -20,7 +20,7 @@ NAMES = {
 """Of a layer's weights, there and here."""
 
 
-def save_gguf(checkpoint: Path, file: Path) -> Path:
+def save_gguf(checkpoint: Path, file: Path, chat_template: str = "") -> Path:
     """Write a checkpoint whose tokenizer is a byte-level BPE."""
     from gguf import GGUFWriter
 
@@ -40,6 +40,8 @@ def save_gguf(checkpoint: Path, file: Path) -> Path:
     writer.add_vocab_size(config["vocab_size"])
     _add_tokenizer(writer, json.loads((checkpoint / "tokenizer.json").read_text()), config)
     _add_weights(writer, checkpoint, config)
+    if chat_template:
+        writer.add_chat_template(chat_template)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

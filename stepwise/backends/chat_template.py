@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from stepwise.backends import gguf
 from stepwise.errors import ConfigError
 from stepwise.types import Turn
 
@@ -24,18 +25,16 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class ChatTemplate:
-    """The chat template in a folder.
+    """The chat template in a folder or a GGUF file.
 
     Raises:
         ConfigError: if there is none, or it is no template.
     """
 
-    def __init__(self, folder: Path) -> None:
-        config = _config(folder / "tokenizer_config.json")
-        source = _source(folder, config)
-        if source is None:
+    def __init__(self, place: Path) -> None:
+        source, self._special = _in_file(place) if place.is_file() else _in_folder(place)
+        if not source:
             raise ConfigError("it has no chat template")
-        self._special = {name: _token(config[name]) for name in SPECIAL if config.get(name)}
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -57,6 +56,18 @@ class ChatTemplate:
             return self._template.render(messages=messages, add_generation_prompt=True, **self._special)
         except (TemplateError, TypeError, ValueError) as error:
             raise ConfigError(f"its chat template refuses such a conversation: {error}") from error
+
+
+def _in_folder(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """The template, and the special tokens that it may name."""
+    config = _config(folder / "tokenizer_config.json")
+    return _source(folder, config), {name: _token(config[name]) for name in SPECIAL if config.get(name)}
+
+
+def _in_file(file: Path) -> tuple[str | None, dict[str, str]]:
+    header, tokenizer = gguf.header(file), gguf.tokenizer(file)
+    names = {name: tokenizer.id_to_token(token) for name, token in header.special.items()}
+    return header.chat_template, {name: text for name, text in names.items() if text is not None}
 
 
 def _config(file: Path) -> Mapping[str, Any]:

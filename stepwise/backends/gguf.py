@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +29,7 @@ ADDS_BOS = "tokenizer.ggml.add_bos_token"
 LLAMA3 = ("llama3", "llama-v3", "llama-bpe")
 """Families that start a sequence with a token where the file does not say."""
 TOKENIZERS = Path("~/.cache/stepwise/tokenizers")
+SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 ROWS = 16
 """Rows that are compared to see whether the output layer is the embedding."""
 
@@ -43,6 +44,8 @@ class Header:
         parameters: of the model; an output layer that is a copy of the embedding counts once.
         ends: tokens that end an answer.
         bos: the token that starts a sequence; None where none does.
+        chat_template: in Jinja; "" where there is none.
+        special: ids of tokens that a chat template may name, by the name there.
     """
 
     architecture: str
@@ -50,6 +53,8 @@ class Header:
     parameters: int
     ends: frozenset[int]
     bos: int | None
+    chat_template: str
+    special: Mapping[str, int]
 
 
 def find(path: str) -> Path | None:
@@ -111,6 +116,12 @@ def header(file: Path) -> Header:
             if name in fields
         ),
         bos=fields.get("tokenizer.ggml.bos_token_id") if fields.get(ADDS_BOS, begins) else None,
+        chat_template=str(fields.get("tokenizer.chat_template", "")),
+        special={
+            name: int(fields[field])
+            for name, part in SPECIAL.items()
+            if (field := f"tokenizer.ggml.{part}_token_id") in fields
+        },
     )
 
 

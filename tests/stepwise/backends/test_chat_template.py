@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from stepwise import load_pair
+from stepwise.backends import gguf
 from stepwise.backends.chat_template import ChatTemplate
 from stepwise.backends.tokenized import Tokenized
 from stepwise.errors import ConfigError
 from stepwise.types import Turn
+from tests.gguf_file import save_gguf
 
 NANO = Path(load_pair("nano").models[0].path)
 THEIRS = PreTrainedTokenizerFast.from_pretrained(NANO)
@@ -55,6 +57,18 @@ def test_a_template_is_rendered_as_transformers_does(
         messages, chat_template=CHATML, tokenize=False, add_generation_prompt=True
     )
     assert ours == theirs
+
+
+def test_a_gguf_file_has_its_template_with_it(tmp_path: Path) -> None:
+    said = [Turn("user", "x"), Turn("assistant", "y"), Turn("user", "z")]
+    file = save_gguf(NANO, tmp_path / "nano.gguf", CHATML)
+    bos = json.loads((NANO / "config.json").read_text())["bos_token_id"]
+    piece = Tokenized(NANO).text((), (bos,)) or gguf.tokenizer(file).id_to_token(bos)
+    rendered = ChatTemplate(file).render(said)
+    assert rendered == ChatTemplate(folder(tmp_path, CHATML, bos_token=piece)).render(said)
+    assert Tokenized(file).converse(said) == Tokenized(NANO).encode(rendered, first=False)
+    with pytest.raises(ConfigError, match="it has no chat template"):
+        ChatTemplate(save_gguf(NANO, tmp_path / "none.gguf"))
 
 
 def test_token_ids_are_those_of_the_rendered_text(tmp_path: Path) -> None:
