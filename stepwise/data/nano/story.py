@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from stepwise.data.nano.words import FRACTIONS, MULTIPLES, Theme
 
@@ -122,18 +123,23 @@ class Story:
     names: list[str]
     mix: Mix
     quantities: list[Quantity] = field(default_factory=list)
+    _loose: list[Quantity] = field(default_factory=list)
+
+    def add(self, new: Quantity) -> None:
+        self.quantities.append(new)
+        self._loose = [q for q in self._loose if not any(q is source for source in new.sources)]
+        self._loose.append(new)
 
     def loose(self) -> list[Quantity]:
         """Quantities that nothing refers to yet."""
-        used = {id(source) for q in self.quantities for source in q.sources}
-        return [q for q in self.quantities if id(q) not in used]
+        return self._loose
 
     def pick(self, accept: Callable[[Quantity], bool]) -> Quantity | None:
         """A quantity to refer to: usually a loose end, at times something further back."""
+        last = next((q for q in reversed(self._loose) if accept(q)), None)
+        if last is not None and self.rng.random() < self.mix.near:
+            return last
         options = [q for q in self.quantities if accept(q)]
-        loose = [q for q in self.loose() if accept(q)]
-        if loose and self.rng.random() < self.mix.near:
-            return loose[-1]
         return self.rng.choice(options) if options else None
 
 
@@ -238,23 +244,29 @@ def _times(s: Story) -> Quantity | None:
     return _derived(s, source, "times", f"{MULTIPLES[k]} as many {s.item} as", f"* {k}", source.value * k)
 
 
+@cache
+def _divisors(value: int) -> tuple[int, ...]:
+    return tuple(d for d in FRACTIONS if value % d == 0)
+
+
+@cache
+def _percents(value: int) -> tuple[int, ...]:
+    return tuple(p for p in PERCENTS if value * p % 100 == 0)
+
+
 def _fraction(s: Story) -> Quantity | None:
-    divisors = list(FRACTIONS)
-    source = s.pick(lambda q: q.value <= s.mix.halved and any(q.value % d == 0 for d in divisors))
+    source = s.pick(lambda q: q.value <= s.mix.halved and bool(_divisors(q.value)))
     if source is None:
         return None
-    k = s.rng.choice([d for d in divisors if source.value % d == 0])
+    k = s.rng.choice(_divisors(source.value))
     return _derived(s, source, "fraction", f"{FRACTIONS[k]} as many {s.item} as", f"/ {k}", source.value // k)
 
 
 def _percent(s: Story) -> Quantity | None:
-    def exact(value: int) -> list[int]:
-        return [p for p in PERCENTS if value * p % 100 == 0]
-
-    source = s.pick(lambda q: 20 <= q.value <= 400 and bool(exact(q.value)))
+    source = s.pick(lambda q: 20 <= q.value <= 400 and bool(_percents(q.value)))
     if source is None:
         return None
-    p = s.rng.choice(exact(source.value))
+    p = s.rng.choice(_percents(source.value))
     value = source.value * p // 100
     return _derived(s, source, "percent", f"{p}% as many {s.item} as", f"* {p} / 100", value)
 
@@ -290,7 +302,7 @@ def _hard(s: Story) -> Quantity:
     """A quantity with a hard step: a percentage where one works out, else a two-digit product or quotient."""
     if s.rng.random() < s.mix.percent:
         if not s.quantities:
-            s.quantities.append(_given(s, round_number=True))
+            s.add(_given(s, round_number=True))
         percent = _percent(s)
         if percent is not None:
             return percent
@@ -311,4 +323,4 @@ def grow(s: Story, size: int, hard: int) -> None:
             easy = s.mix.easy > 0 and s.rng.random() < s.mix.easy
             new = s.rng.choice(EASY_LINKS if easy else LINKS)(s) or s.rng.choice(EASY_BASES)(s)
         if new is not None:
-            s.quantities.append(new)
+            s.add(new)
