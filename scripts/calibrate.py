@@ -39,6 +39,7 @@ from stepwise.evaluation.run import Contender
 from stepwise.evaluation.summary import table
 from stepwise.models.pair import Pair
 from stepwise.routers import Always, PolicyRouter
+from stepwise.routers.named import RULES
 from stepwise.routers.roles import in_pool
 
 THRESHOLDS = (-5, 0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.35, 1.5, 1.7, 2, 3, 5)
@@ -100,8 +101,8 @@ def main(cfg: DictConfig) -> None:
         card = {**policy.artifact.card, "seen": seen}
         replace(policy.artifact, record=record, card=card).save(cfg.artifact)
     _report(record, promise, output)
-    if policy is None:
-        name = field[1].router.name
+    name = field[1].router.name
+    if policy is None and name in RULES:
         console.print(f"next: stepwise serve --router {name} --threshold {promise.threshold:g}")
 
 
