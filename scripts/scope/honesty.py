@@ -2,10 +2,10 @@
 
     python -m scripts.evaluate experiment=scope_honesty
 
-Every split draws the anchors at random and measures on the other questions. A promised budget is about the
-mean over all questions that anchors are drawn from, so that it is *broken* where the chosen alpha costs more
-on the whole set: anchors, each forecast without its own answer, and others. On the others alone (``broken
-elsewhere``) chance counts twice: where the anchors happen to be cheap, what is left is expensive.
+Every split draws the anchors at random and measures on the other questions. A budget is promised for as many
+new questions as there are anchors, and is ``broken elsewhere`` where the questions that are no anchors cost
+more under the chosen alpha; it is ``broken`` where the whole set does: anchors, each forecast without its own
+answer, and others.
 """
 
 from __future__ import annotations
