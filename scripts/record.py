@@ -46,6 +46,7 @@ class Record(Routing):
     within: int | None = None  # only the first so many rows of the file are considered, in their order
     n: int = 300
     artifact: str | None = None  # or policy=FOLDER: the policy that `ppo` is; null: the one that ships
+    only: list[str] | None = None  # of the routers, beside small and large
     routers: dict[str, Any] = field(default_factory=dict)  # each with its knob and the values of it to try
     transfer: bool = False  # let policies route a pair that they were not trained on
     concurrency: int = 48  # chains in flight, on every worker of a cluster

@@ -176,7 +176,7 @@ def test_who_was_chosen_is_said_beside_what_was_expected(page: Page) -> None:
         expect(page.locator("#question")).to_have_value("What is 17 plus 17?")
         page.locator("#run").click()
         expect(page.locator("#status")).to_contain_text("done: 34")
-        expect(page.locator("#estimates .first")).to_contain_text(re.compile(r"weak\s+wrote the answer"))
+        expect(page.locator("#estimates .first")).to_contain_text(re.compile(r"middling\s+wrote the answer"))
         expect(page.locator("#estimates")).to_contain_text("100%")  # the large one's cost, of large-only
         why = re.compile(r"highest score at alpha 0.5 \(0\.\d\d\), expected right \d+%")
         expect(page.locator(".chain .why")).to_contain_text([why])
