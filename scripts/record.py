@@ -23,8 +23,9 @@ from omegaconf import DictConfig
 
 from scripts.evaluate import contenders
 from scripts.program import console, program
-from scripts.settings import EVERYTHING, Routing
+from scripts.settings import Routing
 from scripts.writing import Writer, models_of, writer_of
+from stepwise.data import EVERYTHING
 from stepwise.engine.concurrency import as_they_finish, run
 from stepwise.errors import ConfigError
 from stepwise.evaluation.run import Contender

@@ -20,10 +20,6 @@ RECORDED = "${oc.env:STEPWISE_DATA,../shared/data}"
 """The folder of recorded solutions and of local copies of benchmarks."""
 
 
-EVERYTHING = 1_000_000
-"""Problems: more than any file has."""
-
-
 @dataclass
 class Pool:
     """Models that run."""

@@ -32,11 +32,9 @@ from envs.tree import Tree
 from policies.oracle import Best, frontier, search
 from scripts.evaluate import settings_of
 from scripts.program import console, program
-from scripts.settings import EVERYTHING
-from stepwise.data import DATASETS
 from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.errors import ConfigError
-from stepwise.evaluation.replayed import Bench
+from stepwise.evaluation.replayed import Bench, limit_of
 from stepwise.models.speeds import load_speeds
 from stepwise.recording.folder import Recording
 from stepwise.report.bench_plot import Ceiling, save_bench
@@ -85,9 +83,8 @@ def dataset_of(cfg: DictConfig, recording: Recording) -> Sequence[Problem]:
     """The problems of the data set that a program is given, for those of a recording; none without one."""
     if not cfg.dataset:
         return ()
-    # nano writes problems without end, and the recorded ones are its first
-    limit = recording.count(cfg.split) if cfg.dataset.name in DATASETS else EVERYTHING
-    problems: Sequence[Problem] = instantiate(cfg.dataset, split=cfg.split, limit=max(limit, 1))
+    limit = limit_of(recording, cfg.split, cfg.dataset.name)
+    problems: Sequence[Problem] = instantiate(cfg.dataset, split=cfg.split, limit=limit)
     return problems
 
 

@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from scripts.program import console, save_config
 from scripts.scope.records import Outcomes
-from scripts.settings import EVERYTHING
+from stepwise.data import EVERYTHING
 from stepwise.engine.backend import Backend, Sampling
 from stepwise.evaluation import metrics, provenance
 from stepwise.models.model import Model, options_of

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from scripts.evaluate import settings_of
 from scripts.program import console, program
-from scripts.settings import EVERYTHING
 from scripts.stepbench import prices_of
+from stepwise.data import EVERYTHING
 from stepwise.engine.cost import Price
 from stepwise.errors import ConfigError
 from stepwise.evaluation.metrics import interval, paired_difference, summarise

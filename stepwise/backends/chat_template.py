@@ -20,9 +20,6 @@ from stepwise.backends import gguf
 from stepwise.errors import ConfigError
 from stepwise.types import Turn
 
-SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
-"""Tokens of ``tokenizer_config.json`` that templates name."""
-
 
 class ChatTemplate:
     """The chat template in a folder or a GGUF file.
@@ -61,7 +58,7 @@ class ChatTemplate:
 def _in_folder(folder: Path) -> tuple[str | None, dict[str, str]]:
     """The template, and the special tokens that it may name."""
     config = _config(folder / "tokenizer_config.json")
-    return _source(folder, config), {name: _token(config[name]) for name in SPECIAL if config.get(name)}
+    return _source(folder, config), {name: _token(config[name]) for name in gguf.SPECIAL if config.get(name)}
 
 
 def _in_file(file: Path) -> tuple[str | None, dict[str, str]]:

@@ -30,6 +30,7 @@ LLAMA3 = ("llama3", "llama-v3", "llama-bpe")
 """Families that start a sequence with a token where the file does not say."""
 TOKENIZERS = Path("~/.cache/stepwise/tokenizers")
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+"""Tokens that chat templates name, there and in a file's fields."""
 ROWS = 16
 """Rows that are compared to see whether the output layer is the embedding."""
 

@@ -17,7 +17,6 @@ from stepwise.types import Problem, Router
 if TYPE_CHECKING:
     from stepwise.recording.folder import Recording
 
-EVERYTHING = 1_000_000
 VALUES = {"confidence": (0.5, 0.8, 1.05, 1.35), "entropy": (0.4, 1.15, 1.6, 2.0)}
 """Thresholds of rules, in nats, where none are given."""
 
@@ -78,12 +77,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _questions(name: str, split: str, recording: Recording) -> Sequence[Problem]:
-    from stepwise.data import DATASETS, load_dataset
+    from stepwise.data import load_dataset
+    from stepwise.evaluation.replayed import limit_of
 
-    # nano writes problems without end, and the recorded ones are its first
-    limit = max(recording.count(split), 1) if name in DATASETS else EVERYTHING
-    copies = Path(os.environ.get("STEPWISE_DATA", "../shared/data"), "benchmarks")
-    return load_dataset(name, split=split, folder=str(copies), limit=limit)
+    copies = os.environ.get("STEPWISE_DATA", "../shared/data")
+    return load_dataset(name, split=split, folder=copies, limit=limit_of(recording, split, name))
 
 
 def _router(name: str, threshold: float | None, models: tuple[str, ...]) -> Router:

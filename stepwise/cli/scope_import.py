@@ -13,6 +13,7 @@ from stepwise.cli.options import Commands, positive
 from stepwise.cli.scope_files import ONE_MODEL, add_action, counted, covered
 
 if TYPE_CHECKING:
+    from stepwise.engine.cost import Price
     from stepwise.scope import AnchorSet, Fingerprint
     from stepwise.scope.imported import TokenSource
     from stepwise.scope.table import Results
@@ -55,10 +56,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     store.add(*fingerprints)
     store.close()
     written = f"{counted(len(anchors), 'anchor')} and {counted(len(fingerprints), 'fingerprint')}"
-    unknown = sorted(prices.keys() - set(results.models))
     lines = (*_read(results), *_anchors(anchors, options.anchors), *_taken(fingerprints, sources, anchors))
-    strange = [f"prices of models that the table does not have: {', '.join(unknown)}"] if unknown else []
-    for line in (*lines, *strange, *covered(anchors), f"wrote {written} to {folder}"):
+    for line in (*lines, *_unknown(prices, results), *covered(anchors), f"wrote {written} to {folder}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -75,6 +74,12 @@ def _read(results: Results) -> Iterator[str]:
     yield f"columns: {', '.join(columns)}{unused}"
     for reason, rows in results.left_out.items():
         yield f"left out {counted(len(rows), 'row')}: {reason}: {numbers(rows, cells=results.refused)}"
+
+
+def _unknown(prices: Mapping[str, Price], results: Results) -> Iterator[str]:
+    """Models of the pair that the table does not have, as misspelt ones are."""
+    if unknown := sorted(prices.keys() - set(results.models)):
+        yield f"prices of models that the table does not have: {', '.join(unknown)}"
 
 
 def _anchors(anchors: AnchorSet, asked: int) -> Iterator[str]:

@@ -16,6 +16,9 @@ from stepwise.errors import ConfigError
 from stepwise.types import Problem
 
 DATASETS = {"nano": STANDARD, "nano-harder": HARDER}
+"""Built in, and without end."""
+EVERYTHING = 1_000_000
+"""Problems: more than any file has."""
 
 
 def load_dataset(

@@ -26,13 +26,22 @@ def check_router(router: object) -> None:
     Raises:
         RouterError: if it lacks a part of `stepwise.types.Router`, or looks at what there is not.
     """
-    missing = [part for part in PARTS if not hasattr(router, part)]
-    if missing:
-        kind = router.__name__ if isinstance(router, type) else type(router).__name__
-        raise RouterError(f"router {kind} has no {missing[0]!r}; it needs {', '.join(PARTS)}.")
+    check_parts("router", router, PARTS)
     if isinstance(router, type):
         raise RouterError(f"router must be an object, not the class {router.__name__}; call it.")
     check_look(router, router.look)  # type: ignore[attr-defined]
+
+
+def check_parts(what: str, thing: object, parts: tuple[str, ...]) -> None:
+    """Refuse what lacks a part.
+
+    Raises:
+        RouterError: naming the first.
+    """
+    missing = [part for part in parts if not hasattr(thing, part)]
+    if missing:
+        kind = thing.__name__ if isinstance(thing, type) else type(thing).__name__
+        raise RouterError(f"{what} {kind} has no {missing[0]!r}; it needs {', '.join(parts)}.")
 
 
 def check_look(router: object, look: object) -> None:

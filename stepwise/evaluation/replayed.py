@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stepwise.data import DATASETS, EVERYTHING
 from stepwise.engine.cost import CostModel
 from stepwise.engine.engine import Engine
 from stepwise.errors import ConfigError
@@ -76,6 +77,11 @@ class Setting(msgspec.Struct, frozen=True):
         """Whether it may be cheaper than the large model, and more than `UNKNOWN` of its chains are lost."""
         lost = self.lost / self.chains
         return self.cost - lost < 1 and lost > UNKNOWN  # a lost chain was charged a large model's whole one
+
+
+def nothing_cheaper(settings: Sequence[Setting]) -> bool:
+    """Whether all of a router's settings cost at least what the large model alone does."""
+    return all(setting.cost >= 1 for setting in settings)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -192,8 +198,7 @@ class Bench:
         coverage = 1 - float(lost) / decisions
         area, ends = numbers.apgr, numbers.apgr_ci
         alone = group[0] is self.small or group[0] is self.large
-        nothing_cheaper = all(setting.cost >= 1 for setting in settings)
-        if alone or nothing_cheaper or any(setting.open for setting in settings):
+        if alone or nothing_cheaper(settings) or any(setting.open for setting in settings):
             area, ends = None, [None, None]
         return Row(name, area, ends, best.accuracy, best.cost, coverage, settings)
 
@@ -223,6 +228,14 @@ class Bench:
     def right(self, trace: Trace) -> bool | None:
         """Whether a chain is right; None where it left the recording."""
         return None if trace.error else self._tree.correct(trace.problem.id, trace.answer)
+
+
+def limit_of(recording: Recording, split: str, dataset: str) -> int:
+    """How many problems of a data set have to be loaded to have those of a recording.
+
+    The built-in sets have no end, and the recorded problems are their first.
+    """
+    return max(recording.count(split), 1) if dataset in DATASETS else EVERYTHING
 
 
 def _samples(group: Sequence[Replayed]) -> metrics.Samples:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from stepwise.evaluation.replayed import Row, Setting
+from stepwise.evaluation.replayed import Row, Setting, nothing_cheaper
 from stepwise.report.numbers import NOTHING_CHEAPER, with_interval
 from stepwise.report.thresholds import ascending, legend
 
@@ -72,6 +72,6 @@ def _no_area(row: Row) -> str:
     """Why a router has no APGR."""
     if any(setting.open for setting in row.settings):
         return "chains that leave the recording could be anything"
-    if all(setting.cost >= 1 for setting in row.settings):
+    if nothing_cheaper(row.settings):
         return NOTHING_CHEAPER
     return "the large model alone is not better than the small one"

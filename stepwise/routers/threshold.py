@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, Protocol
 
-from stepwise.engine.deciding import written
+from stepwise.engine.deciding import check_parts, written
 from stepwise.errors import ConfigError, NoSignal, RouterError, StepwiseError
 from stepwise.types import Decision, Look, Signals, Step, Trace, expects
 
@@ -74,11 +74,7 @@ class ThresholdRouter:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        for part in ("look", "score"):
-            if not hasattr(self.scorer, part):
-                raise RouterError(
-                    f"scorer {type(self.scorer).__name__} has no {part!r}; it needs look, score."
-                )
+        check_parts("scorer", self.scorer, ("look", "score"))
 
     @property
     def look(self) -> Look:

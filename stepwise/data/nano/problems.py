@@ -43,7 +43,7 @@ def _ask(s: Story) -> tuple[str, list[Quantity], GoldStep | None]:
     """The closing question, the quantities it is about, and the line that answers it."""
     do, item, rng = s.theme.do, s.item, s.rng
     last = s.quantities[-1]
-    others = [q for q in s.loose() if q is not last] or [q for q in s.quantities if q is not last]
+    others = [q for q in s.loose if q is not last] or [q for q in s.quantities if q is not last]
     others = [q for q in others if max(q.value, last.value) <= SMALL]
     kind = rng.random() + s.mix.direct
     group = [*rng.sample(others, min(len(others), rng.choice((1, 1, 2)))), last]

@@ -123,20 +123,17 @@ class Story:
     names: list[str]
     mix: Mix
     quantities: list[Quantity] = field(default_factory=list)
-    _loose: list[Quantity] = field(default_factory=list)
+    loose: list[Quantity] = field(default_factory=list)
+    """Quantities that nothing refers to yet."""
 
     def add(self, new: Quantity) -> None:
         self.quantities.append(new)
-        self._loose = [q for q in self._loose if not any(q is source for source in new.sources)]
-        self._loose.append(new)
-
-    def loose(self) -> list[Quantity]:
-        """Quantities that nothing refers to yet."""
-        return self._loose
+        self.loose = [q for q in self.loose if not any(q is source for source in new.sources)]
+        self.loose.append(new)
 
     def pick(self, accept: Callable[[Quantity], bool]) -> Quantity | None:
         """A quantity to refer to: usually a loose end, at times something further back."""
-        last = next((q for q in reversed(self._loose) if accept(q)), None)
+        last = next((q for q in reversed(self.loose) if accept(q)), None)
         if last is not None and self.rng.random() < self.mix.near:
             return last
         options = [q for q in self.quantities if accept(q)]
@@ -282,7 +279,7 @@ def _combined(s: Story) -> Quantity | None:
     def pairs(options: Sequence[Quantity]) -> list[tuple[Quantity, Quantity]]:
         return [(a, b) for a in options for b in options if a is not b and a.value + b.value <= SMALL]
 
-    options = pairs(s.loose()) or pairs(s.quantities)
+    options = pairs(s.loose) or pairs(s.quantities)
     if not options:
         return None
     a, b = s.rng.choice(options)
@@ -317,7 +314,7 @@ def grow(s: Story, size: int, hard: int) -> None:
             new, hard = _hard(s), hard - 1
         elif not s.quantities or (len(s.quantities) < 4 and s.rng.random() < s.mix.base):
             new = s.rng.choice(EASY_BASES)(s)
-        elif len(s.loose()) > 2 and s.rng.random() < 0.8:
+        elif len(s.loose) > 2 and s.rng.random() < 0.8:
             new = _combined(s)
         else:
             easy = s.mix.easy > 0 and s.rng.random() < s.mix.easy
