@@ -68,13 +68,13 @@ def budgets(data: Outcomes, settings: DictConfig) -> dict[str, Any]:
     broken: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for anchors, test in splits(len(data.problems), settings.anchor_count, settings.splits, settings.seed):
         scope = _scope(data, pool, anchors, settings)
-        found = scope.settings(names)
-        utilities = scope.utilities([data.problems[i].question for i in test], names)
+        questions = [data.problems[i].question for i in test]
         for share in settings.shares:
             budget = share * float(np.nanmean(cost[best]))
-            for name, choose in (("promised", scope.alpha_for), ("in sample", _in_sample(found))):
+            utilities = scope.utilities(questions, names, budget)
+            for name, choose in (("promised", Scope.alpha_for), ("in sample", _in_sample)):
                 try:
-                    setting = choose(budget, names, settings.delta)
+                    setting = choose(scope, budget, names, settings.delta)
                 except InfeasibleTarget:
                     spent = np.nan, np.nan
                 else:
@@ -89,16 +89,13 @@ def budgets(data: Outcomes, settings: DictConfig) -> dict[str, Any]:
     }
 
 
-def _in_sample(settings: Sequence[Setting]) -> Callable[[float, object, object], Setting]:
+def _in_sample(scope: Scope, budget: float, models: Sequence[str], delta: float) -> Setting:
     """What a budget would choose without a promise."""
-
-    def choose(budget: float, models: object, delta: object) -> Setting:
-        within = [setting for setting in settings if setting.cost <= budget]
-        if not within:
-            raise InfeasibleTarget("", best=settings[0].cost)
-        return max(within, key=lambda setting: setting.value)
-
-    return choose
+    settings = scope.settings(models, budget)
+    within = [setting for setting in settings if setting.cost <= budget]
+    if not within:
+        raise InfeasibleTarget("", best=settings[0].cost)
+    return max(within, key=lambda setting: setting.value)
 
 
 def _kept(elsewhere: Floats, everywhere: Floats) -> dict[str, float]:

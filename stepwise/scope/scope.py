@@ -276,7 +276,8 @@ class Scope:
 
     def alpha_for(self, budget: float, models: Sequence[str] | None = None, delta: float = 0.1) -> Setting:
         """The alpha with the best value on the anchors among those whose expected cost per question is at
-        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`.
+        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`. It holds
+        for choices under the same budget, which binds who answers outside what the anchors cover as well.
 
         Raises:
             ConfigError: as `choose`, and if budget or delta is out of its range.
@@ -309,10 +310,13 @@ class Scope:
         return self._novelty.held_out
 
     def utilities(
-        self, questions: Sequence[str], models: Sequence[str] | None = None
+        self, questions: Sequence[str], models: Sequence[str] | None = None, budget: float | None = None
     ) -> Callable[[float], Array]:
         """Utilities [models, questions] of many questions at once, as a function of alpha; rows in the order
         of ``models``.
+
+        Args:
+            budget: as of `choose`. What `alpha_for` promises holds for scores under the same budget.
 
         Raises:
             ConfigError: as `choose`.
@@ -322,7 +326,7 @@ class Scope:
         compared = self._compare(known, questions)
         novelty = self._novelty(questions)
         predicted = shrink(self._estimator.predict(compared, rows), known.mean[rows], novelty)
-        return self._scores(known, rows, compared, predicted, novelty)
+        return self._scores(known, rows, compared, predicted, novelty, budget)
 
     def compare(self, questions: Sequence[str]) -> Compared:
         """Questions against the anchors, as estimators see them.

@@ -66,7 +66,8 @@ def bought(rule: Rule, budget: float) -> tuple[float, float]:
         anchors=anchors, fingerprints=specialists.store(anchors), decision=rule, outside="estimates"
     )
     fresh = specialists.problems(400, seed=1)
-    scores = scope.utilities([problem.question for problem in fresh])(scope.alpha_for(budget).alpha)
+    questions = [problem.question for problem in fresh]
+    scores = scope.utilities(questions, budget=budget)(scope.alpha_for(budget).alpha)
     names = [scope.known.models[row] for row in scores.argmax(axis=0)]
     chances = [specialists.chance(name, problem) for name, problem in zip(names, fresh, strict=True)]
     return float(np.mean(chances)), float(np.mean([specialists.cost(name) for name in names]))

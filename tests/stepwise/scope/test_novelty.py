@@ -80,6 +80,8 @@ def test_outside_a_budget_binds_the_best_single_model() -> None:
         known.choose(STRANGE[-1], None, 1.0, (), budget),
     ):
         assert choice.outside and choice.model == "middling"
+    scores = known.utilities([STRANGE[-1]], budget=budget)(1.0)[:, 0]
+    assert known.known.models[scores.argmax()] == "middling", "many questions at once keep it too"
     tight = known.choose(STRANGE[-1], alpha=1.0, budget=alone["weak"] / 2)
     assert tight.model == "weak", "where none keeps the budget, the cheapest answers"
     assert scope("strong").choose(STRANGE[-1], budget=budget).model == "strong"
