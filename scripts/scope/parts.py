@@ -23,8 +23,8 @@ from stepwise.scope.estimators import Beliefs, Combination, Neighbours
 Numbers = dict[str, float]
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
 """Tried beside the weights where both are learned."""
-EXCHANGE = np.geomspace(1e-4, 1e2, 121)
-"""Value that the whole range of costs is worth, where a router weighs value against cost linearly."""
+NO_ANSWER = 1e6
+"""Of what the dearest model costs: nobody chooses a model without an answer."""
 
 
 @dataclass(frozen=True)
@@ -242,9 +242,9 @@ def rivals(ground: Ground) -> Numbers:
     frontiers = {
         "SCOPE": net(here, predicted.value, costs[1]),
         "SCOPE, the paper's utility": _frontier(here, record.value, costs[0], predicted.value, costs[1]),
-        **{name: linear(here, learn(here), usual[:, None]) for name, learn in RIVALS.items()},
+        **{name: net(here, learn(here), usual[:, None]) for name, learn in RIVALS.items()},
         "two models": _two(here, two_models(here, strong, weak), strong, weak),
-        "oracle": linear(here, np.nan_to_num(here.value), here.cost),
+        "oracle": net(here, np.nan_to_num(here.value), here.cost),
         "random mix of the cheapest and the best": [],
     }
     return {f"{name}, area": frontier_area(here, points) for name, points in frontiers.items()} | {
@@ -270,8 +270,9 @@ def _frontier(
 
 
 def net(here: Cut, value: Array, cost: Array) -> list[Point]:
-    """As a `Scope` routes unless told otherwise."""
+    """As a `Scope` routes unless told otherwise, from what is expected of the models."""
     dearest = _dearest(here)
+    cost = np.nan_to_num(cost, nan=NO_ANSWER * dearest)
     return sweep(
         lambda alpha: outcome(here, net_value(value, cost, alpha, dearest).argmax(axis=0)),
         lambda point: point.cost,
@@ -280,13 +281,6 @@ def net(here: Cut, value: Array, cost: Array) -> list[Point]:
 
 def _dearest(here: Cut) -> float:
     return float(np.nanmean(here.known.spent(here.rows), axis=1).max())
-
-
-def linear(here: Cut, value: Array, cost: Array) -> list[Point]:
-    """The model with the largest value less cost, at many rates of exchange."""
-    low, high = float(np.nanmin(cost)), float(np.nanmax(cost))
-    scaled = np.nan_to_num((cost - low) / max(high - low, 1e-12), nan=np.inf)  # no answer, no choice
-    return [outcome(here, (value - rate * scaled).argmax(axis=0)) for rate in EXCHANGE]
 
 
 def _two(here: Cut, need: Array, strong: int, weak: int) -> list[Point]:
