@@ -8,6 +8,7 @@
     python -m scripts.stepbench preamble=false             # worked examples are in the server's prefix cache
     python -m scripts.stepbench oracle=true                # and what no router can do better there
     python -m scripts.stepbench seconds=FILE               # by speeds that were measured
+    python -m scripts.stepbench dataset=gsm8k report=DIR   # the chains to read, as those of an evaluation
     python -m scripts.stepbench recording=outputs/recordings/nano-nano
 
 The last line is one JSON object. Costs are fractions of what the large model alone takes, in FLOPs, in
@@ -31,14 +32,21 @@ from omegaconf import DictConfig
 from envs.tree import Tree
 from policies.oracle import Best, frontier, search
 from scripts.evaluate import settings_of
-from scripts.program import console, program
+from scripts.program import console, program, save_config
+from stepwise import report
 from stepwise.engine.cost import CostModel, Dollars, Price
 from stepwise.errors import ConfigError
+from stepwise.evaluation import provenance
+from stepwise.evaluation.progress import compare
 from stepwise.evaluation.replayed import Bench, limit_of
+from stepwise.evaluation.run import Contender
+from stepwise.evaluation.summary import summarise
 from stepwise.models.speeds import load_speeds
 from stepwise.recording.folder import Recording
+from stepwise.recording.replay import replay_engine
 from stepwise.report.bench_plot import Ceiling, save_bench
 from stepwise.report.bench_table import bench_table, remarks
+from stepwise.routers import Always
 from stepwise.types import Problem
 
 
@@ -54,6 +62,7 @@ class StepBench:
     seconds: str | None = None  # a file of measured speeds (`stepwise.models.speeds`), to count seconds
     oracle: bool = False  # search what is recorded for the cheapest right chains
     picture: str | None = None  # a PNG of the table
+    report: str | None = None  # folder for an evaluation's rows, tables and page; needs the data set
     seed: int = 0  # of the bootstrap
     router: Any = None  # one of configs/router, alone
     routers: dict[str, Any] = field(default_factory=dict)  # what is scored where no router is named
@@ -63,8 +72,10 @@ class StepBench:
 def main(cfg: DictConfig) -> None:
     recording, cost = Recording(cfg.recording), cost_of(cfg)
     bench = Bench(recording, cfg.split, preamble=cfg.preamble, cost=cost, dataset=dataset_of(cfg, recording))
-    groups = [cfg.router] if cfg.router else cfg.routers.values()
-    scored = [bench.replay(contender) for contender in settings_of(groups)]
+    field = settings_of([cfg.router] if cfg.router else cfg.routers.values())
+    if cfg.report:
+        write_report(cfg, recording, bench, field)
+    scored = [bench.replay(contender) for contender in field]
     rows = bench.table([bench.small, bench.large, *scored], seed=cfg.seed)
     name, n = Path(cfg.recording).name, len(bench.problems)
     console.print(bench_table(rows, f"{name}, {cfg.split}: {n} problems"))
@@ -77,6 +88,30 @@ def main(cfg: DictConfig) -> None:
         title = f"{name}, {cfg.split}: {n} questions"
         save_bench(rows, cfg.picture, title=title, unit=bench.engine.cost.unit, ceiling=ceiling)
     print(msgspec.json.encode({"recording": name, "n": n, "rows": rows}).decode())
+
+
+def write_report(cfg: DictConfig, recording: Recording, bench: Bench, field: Sequence[Contender]) -> None:
+    """The replayed chains in an evaluation's folder. One that leaves the recording ends there, without an
+    answer, and takes what the large model's whole chain took."""
+    if not cfg.dataset:
+        raise ConfigError(
+            "report: a recording holds no questions; name the recorded data set (dataset=NAME)."
+        )
+    output = provenance.writable(cfg.report)
+    save_config(cfg, output)
+    engine = replay_engine(recording, preamble=cfg.preamble, cost=cost_of(cfg), bounded=True)
+    ends = [Contender(Always(engine.models[place])) for place in (0, -1)]
+    models = recording.about["models"]
+    name, weights = Path(cfg.recording).name, {model: its["weights"] for model, its in models.items()}
+    setting = f"{weights}, {len(recording.tree) + len([*recording.tree.reads])} records, {cfg.preamble}"
+    rows = compare(engine, bench.problems, [*ends, *field], output, setting=setting, console=console)
+    about = {
+        "dataset": cfg.dataset.name, "split": cfg.split, "pair": name, "cost_unit": engine.cost.unit,
+        "backend": "recorded", "weights": weights, **provenance.describe(),
+    }  # fmt: skip
+    summary = summarise(rows, bench.problems, models=engine.models, seed=cfg.seed, about=about)
+    report.write_run(output, summary, rows)
+    console.print(f"wrote {output}/report.html")
 
 
 def dataset_of(cfg: DictConfig, recording: Recording) -> Sequence[Problem]:

@@ -39,6 +39,16 @@ def test_nano_is_recorded_once_and_replayed(tmp_path: Path) -> None:
     assert (result["recording"], result["n"]) == ("nano", 6)
     assert [row["router"] for row in result["rows"]] == ["small", "large", "confidence"]
     assert {row["coverage"] for row in result["rows"]} == {1.0}
+    read = run(
+        "scripts.stepbench", f"recording={folder}", "dataset=nano", "router=confidence", f"report={tmp_path}"
+    )
+    assert read.returncode == 0, read.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    replayed = {row["router"]: [setting["accuracy"] for setting in row["settings"]] for row in result["rows"]}
+    for router, accuracies in replayed.items():
+        assert [p["accuracy"] for p in summary["points"] if p["router"] == router] == accuracies
+    assert load_dataset("nano", split="test", limit=1)[0].question in (tmp_path / "rows.jsonl").read_text()
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
 def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
@@ -117,6 +127,7 @@ def test_scope_knows_recorded_models_by_their_own_chains(tmp_path: Path) -> None
         ),
         (["scripts.stepbench", "router=typo"], "Could not find 'router/typo'"),
         (["scripts.stepbench", "router=confidence", "router.values=[high]"], "threshold must be a number"),
+        (["scripts.stepbench", "report=/tmp/none"], "report: a recording holds no questions; name"),
         (["scripts.fingerprint", "anchors=20"], "anchors must be one of gsm8k, math"),
         (["scripts.record", "pair=nano", "n=0"], "limit must be at least 1"),
         (["scripts.train_recorded", "anchor_count=20"], "name the recorded data set"),
