@@ -51,6 +51,27 @@ def test_nano_is_recorded_once_and_replayed(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+def test_a_recording_knows_its_models_by_what_they_read(tmp_path: Path) -> None:
+    folder = tmp_path / "nano"
+    check = ("scripts.checks.recorded", "n=4", f"recording={folder}")
+    recorded = run("scripts.record", "n=4", f"output={folder}", "+router@routers.verified=verified")
+    assert recorded.returncode == 0, recorded.stderr
+    checked = run(*check)
+    assert checked.returncode == 0, checked.stderr
+    rows = json.loads(checked.stdout.splitlines()[-1])["rows"]
+    assert rows.keys() == {"small reads small", "large reads small", "large reads large"}
+    assert all(row["steps"] == 4 and row["largest"] < 1e-3 for row in rows.values())
+    # The small model under the large one's name is found out, and is not blamed for its own steps.
+    twice = (ROOT / "configs" / "pair" / "nano_middle.yaml").read_text().replace("nano/middle", "nano/small")
+    (tmp_path / "twice.yaml").write_text(twice)
+    other = run(*check, f"pair={tmp_path / 'twice.yaml'}")
+    rows = json.loads(other.stdout.splitlines()[-1])["rows"]
+    assert other.returncode == 1 and rows["small reads small"]["largest"] < 1e-3
+    assert rows["large reads large"]["mean"] > 0.02 and rows["large reads small"]["mean"] > 0.02
+    refused = run(*check, "split=train")
+    assert refused.returncode == 2 and "has no problem of nano, 'train'" in refused.stderr
+
+
 def test_in_a_whole_tree_no_router_leaves_the_recording(tmp_path: Path) -> None:
     folder = tmp_path / "nano"
     recorded = run("scripts.record", "n=4", f"output={folder}", "tree=12")
