@@ -13,6 +13,7 @@ from stepwise import load_pair
 from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.cli.terminal import plain
+from stepwise.cli.waiting import wait_for_servers
 from stepwise.engine.engine import Engine, check_question
 from stepwise.errors import ConfigError, StepwiseError
 from stepwise.models.overrides import with_options
@@ -173,6 +174,7 @@ class Chat:
             self.turns += [Turn("user", line), Turn("assistant", text.strip())]
 
     async def _solved(self, problem: Problem) -> Trace:
+        await wait_for_servers(self.engine, self.console)
         solution = self.engine.solve(problem, self.router)
         async for step in solution:
             print_step(step, self.engine, self.console)
