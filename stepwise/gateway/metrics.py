@@ -87,7 +87,7 @@ class GatewayMetrics:
         """The circuit breakers of the backends that have one."""
         states = {name: backend for name, backend in backends.items() if breakers.state(backend)}
         if states:
-            gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open, 3 unreachable", ["model"])
+            gauge = self._gauge("breaker_state", "0 ready, 1 trying again, 2 failing, 3 not answering", ["model"])
             for name, backend in states.items():
                 gauge.labels(name).set_function(partial(_position, backend))
 
