@@ -65,7 +65,7 @@ class Setting:
         knobs = {name: getattr(self, name) for name in KNOBS.values()}
         return ", ".join([self.router, *(f"{name} {at:g}" for name, at in knobs.items() if at is not None)])
 
-    def open(self, pair: Pair, engine: Engine) -> Router:
+    def open(self, pair: Pair, unit: str) -> Router:
         """Its router.
 
         Raises:
@@ -73,7 +73,7 @@ class Setting:
         """
         return named_router(
             self.router, pair, budget=self.budget, max_accuracy_loss=self.max_accuracy_loss,
-            threshold=self.threshold, unit=engine.cost.unit,
+            threshold=self.threshold, unit=unit,
         )  # fmt: skip
 
 
@@ -85,10 +85,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     setting = Setting(options.router, options.budget, options.threshold, options.max_accuracy_loss)
+    router = setting.open(pair, pair.cost_model(options.cost).unit)  # what is wrong with it is said at once
     with console.status("loading the models"):
         engine = pair.engine(backend=backend, cost=options.cost)
     try:
-        chat = Chat(pair, engine, console, setting, setting.open(pair, engine))
+        chat = Chat(pair, engine, console, setting, router)
         chat.greet()
         while (line := _line(console)) is not None:
             chat.hear(line)
@@ -153,7 +154,7 @@ class Chat:
             return
         try:
             setting = self.setting.told(command, value)
-            self.router, self.setting = setting.open(self.pair, self.engine), setting
+            self.router, self.setting = setting.open(self.pair, self.engine.cost.unit), setting
         except StepwiseError as error:
             self.console.print(Text(f"{plain(str(error))} /help lists the commands.", style="red"))
             return
