@@ -241,10 +241,10 @@ def oracle(path: str, summary: Summary) -> Oracle:
         complete=search["complete"],
         cost=frontier.cost.tolist(),
         accuracy=frontier.accuracy.tolist(),
-        apgr=metrics.apgr(frontier, *ends),
-        cpt50=metrics.cpt(frontier, 0.50, *ends),
-        cpt80=metrics.cpt(frontier, 0.80, *ends),
-        cpt95=metrics.cpt(frontier, 0.95, *ends),
+        apgr=metrics.defined(metrics.apgr(frontier, *ends)),
+        cpt50=metrics.defined(metrics.cpt(frontier, 0.50, *ends)),
+        cpt80=metrics.defined(metrics.cpt(frontier, 0.80, *ends)),
+        cpt95=metrics.defined(metrics.cpt(frontier, 0.95, *ends)),
     )
 
 
