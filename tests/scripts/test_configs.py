@@ -141,7 +141,7 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_routers_bear_the_name_of_their_file(name: str) -> None:
     group: Any = OmegaConf.load(CONFIGS / "router" / f"{name}.yaml")
     make = instantiate(group.router)
-    router: Router = make(**{group.knob: group["values"][0]}) if "knob" in group else make()
+    router: Router = make(**{group.knob: (group["values"] or [1.0])[0]}) if "knob" in group else make()
     assert router.name == name
     assert router.look in get_args(Look)
 
