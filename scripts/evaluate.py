@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from scripts.cluster import solver_of
 from scripts.program import console, program, save_config
@@ -185,8 +185,8 @@ def _settings(group: Any) -> Iterator[Contender]:
 
 
 def thresholds_of(router: Router) -> list[float] | None:
-    """A policy's own: where its decisions change, as its training found, else where it was calibrated. None of
-    a router without any."""
+    """A policy's own: where its decisions change, as its training found, else where it was calibrated; None
+    of a router without any."""
     if not isinstance(router, PolicyRouter):
         return None
     own, record = router.artifact.card.get("thresholds"), router.artifact.record

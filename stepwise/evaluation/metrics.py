@@ -198,7 +198,8 @@ def summarise(
 
     AIQ is taken from the small-only to the large-only cost for all routers. APGR is undefined for a router of
     which no setting costs less than the large model: what would be measured is the line between the ends.
-    ``apgr_ci`` is undefined, too, if in some resample the large model is not the better and more expensive one.
+    ``apgr_ci`` is undefined, too, if in some resample the large model is not the better and more expensive
+    one.
     """
     weighings = _Weighings(large, seed, replicates)
     ends = list(zip(weighings.single(small), weighings.single(large), strict=True))

@@ -93,7 +93,9 @@ class GatewayMetrics:
         """The circuit breakers of the backends that have one."""
         states = {name: backend for name, backend in backends.items() if breakers.state(backend)}
         if states:
-            gauge = self._gauge("breaker_state", "0 ready, 1 trying again, 2 failing, 3 not answering", ["model"])
+            gauge = self._gauge(
+                "breaker_state", "0 ready, 1 trying again, 2 failing, 3 not answering", ["model"]
+            )
             for name, backend in states.items():
                 gauge.labels(name).set_function(partial(_position, backend))
 

@@ -119,5 +119,7 @@ def test_a_policy_is_evaluated_where_its_own_decisions_change_unless_others_are_
     assert tried(card={"thresholds": [0.1, 0.7]}) == [0.1, 0.7]
     assert tried(shipped.card["thresholds"], card={"thresholds": [0.1]}) == shipped.card["thresholds"]
     assert shipped.record and tried(card={"thresholds": None}) == shipped.record.thresholds.tolist()
-    with pytest.raises(ConfigError, match="values must be a list of thresholds, not None, and this router has"):
+    with pytest.raises(
+        ConfigError, match="values must be a list of thresholds, not None, and this router has"
+    ):
         tried(card={}, record=None)

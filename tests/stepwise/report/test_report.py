@@ -376,7 +376,8 @@ def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
 ) -> None:
     late = [point("large_first", float(k), 0.5, 3e9 - k * 1e8) for k in (2, 1, 4)]
     summary["points"] += late
-    summary["metrics"]["large_first"] = {**summary["metrics"]["random"], "apgr": None, "apgr_ci": [None, None]}
+    none = {"apgr": None, "apgr_ci": [None, None]}
+    summary["metrics"]["large_first"] = {**summary["metrics"]["random"], **none}
     report.show(convert(summary, Summary), tmp_path, Console(width=200))
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split("│")[1:3] for line in lines if line.startswith("│")]
