@@ -107,7 +107,7 @@ def test_only_some_routers_run_beside_the_two_ends() -> None:
 
 def test_a_policy_is_evaluated_where_its_own_decisions_change_unless_others_are_given(tmp_path: Path) -> None:
     shipped = load_router("nano-ppo", threshold=1.0).artifact
-    group = OmegaConf.load(CONFIGS / "router" / "ppo.yaml")
+    group: Any = OmegaConf.load(CONFIGS / "router" / "ppo.yaml")
     assert [contender.threshold for contender in settings_of([group])] == shipped.card["thresholds"]
     group.router.name = str(tmp_path)
 
