@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import stepwise
+from stepwise.report.numbers import with_interval
 
 FOLDER = Path("outputs/examples/policy")
 FOLDER.mkdir(parents=True, exist_ok=True)
@@ -59,8 +60,7 @@ summary = json.loads((Path(RUN) / "compared" / "summary.json").read_text())
 print(f"{summary['n']} test questions; area under the frontier (APGR), with 95% intervals:")
 for name in ("ppo", "confidence", "large_first", "random_query"):
     row = summary["metrics"][name]
-    low, high = row["apgr_ci"]
-    print(f"{name:14} {row['apgr']:.2f} ({low:.2f} to {high:.2f})")
+    print(f"{name:14} {with_interval(row['apgr'], row['apgr_ci'])}")
 
 # %% [markdown]
 # Then it is served: `stepwise serve --router outputs/examples/policy/run/policy --budget 0.7`

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from scripts.cluster import solver_of
-from scripts.program import CONFIGS, console, program, save_config
+from scripts.program import console, program, save_config
 from scripts.refusing import origin
 from scripts.settings import Routing, backend_of
-from stepwise import load_router, report
+from stepwise import report
 from stepwise.data.splits import check_unseen
 from stepwise.errors import ConfigError, StepwiseError
 from stepwise.evaluation import metrics, provenance
@@ -40,6 +40,7 @@ from stepwise.evaluation.summary import Difference, Oracle, Summary, samples, su
 from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.roles import in_pool
+from stepwise.types import Router
 
 ENDS = ("small", "large")
 """Routers that no evaluation goes without: what others cost and reach is measured between them."""
@@ -120,20 +121,11 @@ def contenders(cfg: DictConfig, pair: Pair) -> list[Contender]:
     models = [model.name for model in pair.select(cfg.models)]
     if cfg.artifact and "ppo" in cfg.routers:
         cfg.routers.ppo.router.name = cfg.artifact
-        cfg.routers.ppo["values"] = thresholds_of(cfg.artifact, cfg.routers.ppo["values"])
     field, unit = settings_of(chosen(cfg.routers, cfg.only)), pair.cost_model(cfg.cost).unit
     for contender in field:
         if isinstance(contender.router, PolicyRouter):
             contender.router.check(pair, cfg.models, transfer=cfg.transfer, unit=unit)
     return [Contender(in_pool(contender.router, models), contender.threshold) for contender in field]
-
-
-def thresholds_of(policy: str, given: Sequence[float]) -> list[float]:
-    """Where a policy's decisions change, as its training found; those that are given, if they are not the
-    usual ones, which suit the policy that ships."""
-    usual = OmegaConf.select(OmegaConf.load(CONFIGS / "router" / "ppo.yaml"), "values")
-    own = load_router(policy, threshold=1.0).artifact.card.get("thresholds")
-    return list(own if own and list(given) == list(usual) else given)
 
 
 def chosen(routers: Mapping[str, Any], only: Sequence[str] | None) -> list[Any]:
@@ -183,18 +175,39 @@ def check_compared(names: Sequence[str], field: Sequence[Contender]) -> None:
 def _settings(group: Any) -> Iterator[Contender]:
     make, knob = instantiate(group.router), group.get("knob")
     values = group["values"] if knob else [None]
+    if values is None and knob == "threshold":
+        values = thresholds_of(_made(make, group, knob, 1.0))
     if not isinstance(values, list | ListConfig):
-        raise ConfigError(f"{group._get_full_key('values')} must be a list of {knob}s, not {values!r}.")
+        none = ", and this router has none of its own" if values is None else ""
+        raise ConfigError(f"{group._get_full_key('values')} must be a list of {knob}s, not {values!r}{none}.")
     for value in values:
-        try:
-            router = make(**{knob: value}) if knob else make()
-        except StepwiseError:
-            raise
-        except Exception as error:  # of the constructor, which may be anybody's
-            at = origin(str(group._get_full_key("router")))
-            setting = f" with {knob}={value!r}" if knob else ""
-            raise ConfigError(f"{at}: cannot be made{setting}: {error}.") from error
-        yield Contender(router, value)
+        yield Contender(_made(make, group, knob, value), value)
+
+
+def thresholds_of(router: Router) -> list[float] | None:
+    """A policy's own: where its decisions change, as its training found, else where it was calibrated; None
+    of a router without any."""
+    if not isinstance(router, PolicyRouter):
+        return None
+    own, record = router.artifact.card.get("thresholds"), router.artifact.record
+    return list(own) if own else record.thresholds.tolist() if record else None
+
+
+def _made(make: Any, group: Any, knob: str | None, value: Any) -> Router:
+    """The router that a group describes, at one value of its knob.
+
+    Raises:
+        ConfigError: if its constructor, which may be anybody's, fails.
+    """
+    try:
+        router: Router = make(**{knob: value}) if knob else make()
+    except StepwiseError:
+        raise
+    except Exception as error:
+        at = origin(str(group._get_full_key("router")))
+        setting = f" with {knob}={value!r}" if knob else ""
+        raise ConfigError(f"{at}: cannot be made{setting}: {error}.") from error
+    return router
 
 
 def differences(name: str, runs: Any, small: str, large: str, cfg: DictConfig) -> list[Difference]:
@@ -241,10 +254,10 @@ def oracle(path: str, summary: Summary) -> Oracle:
         complete=search["complete"],
         cost=frontier.cost.tolist(),
         accuracy=frontier.accuracy.tolist(),
-        apgr=metrics.apgr(frontier, *ends),
-        cpt50=metrics.cpt(frontier, 0.50, *ends),
-        cpt80=metrics.cpt(frontier, 0.80, *ends),
-        cpt95=metrics.cpt(frontier, 0.95, *ends),
+        apgr=metrics.defined(metrics.apgr(frontier, *ends)),
+        cpt50=metrics.defined(metrics.cpt(frontier, 0.50, *ends)),
+        cpt80=metrics.defined(metrics.cpt(frontier, 0.80, *ends)),
+        cpt95=metrics.defined(metrics.cpt(frontier, 0.95, *ends)),
     )
 
 

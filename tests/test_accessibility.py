@@ -64,16 +64,35 @@ def test_the_page_before_and_after_an_answer(page: Page) -> None:
         assert violations(page) == []
 
 
-def test_the_report_and_a_chain_in_it(page: Page, tmp_path: Path) -> None:
+def reported(folder: Path) -> str:
+    """The address of a report."""
     world, problems = engine(), [problem(1, 7, 2), problem(1, 2)]
-    contenders = [Contender(Always("small")), Contender(Always("large")), Contender(CONFIDENCE, 0.5)]
-    rows = compare(world, problems, contenders, tmp_path, setting="", console=Console(quiet=True))
+    contenders = [Contender(Always("small")), Contender(Always("large"))]
+    contenders += [Contender(CONFIDENCE, k / 20) for k in range(1, 31)]
+    rows = compare(world, problems, contenders, folder, setting="", console=Console(quiet=True))
     about = {"dataset": "sums", "pair": "adders", "cost_unit": "FLOPs", **provenance.describe()}
-    report.write_run(tmp_path, summarise(rows, problems, models=world.models, seed=0, about=about), rows)
-    page.goto(f"file://{tmp_path / 'report.html'}")
+    report.write_run(folder, summarise(rows, problems, models=world.models, seed=0, about=about), rows)
+    return f"file://{folder / 'report.html'}"
+
+
+def test_the_report_and_a_chain_in_it(page: Page, tmp_path: Path) -> None:
+    page.goto(reported(tmp_path))
     page.locator("details.trace summary").first.click()
     expect(page.locator("details.trace li").first).to_be_visible()
     assert violations(page) == []
+
+
+def test_a_printed_report_has_its_tables_whole(browser: Browser, tmp_path: Path) -> None:
+    """Paper does not scroll: on a page of A4 no table is wider than the page, or cut off below."""
+    page = browser.new_page(viewport={"width": 680, "height": 1000})
+    page.goto(reported(tmp_path))
+    cut = """() => [...document.querySelectorAll(".scroll")].filter(
+        (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).length"""
+    assert page.evaluate(cut) > 0, "on a screen they scroll"
+    page.emulate_media(media="print")
+    assert page.evaluate(cut) == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
+    page.close()
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_a_router_of_ones_own_is_scored_on_the_recording_that_ships() -> None:
 def test_a_policy_is_trained_calibrated_and_compared() -> None:
     shutil.rmtree(ROOT / "outputs" / "examples" / "policy", ignore_errors=True)
     lines = printed("train_policy")
-    area = {line.split()[0]: float(line.split()[1]) for line in lines if re.match(r"\w+ +\d\.\d\d \(", line)}
+    area = {line.split()[0]: float(line.split()[1]) for line in lines if re.match(r"\w+ +\d\.\d+ \(", line)}
     assert area["ppo"] > area["random_query"] + 0.1
 
 

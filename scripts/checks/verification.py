@@ -90,7 +90,7 @@ def read(name: str, data: Path) -> Iterator[GradedSolution]:
     """
     collection, _, part = name.partition("-")
     if collection == "bon32":
-        benchmark = load_dataset(part, folder=str(data / "benchmarks"), limit=10**6)
+        benchmark = load_dataset(part, folder=str(data), limit=10**6)
         golds = {normalised(problem.question): problem.answer for problem in benchmark}
         asked = _by_id(data / "bon32" / f"{part}_questions.jsonl.gz", "problem_id", "question")
         for record in read_lines(data / "bon32" / f"{part}.jsonl.gz"):
@@ -143,11 +143,10 @@ def agreement(
 def changed_and_accepted(data: Path, count: int, *, workers: int) -> list[tuple[str, str]]:
     """Gold answers with one integer changed that still count as equal, each with the original."""
     rng = random.Random(0)
-    folder = str(data / "benchmarks")
     golds = [
         problem.answer
         for name in ("math500", "gsm8k", "omnimath")
-        for problem in load_dataset(name, folder=folder, limit=10**6)
+        for problem in load_dataset(name, folder=str(data), limit=10**6)
         if _INTEGER.search(problem.answer)
     ]
     pairs = [(_changed(gold, rng), gold) for gold in rng.sample(golds, min(count, len(golds)))]

@@ -109,7 +109,9 @@ def check_targets(
     if budget is None and max_accuracy_loss is None:
         raise ConfigError("give a budget, a max_accuracy_loss, or both.")
     if budget is not None and not 0.0 < budget <= 1.0:
-        raise ConfigError(f"budget must lie in (0, 1] (a fraction of large-only cost), not {budget:g}.")
+        raise ConfigError(
+            f"budget must lie in (0, 1] (a fraction of large-only cost, not dollars), not {budget:g}."
+        )
     if max_accuracy_loss is not None and not 0.0 < max_accuracy_loss < 1.0:
         raise ConfigError(f"max_accuracy_loss must lie in (0, 1), not {max_accuracy_loss:g}.")
     if not 0.0 < delta < 1.0:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VALUES = {"confidence": (0.5, 0.8, 1.05, 1.35), "entropy": (0.4, 1.15, 1.6, 2.0)}
 """Thresholds of rules, in nats, where none are given."""
+COPIES = "../shared/data"
+"""The folder of local copies of benchmarks, where STEPWISE_DATA names none."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -80,7 +82,7 @@ def _questions(name: str, split: str, recording: Recording) -> Sequence[Problem]
     from stepwise.data import load_dataset
     from stepwise.evaluation.replayed import limit_of
 
-    copies = os.environ.get("STEPWISE_DATA", "../shared/data")
+    copies = os.environ.get("STEPWISE_DATA", COPIES)
     return load_dataset(name, split=split, folder=copies, limit=limit_of(recording, split, name))
 
 

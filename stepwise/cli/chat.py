@@ -13,6 +13,7 @@ from stepwise import load_pair
 from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
 from stepwise.cli.terminal import plain
+from stepwise.cli.waiting import wait_for_servers
 from stepwise.engine.engine import Engine, check_question
 from stepwise.errors import ConfigError, StepwiseError
 from stepwise.models.overrides import with_options
@@ -64,7 +65,7 @@ class Setting:
         knobs = {name: getattr(self, name) for name in KNOBS.values()}
         return ", ".join([self.router, *(f"{name} {at:g}" for name, at in knobs.items() if at is not None)])
 
-    def open(self, pair: Pair, engine: Engine) -> Router:
+    def open(self, pair: Pair, unit: str) -> Router:
         """Its router.
 
         Raises:
@@ -72,7 +73,7 @@ class Setting:
         """
         return named_router(
             self.router, pair, budget=self.budget, max_accuracy_loss=self.max_accuracy_loss,
-            threshold=self.threshold, unit=engine.cost.unit,
+            threshold=self.threshold, unit=unit,
         )  # fmt: skip
 
 
@@ -84,10 +85,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """
     pair, backend = with_options(load_pair(options.pair), options.backend, options.backend_option)
     setting = Setting(options.router, options.budget, options.threshold, options.max_accuracy_loss)
+    router = setting.open(pair, pair.cost_model(options.cost).unit)  # what is wrong with it is said at once
     with console.status("loading the models"):
         engine = pair.engine(backend=backend, cost=options.cost)
     try:
-        chat = Chat(pair, engine, console, setting, setting.open(pair, engine))
+        chat = Chat(pair, engine, console, setting, router)
         chat.greet()
         while (line := _line(console)) is not None:
             chat.hear(line)
@@ -152,7 +154,7 @@ class Chat:
             return
         try:
             setting = self.setting.told(command, value)
-            self.router, self.setting = setting.open(self.pair, self.engine), setting
+            self.router, self.setting = setting.open(self.pair, self.engine.cost.unit), setting
         except StepwiseError as error:
             self.console.print(Text(f"{plain(str(error))} /help lists the commands.", style="red"))
             return
@@ -173,6 +175,7 @@ class Chat:
             self.turns += [Turn("user", line), Turn("assistant", text.strip())]
 
     async def _solved(self, problem: Problem) -> Trace:
+        await wait_for_servers(self.engine, self.console)
         solution = self.engine.solve(problem, self.router)
         async for step in solution:
             print_step(step, self.engine, self.console)

@@ -27,9 +27,10 @@ from stepwise.types import Turn
 
 QUESTION = "A baker makes 12 trays of 8 rolls and sells 70 of them. How many rolls are left?"
 PROMPT = (
-    "{question}\n\nReason step by step in short paragraphs, and end with a line that says: The answer is N. "
-    "(In the place of N, write the number.)"
+    "{question}\n\nReason step by step in short paragraphs, and end with a line like this one, with the "
+    "number that you found: The answer is 42."
 )
+"""With a number as an example: a letter in its place is copied by small models."""
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.I)
 
 

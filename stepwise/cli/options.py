@@ -41,7 +41,9 @@ def add_router(command: argparse.ArgumentParser, default: str | None = "nano-ppo
     )  # fmt: skip
     knob = command.add_mutually_exclusive_group()
     knob.add_argument(
-        "--budget", type=float, help="most cost, on average, as a fraction of large-only (default: 0.4)"
+        "--budget",
+        type=float,
+        help="most cost, on average, as a fraction of large-only cost, not dollars (default: 0.4)",
     )
     knob.add_argument(
         "--threshold",

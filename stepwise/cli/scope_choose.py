@@ -28,7 +28,10 @@ def add_parser(commands: Commands) -> None:
         help="0: the cheapest, 1: the likeliest to be right (default: %(default)s)",
     )  # fmt: skip
     knob.add_argument(
-        "--budget", type=float, help="expected dollars per question, promised, instead of an alpha"
+        "--budget",
+        type=float,
+        help="most dollars per question, expected and promised, instead of an alpha (`stepwise serve` takes "
+        "a fraction of large-only cost)",
     )
     action.add_argument(
         "--delta", type=float, default=0.1, help="chance that the promise fails (default: %(default)s)"

@@ -23,7 +23,7 @@ from stepwise.models.pair import Pair
 from stepwise.routers import PolicyRouter
 from stepwise.routers.named import DEFAULT_BUDGET, named_router, pool
 from stepwise.store.opening import on_server
-from stepwise.types import Router
+from stepwise.types import Router, expects
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
     def build(spending: Spending) -> tuple[FastAPI, Engine]:
         engine = pair.engine(backend=backend, cost=options.cost, models=names, failover=True)
-        if scope is not None and routed:
+        if scope is not None and expects(router):
             from stepwise.scope.routers import ScopePrior
 
             engine = engine.with_prior(ScopePrior(scope, tuple(names)))
@@ -191,7 +191,7 @@ def _router(
     if options.router != "scope":
         router = named_router(
             named, pair, budget=options.budget, max_accuracy_loss=loss, threshold=threshold,
-            unit=pair.cost_model(options.cost).unit,
+            unit=pair.cost_model(options.cost).unit, estimates=scope is not None,
         )  # fmt: skip
     record = router.artifact.record if isinstance(router, PolicyRouter) else None
     if scope is not None and options.router in scoped.SCOPED:

@@ -9,9 +9,11 @@ from rich.console import Console
 from stepwise import load_pair
 from stepwise.cli.chain import print_cost, print_purpose, print_step
 from stepwise.cli.options import Commands, add_routing
+from stepwise.cli.waiting import wait_for_servers
 from stepwise.engine.engine import check_question
 from stepwise.models.overrides import with_options
 from stepwise.routers.named import named_router, pool, promised
+from stepwise.types import Trace
 
 REASON = (
     "The reason beside each step, 'gain per cost 2.95 >= 0.50', says that the large model is expected to add "
@@ -42,7 +44,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )  # fmt: skip
     print_purpose(pair, console)
     engine = pair.engine(backend=backend, cost=options.cost, models=pool(options.router, pair))
-    trace = engine.solve_sync(options.question, router)
+
+    async def solved() -> Trace:
+        await wait_for_servers(engine, console)
+        return await engine.solve(options.question, router)
+
+    trace = engine.run(solved())
     engine.run(engine.close())
     for step in trace.steps:
         print_step(step, engine, console)

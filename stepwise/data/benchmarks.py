@@ -69,16 +69,19 @@ ENDINGS = (".jsonl.gz", ".jsonl")
 
 
 def read(part: Part, folder: str | None, revision: str | None) -> Iterator[RawProblem]:
-    """Rows of a part, from a local copy in ``folder``, or in ``benchmarks`` in it, else from the hub.
+    """Rows of a part, from its `local_copy`, else from the hub.
 
     Raises:
         ConfigError: if neither can be read.
     """
-    places = (Path(folder), Path(folder) / "benchmarks") if folder else ()
-    for file in (place / f"{part.file}{ending}" for place in places for ending in ENDINGS):
-        if file.is_file():
-            return read_lines(file)
-    return _hub(part, revision, folder)
+    copy = local_copy(Path(folder), part.file) if folder else None
+    return read_lines(copy) if copy else _hub(part, revision, folder)
+
+
+def local_copy(folder: Path, name: str) -> Path | None:
+    """A part's file in a folder, or in ``benchmarks`` in it; None where there is none."""
+    files = (place / f"{name}{ending}" for place in (folder, folder / "benchmarks") for ending in ENDINGS)
+    return next(filter(Path.is_file, files), None)
 
 
 def _hub(part: Part, revision: str | None, folder: str | None) -> Iterator[RawProblem]:

@@ -170,7 +170,7 @@ class Solution:
     ) -> Step | None:
         """A step by the first model that writes one soon."""
         spare = self._spare()
-        wait: Wait = "handover" if spare else "restart" if self._engine.failover else "deadline"
+        wait: Wait = "handover" if spare else "restart" if self._engine.failover else WAIT.get()
         step = await _tried(self._routed(chain, listen), wait, failures)
         for model in spare:
             if step is None and not self._heard and model != failures[0].model:

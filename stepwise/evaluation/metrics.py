@@ -15,7 +15,7 @@ every router and both references. This module knows nothing of engines, threshol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +29,7 @@ Samples = tuple[ArrayLike, ArrayLike]
 """(correct, cost), each [points, problems], or [problems] for a single point."""
 
 REPLICATES = 1000
+ROUNDING = 1e-9  # relative: sums of the same costs in another order are equal
 LEVELS = (2.5, 97.5)  # percent: the two ends of a 95% interval
 
 
@@ -167,13 +168,10 @@ def difference_at_cost(
 def difference_in_apgr(
     a: Samples, b: Samples, small: Samples, large: Samples, *, seed: int = 0, replicates: int = REPLICATES
 ) -> tuple[float, float, float]:
-    """APGR of router `a` less that of `b`: (difference, low, high)."""
+    """APGR of router `a` less that of `b`: (difference, low, high); nan where one of them has none."""
     weighings = _Weighings(large, seed, replicates)
-    ends = zip(weighings.single(small), weighings.single(large), strict=True)
-    pairs = zip(weighings.points(a), weighings.points(b), ends, strict=True)
-    differences = np.array(
-        [apgr(curve(*first, *end), *end) - apgr(curve(*second, *end), *end) for first, second, end in pairs]
-    )
+    ends = list(zip(weighings.single(small), weighings.single(large), strict=True))
+    differences = _areas(weighings.points(a), ends) - _areas(weighings.points(b), ends)
     return float(differences[0]), *_percentiles(differences[1:])
 
 
@@ -198,25 +196,35 @@ def summarise(
 ) -> dict[str, RouterMetrics]:
     """The metrics of every router.
 
-    AIQ is taken from the small-only to the large-only cost for all routers. ``apgr_ci`` is undefined
-    if in some resample the large model is not the better and more expensive one.
+    AIQ is taken from the small-only to the large-only cost for all routers. APGR is undefined for a router of
+    which no setting costs less than the large model: what would be measured is the line between the ends.
+    ``apgr_ci`` is undefined, too, if in some resample the large model is not the better and more expensive
+    one.
     """
     weighings = _Weighings(large, seed, replicates)
     ends = list(zip(weighings.single(small), weighings.single(large), strict=True))
     small_end, large_end = ends[0]
     metrics: dict[str, RouterMetrics] = {}
     for name, samples in routers.items():
-        curves = [curve(*points, *pair) for points, pair in zip(weighings.points(samples), ends, strict=True)]
-        areas = np.array([apgr(points, *pair) for points, pair in zip(curves, ends, strict=True)])
+        points = weighings.points(samples)
+        areas, drawn = _areas(points, ends), curve(*points[0], small_end, large_end)
         metrics[name] = RouterMetrics(
-            apgr=_defined(areas[0]),
-            apgr_ci=[_defined(end) for end in _percentiles(areas[1:])],
-            cpt50=_defined(cpt(curves[0], 0.5, small_end, large_end)),
-            cpt80=_defined(cpt(curves[0], 0.8, small_end, large_end)),
-            cpt95=_defined(cpt(curves[0], 0.95, small_end, large_end)),
-            aiq=_defined(aiq(curves[0], small_end.cost, large_end.cost)),
+            apgr=defined(areas[0]),
+            apgr_ci=[defined(end) for end in _percentiles(areas[1:])],
+            cpt50=defined(cpt(drawn, 0.5, small_end, large_end)),
+            cpt80=defined(cpt(drawn, 0.8, small_end, large_end)),
+            cpt95=defined(cpt(drawn, 0.95, small_end, large_end)),
+            aiq=defined(aiq(drawn, small_end.cost, large_end.cost)),
         )
     return metrics
+
+
+def _areas(points: Sequence[tuple[Array, Array]], ends: Sequence[tuple[Point, Point]]) -> Array:
+    """APGR under every weighing; nan where no setting costs less than the large model."""
+    costs, large = points[0][0], ends[0][1]
+    if not (costs < large.cost * (1 - ROUNDING)).any():
+        return np.full(len(ends), np.nan)
+    return np.array([apgr(curve(*each, *pair), *pair) for each, pair in zip(points, ends, strict=True)])
 
 
 class _Weighings:
@@ -257,5 +265,6 @@ def _percentiles(statistics: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _defined(value: float) -> float | None:
+def defined(value: float) -> float | None:
+    """The value, None for nan."""
     return None if math.isnan(value) else float(value)

@@ -61,16 +61,16 @@ class Difference(msgspec.Struct, frozen=True, rename={"quantity": "in"}):
 
 
 class Oracle(msgspec.Struct, frozen=True):
-    """The frontier of search with hindsight, costs as fractions of large-only."""
+    """The frontier of search with hindsight, costs as fractions of large-only; what is undefined is None."""
 
     n: int
     complete: int | float
     cost: list[float]
     accuracy: list[float]
-    apgr: float
-    cpt50: float
-    cpt80: float
-    cpt95: float
+    apgr: float | None
+    cpt50: float | None
+    cpt80: float | None
+    cpt95: float | None
 
 
 class Summary(msgspec.Struct, kw_only=True):

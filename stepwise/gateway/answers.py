@@ -99,8 +99,8 @@ def chunk(shape: Shape, job: Job, piece: Piece, *, first: bool, unit: str) -> Bo
     router = job.order.router
     provenance: Body = {"model": piece.model}
     if piece.done is not None:
-        costs = _costs(piece.done.cost, piece.done.alone, unit)
-        provenance |= {"step": described(piece.done), "threshold": threshold(router), **costs}
+        spent = costs(piece.done.cost, piece.done.alone, unit)
+        provenance |= {"step": described(piece.done), "threshold": threshold(router), **spent}
     if piece.finished is not None:
         provenance |= summary(router, piece.finished, unit)
     choice = {
@@ -143,7 +143,7 @@ def summary(router: Router, end: Finished, unit: str) -> Body:
         "switches": switches(trace),
         "estimates": [estimated(estimate) for estimate in trace.estimates],
         "usage": tokens(trace.usage),
-        **_costs(trace.cost, end.alone, unit),
+        **costs(trace.cost, end.alone, unit),
     }
 
 
@@ -152,7 +152,7 @@ def total(ends: Iterable[Finished], unit: str) -> Body:
     to."""
     ends = list(ends)
     degraded = next((end.trace.degraded for end in ends if end.trace.degraded), "")
-    return {"degraded": degraded} | _costs(
+    return {"degraded": degraded} | costs(
         sum(end.trace.cost for end in ends), sum(end.alone for end in ends), unit
     )
 
@@ -201,7 +201,7 @@ def switches(trace: Trace) -> int:
     return sum(a != b for a, b in pairwise(models))
 
 
-def _costs(cost: float, alone: float, unit: str) -> Body:
+def costs(cost: float, alone: float, unit: str) -> Body:
     """A cost beside what the large model alone would have cost for the same text."""
     share = cost / alone if alone else None
     return {"cost": cost, "cost_large_only": alone, "cost_share": share, "cost_unit": unit}

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stepwise.engine.backend import Backend
 
-STATES = ("closed", "half-open", "open", "unreachable")
-UNABLE = ("open", "unreachable")
+STATES = ("ready", "trying again", "failing", "not answering")
+UNABLE = ("failing", "not answering")
+WORDS = {"closed": "ready", "half-open": "trying again", "open": "failing"}
+"""What a breaker's state means to those who ask a gateway."""
 
 
 def state(backend: Backend) -> str | None:
     """One of `STATES`, or None for a backend without a breaker."""
     presence, breaker = (getattr(backend, part, None) for part in ("presence", "breaker"))
     if presence is not None and presence.gone:
-        return "unreachable"
-    return None if breaker is None else str(breaker.state)
+        return "not answering"
+    return None if breaker is None else WORDS[breaker.state]
 
 
 def any_unable(backends: Iterable[Backend]) -> bool:

@@ -248,7 +248,9 @@ def setting_within(scope: Scope, models: tuple[str, ...], budget: float) -> tupl
         InfeasibleTarget: if even the cheapest alpha costs more.
     """
     if not 0 < budget <= 1:
-        raise ConfigError(f"budget must lie in (0, 1], not {budget:g}.")
+        raise ConfigError(
+            f"budget must lie in (0, 1] (a fraction of large-only cost, not dollars), not {budget:g}."
+        )
     large = scope.settings(models[-1:])[0].cost
     try:
         return scope.alpha_for(budget * large, models).alpha, budget * large

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stepwise.gateway import breakers
-from stepwise.gateway.answers import switches
+from stepwise.gateway.answers import costs, switches
 from stepwise.types import Trace, Usage
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class GatewayMetrics:
         self.cost = self._counter("cost", "Cost of all chains, in the engine's unit")
         self.alone = self._counter("cost_large_only", "What the large model alone would have cost for them")
         self._prompt = self._cached = self._cost = self._alone = 0.0
+        self._ended = 0
         self._gauge("cached_share", "Share of prompt tokens that were cached").set_function(
             lambda: self._cached / self._prompt if self._prompt else 0.0
         )
         self._gauge("estimated_saving", "1 - cost / cost of large-only").set_function(
             lambda: 1 - self._cost / self._alone if self._alone else 0.0
         )
+
+    def spent(self, unit: str) -> Mapping[str, Any]:
+        """What all chains have cost since the server started, against the large model alone."""
+        return {"chains": self._ended, **costs(self._cost, self._alone, unit)}
 
     def chain(self, trace: Trace, alone: float, router: str, outcome: str) -> None:
         """Count a chain when it is over."""
@@ -57,6 +62,7 @@ class GatewayMetrics:
         self.alone.inc(alone)
         self._cost += trace.cost
         self._alone += alone
+        self._ended += 1
 
     def _usage(self, model: str, usage: Usage) -> None:
         self._prompt += usage.prompt
@@ -87,7 +93,9 @@ class GatewayMetrics:
         """The circuit breakers of the backends that have one."""
         states = {name: backend for name, backend in backends.items() if breakers.state(backend)}
         if states:
-            gauge = self._gauge("breaker_state", "0 closed, 1 half open, 2 open, 3 unreachable", ["model"])
+            gauge = self._gauge(
+                "breaker_state", "0 ready, 1 trying again, 2 failing, 3 not answering", ["model"]
+            )
             for name, backend in states.items():
                 gauge.labels(name).set_function(partial(_position, backend))
 

@@ -32,7 +32,7 @@ def operations_routes(gateway: Gateway) -> APIRouter:
         Asks the servers, so that one that is back is found without any traffic; names each one's state."""
         engine = gateway.engine
         await asyncio.gather(*map(engine.reachable, engine.models))
-        models = {name: breakers.state(engine.backends[name]) or "closed" for name in engine.models}
+        models = {name: breakers.state(engine.backends[name]) or breakers.STATES[0] for name in engine.models}
         unable = [name for name, state in models.items() if state in breakers.UNABLE]
         able = len(unable) < len(models)
         return JSONResponse({"ready": able, "degraded": bool(unable), "models": models}, 200 if able else 503)

@@ -79,8 +79,11 @@ def page_routes(
 
     @routes.get("/stepwise/recent")
     async def recent(request: Request) -> Mapping[str, Any]:
-        """The caller's latest chains."""
-        return {"recent": await gateway.spending.recent.of(tenant_of(request).name)}
+        """The caller's latest chains, and what all chains have cost since the server started."""
+        return {
+            "recent": await gateway.spending.recent.of(tenant_of(request).name),
+            "spent": gateway.metrics.spent(gateway.engine.cost.unit),
+        }
 
     @routes.post("/stepwise/estimate")
     def estimate(asked: Question) -> Mapping[str, Any]:

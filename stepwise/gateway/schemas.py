@@ -65,7 +65,7 @@ class Options(Strict):
     """The knob: what a chain may cost, or who routes it.
 
     Attributes:
-        budget: expected cost as a fraction of large-only, in (0, 1].
+        budget: expected cost as a fraction of large-only cost, in (0, 1]; not in dollars.
         max_accuracy_loss: share of problems that only the large model gets right, in (0, 1).
         threshold: the router's threshold itself.
         alpha: of a router that chooses by SCOPE's estimates: 0 looks at cost alone, 1 at correctness alone.

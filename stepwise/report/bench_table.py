@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from stepwise.evaluation.replayed import Row, Setting, nothing_cheaper
-from stepwise.report.numbers import NOTHING_CHEAPER, with_interval
+from stepwise.report.numbers import NOTHING_CHEAPER, NOTHING_GAINED, with_interval
 from stepwise.report.thresholds import ascending, legend
 
 
@@ -74,4 +74,4 @@ def _no_area(row: Row) -> str:
         return "chains that leave the recording could be anything"
     if nothing_cheaper(row.settings):
         return NOTHING_CHEAPER
-    return "the large model alone is not better than the small one"
+    return NOTHING_GAINED

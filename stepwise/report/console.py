@@ -9,8 +9,8 @@ from rich.table import Table
 
 from stepwise.evaluation.summary import Summary
 from stepwise.report.differences import difference_tables
-from stepwise.report.numbers import NOTHING_CHEAPER
-from stepwise.report.plot import by_router
+from stepwise.report.numbers import NOTHING_CHEAPER, NOTHING_GAINED
+from stepwise.report.plot import by_router, references
 from stepwise.report.thresholds import ascending, legend
 
 
@@ -29,15 +29,21 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     routers = by_router(summary)
     if known := legend(routers):
         console.print(known)
-    for name, points in routers.items():
+    why = _no_area(summary)
+    for name in routers:
         if name in summary.metrics:
-            cheaper = any(point.cost < large for point in points)
-            area = _number(summary.metrics[name].apgr) if cheaper else f"– ({NOTHING_CHEAPER})"
-            console.print(f"  {name}: area under the frontier (APGR) {area}")
+            area = summary.metrics[name].apgr
+            said = f"– ({why})" if area is None else f"{area:.3f}"
+            console.print(f"  {name}: area under the frontier (APGR) {said}")
     for compared in difference_tables(summary.differences):
         console.print(compared)
     console.print(f"Open [bold]{folder / 'report.html'}[/bold] and {folder / 'frontier.png'}.")
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _no_area(summary: Summary) -> str:
+    """Why a router of the run has no APGR."""
+    small, large = (
+        max(point.accuracy for point in summary.points if point.router == model)
+        for model in references(summary)
+    )
+    return NOTHING_CHEAPER if large > small else NOTHING_GAINED

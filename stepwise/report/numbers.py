@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NOTHING_CHEAPER = "no setting costs less than the large model alone"
+NOTHING_GAINED = "the large model alone is not better than the small one"
 """Why a router has no APGR."""
 
 

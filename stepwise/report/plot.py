@@ -262,7 +262,7 @@ def _draw_oracle(axes: Axes, summary: Summary, size: Size) -> None:
             linestyle=(0, (1, 2)),
             linewidth=1.4 * size.lines,
             zorder=3,
-            label=f"oracle ({oracle.apgr:.2f})",
+            label="oracle" if oracle.apgr is None else f"oracle ({oracle.apgr:.2f})",
         )
 
 

@@ -51,15 +51,17 @@ def named_router(
     max_accuracy_loss: float | None = None,
     threshold: float | None = None,
     unit: str | None = None,
+    estimates: bool = False,
 ) -> Router:
     """A model's name, a rule of `RULES`, a policy that was trained on the pair, or a router of one's own.
 
     Args:
         unit: of the costs that are counted.
+        estimates: whether SCOPE is asked before a chain begins.
 
     Raises:
-        ConfigError: if there is no such router, it cannot route the pair, its knob is another, or so is the
-            unit that it was trained to keep down.
+        ConfigError: if there is no such router, it cannot route the pair, it observes estimates that there
+            are not, its knob is another, or so is the unit that it was trained to keep down.
         InfeasibleTarget: if no threshold can be promised to meet the targets.
     """
     if pool(name, pair) is not None:
@@ -75,6 +77,11 @@ def named_router(
             budget = DEFAULT_BUDGET
         policy = load_router(name, budget=budget, max_accuracy_loss=max_accuracy_loss, threshold=threshold)
         policy.check(pair, unit=unit)
+        if policy.expects and not estimates:
+            raise ConfigError(
+                f"router {name!r} observes SCOPE's estimates, which `stepwise serve` asks for where it is "
+                "given --anchors and --fingerprints."
+            )
         return policy
     if threshold is None:
         raise ConfigError(f"router {name!r} is not calibrated; pass --threshold (in nats), for example 1.0.")

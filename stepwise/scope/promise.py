@@ -70,7 +70,7 @@ def check_promise(budget: float, delta: float) -> None:
         ConfigError: if the budget is not positive, or delta lies outside (0, 1).
     """
     if not budget > 0:
-        raise ConfigError(f"budget must be a positive cost per question, not {budget:g}.")
+        raise ConfigError(f"budget must be a positive cost per question (in dollars), not {budget:g}.")
     if not 0.0 < delta < 1.0:
         raise ConfigError(f"delta must lie in (0, 1), not {delta:g}.")
 
@@ -87,8 +87,8 @@ def best_within(settings: Sequence[Setting], budget: float, delta: float) -> Set
     if not passed:
         least = _least(settings[0], delta)
         raise InfeasibleTarget(
-            f"budget: {budget:.3g} per question cannot be promised from {len(settings[0].costs)} anchors "
-            f"with delta {delta:g}; the least that can is {least:.3g}.",
+            f"budget: {budget:.3g} dollars per question cannot be promised from {len(settings[0].costs)} "
+            f"anchors with delta {delta:g}; the least that can is {least:.3g} dollars.",
             best=least,
         )
     return max(passed, key=lambda setting: (setting.value, -setting.cost))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stepwise.data.benchmarks import local_copy
 from stepwise.data.raw_problems import read_lines
 from stepwise.errors import ConfigError
 from stepwise.scope.anchors import AnchorSet, choose_anchors
@@ -39,14 +40,16 @@ def recipe(
     r"""Covering anchors of a file, see `choose_anchors`.
 
     Args:
+        path: of the file; where it is not there, of a `local_copy` of a benchmark.
         question: name of the field. Likewise ``answer`` (a solution will do: the answer is taken from its
             ``\boxed{}`` or ``####``) and ``stratum`` (a level or a subject).
 
     Raises:
         ConfigError: if the file cannot be read or lacks a field.
     """
-    rows = read_rows(path)
-    stem = Path(path).name.split(".")[0]
+    file = Path(path)
+    stem = file.name.split(".")[0]
+    rows = read_rows(file if file.is_file() else local_copy(file.parent, stem) or file)
     try:
         problems = [
             Problem(f"{stem}-{i}", row[question], extract_answer(str(row[answer])))
@@ -57,5 +60,5 @@ def recipe(
         raise ConfigError(
             f"data: a row of {path!r} has no field {error}; it has {', '.join(rows[0])}."
         ) from error
-    source = {"file": Path(path).name, **(provenance or {})}
+    source = {"file": file.name, **(provenance or {})}
     return choose_anchors(problems, n, embedder=embedder, strata=strata, seed=seed, provenance=source)

@@ -276,8 +276,9 @@ class Scope:
 
     def alpha_for(self, budget: float, models: Sequence[str] | None = None, delta: float = 0.1) -> Setting:
         """The alpha with the best value on the anchors among those whose expected cost per question is at
-        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`. It holds
-        for choices under the same budget, which binds who answers outside what the anchors cover as well.
+        most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`.
+
+        It holds for choices under the same budget, which binds who answers outside what the anchors cover, too.
 
         Raises:
             ConfigError: as `choose`, and if budget or delta is out of its range.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 import shutil
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from omegaconf import OmegaConf
 
 import scripts
 from scripts import evaluate, train
+from scripts.settings import RECORDED
 from stepwise import Model, Pair, load_dataset, load_pair, load_router
 from stepwise.backends.http.completions import Options as CompletionsOptions
+from stepwise.cli.bench import COPIES
 from stepwise.routers import PolicyRouter
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price
 from stepwise.types import Look, Router
@@ -138,7 +141,7 @@ def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_routers_bear_the_name_of_their_file(name: str) -> None:
     group: Any = OmegaConf.load(CONFIGS / "router" / f"{name}.yaml")
     make = instantiate(group.router)
-    router: Router = make(**{group.knob: group["values"][0]}) if "knob" in group else make()
+    router: Router = make(**{group.knob: (group["values"] or [1.0])[0]}) if "knob" in group else make()
     assert router.name == name
     assert router.look in get_args(Look)
 
@@ -188,6 +191,27 @@ def test_a_policy_may_be_trained_with_estimates() -> None:
 def compose_plain(name: str) -> Any:
     with initialize_config_dir(str(CONFIGS), version_base=None):
         return compose(name)
+
+
+@pytest.mark.parametrize("place", ["", "benchmarks"])
+@pytest.mark.parametrize("name", ["gsm8k", "math"])
+def test_anchors_and_datasets_find_the_same_local_copies(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CONFIGS.parent / "tests" / "data", tmp_path / place, dirs_exist_ok=True)
+    monkeypatch.setenv("STEPWISE_DATA", str(tmp_path))
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cfg = compose("fingerprint", overrides=[f"anchors={name}", "anchors.recipe.n=4"])
+    assert len(instantiate(cfg.anchors.recipe)) == 4
+    dataset = OmegaConf.load(CONFIGS / "dataset" / f"{name}.yaml")
+    assert instantiate(dataset, split="train", limit=3)
+
+
+def test_local_copies_are_looked_for_in_one_place() -> None:
+    """Where STEPWISE_DATA is not set: the same folder in every configuration and on the command line."""
+    found = [re.findall(r"\$\{oc\.env:STEPWISE_DATA.*?\}", f.read_text()) for f in CONFIGS.rglob("*.yaml")]
+    named = {name for names in found for name in names}
+    assert named == {RECORDED} == {f"${{oc.env:STEPWISE_DATA,{COPIES}}}"}
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONFIGS / "anchors").glob("*.yaml")))

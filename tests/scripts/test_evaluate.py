@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from scripts.evaluate import check_compared, chosen, differences, oracle, settings_of, thresholds_of
+from scripts.evaluate import check_compared, chosen, differences, oracle, settings_of
 from scripts.program import CONFIGS
 from stepwise import load_router
 from stepwise.errors import ConfigError
@@ -105,11 +105,21 @@ def test_only_some_routers_run_beside_the_two_ends() -> None:
         chosen(routers, ["min"])
 
 
-def test_a_policy_is_evaluated_where_its_own_decisions_change(tmp_path: Path) -> None:
-    usual = OmegaConf.select(OmegaConf.load(CONFIGS / "router" / "ppo.yaml"), "values")
-    artifact = load_router("nano-ppo", threshold=1.0).artifact
-    artifact.save(tmp_path)
-    assert thresholds_of(str(tmp_path), usual) == list(usual), "its training chose none"
-    replace(artifact, card={**artifact.card, "thresholds": [0.1, 0.7]}).save(tmp_path)
-    assert thresholds_of(str(tmp_path), usual) == [0.1, 0.7]
-    assert thresholds_of(str(tmp_path), [0.3]) == [0.3], "as it was asked"
+def test_a_policy_is_evaluated_where_its_own_decisions_change_unless_others_are_given(tmp_path: Path) -> None:
+    shipped = load_router("nano-ppo", threshold=1.0).artifact
+    group: Any = OmegaConf.load(CONFIGS / "router" / "ppo.yaml")
+    assert [contender.threshold for contender in settings_of([group])] == shipped.card["thresholds"]
+    group.router.name = str(tmp_path)
+
+    def tried(given: list[float] | None = None, **changes: Any) -> list[float | None]:
+        replace(shipped, **changes).save(tmp_path)
+        group["values"] = given
+        return [contender.threshold for contender in settings_of([group])]
+
+    assert tried(card={"thresholds": [0.1, 0.7]}) == [0.1, 0.7]
+    assert tried(shipped.card["thresholds"], card={"thresholds": [0.1]}) == shipped.card["thresholds"]
+    assert shipped.record and tried(card={"thresholds": None}) == shipped.record.thresholds.tolist()
+    with pytest.raises(
+        ConfigError, match="values must be a list of thresholds, not None, and this router has"
+    ):
+        tried(card={}, record=None)

@@ -2,7 +2,7 @@
 
 import { Chain } from "./chain.js";
 import { clearConversation, earlier, followUp } from "./conversation.js";
-import { $, clip, colour, element, percent } from "./elements.js";
+import { $, amount, clip, colour, element, percent } from "./elements.js";
 import { showEstimates } from "./estimates.js";
 import { call } from "./requests.js";
 
@@ -123,8 +123,11 @@ async function forecast(question, signal) {
 // Recent requests
 
 async function showRecent() {
-  const { recent } = await (await call("/stepwise/recent")).json();
+  const { recent, spent } = await (await call("/stepwise/recent")).json();
   if (recent.length) $("recent").replaceChildren(...recent.map(row));
+  const answers = spent.chains === 1 ? "1 answer" : `${spent.chains} answers`;
+  $("spent").textContent = `${answers} to all since the server started: ${amount(spent.cost)} ${spent.cost_unit}, ${percent(spent.cost_share)} of large-only`;
+  $("spent").hidden = !spent.chains;
 }
 
 function row(entry) {

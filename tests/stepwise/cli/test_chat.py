@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 
 from stepwise.cli.main import main
+from tests.servers import free_port
 
 QUESTION = "Ben planted 83 trees and lost 47 of them. How many trees does Ben have?"
 
@@ -67,3 +70,23 @@ def test_the_input_may_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_a_router_that_cannot_be_is_said_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", "--router", "confidence"]) == 2
     assert "--threshold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["solve", "chat"])
+def test_a_server_that_is_gone_is_named_at_once_and_given_the_time_of_a_restart(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    patience = {"restart_s": 0.2, "handover_s": 0.05, "first_wait_s": 0.01}
+    backend = {"name": "chat", "base_url": url, "patience": patience}
+    file = tmp_path / "gone.yaml"
+    pair = {"name": "gone", "prompt": "{question}", "models": [{"name": "small", "backend": backend}]}
+    file.write_text(json.dumps(pair))
+    monkeypatch.setattr("sys.stdin", io.StringIO("1 + 1?"))
+    asked = ["1 + 1?"] if command == "solve" else []
+    ended = main([command, *asked, "--pair", str(file), "--router", "small", "--cost", "tokens"])
+    assert ended == (1 if command == "solve" else 0)
+    out = " ".join(capsys.readouterr().out.split())
+    gone = f"{url} failed: Cannot connect to host (Connection refused)."
+    assert f"small does not answer: {gone} Trying for up to 0.2 s more." in out
+    assert f"stopped before it gave an answer: {gone}" in out

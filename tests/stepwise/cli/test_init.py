@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stepwise.backends.http.local import Served
 from stepwise.backends.http.probe import Finding
 from stepwise.cli.init import PROMPT, _described, parameters
 from stepwise.cli.main import main
+from stepwise.verify import extract_answer
 from tests.stepwise.backends.chat_server import chat, upstream
 
 
@@ -162,3 +164,7 @@ async def test_a_pair_that_does_not_answer_is_not_recommended(
         assert await asyncio.to_thread(main, command) == 1
     out = capsys.readouterr().out
     assert "does not answer yet" in out and "stepwise doctor" in out and "stepwise serve" not in out
+
+
+def test_the_prompt_shows_an_answer_that_is_found_and_no_letter_to_copy() -> None:
+    assert extract_answer(PROMPT) == "42" and not re.search(r"\b[A-Z]\b|boxed", PROMPT)

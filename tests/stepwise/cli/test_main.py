@@ -177,7 +177,7 @@ def test_the_demo_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["solve", "q", "--backend", "x"], "backend: name must be one of chat, "),
         (["solve", "q", "--router", "oracle"], "router must be one of nano-ppo"),
         (["solve", "q", "--budget", "0"], "budget must lie in (0, 1]"),
-        (["solve", "q", "--budget", "1.5"], "budget must lie in (0, 1]"),
+        (["solve", "q", "--budget", "1.5"], "(a fraction of large-only cost, not dollars), not 1.5"),
         (["solve", "q", "--budget", "0.001"], "budget 0.001 cannot be promised"),
         (["report", "/no/such/run"], "/no/such/run holds no finished evaluation"),
         (

@@ -140,7 +140,7 @@ def test_values_are_checked_before_anything_is_read(
     nothing = ["--folder", str(tmp_path)]
     for arguments, message in (
         (["--alpha", "2"], "alpha must lie in [0, 1], not 2"),
-        (["--budget", "-1"], "budget must be a positive cost"),
+        (["--budget", "-1"], "budget must be a positive cost per question (in dollars), not -1"),
         (["--budget", "1", "--delta", "1"], "delta must lie in"),
     ):
         assert main(["scope", "choose", "q", *arguments, *nothing]) == 2

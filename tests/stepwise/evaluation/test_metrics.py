@@ -118,6 +118,17 @@ def test_what_is_undefined_is_none() -> None:
     assert free["r"] == msgspec.structs.replace(nothing_gained["r"], aiq=None)
 
 
+def test_a_router_that_is_never_cheaper_than_the_large_model_has_no_apgr() -> None:
+    small, small_cost, large, large_cost = models()
+    ends = (small, small_cost), (large, large_cost)
+    routers = {"same": ends[1], "dear": (large, 2 * large_cost), "mixed": ends[0]}
+    metrics_of = metrics.summarise(routers, *ends)
+    for name in ("same", "dear"):
+        assert metrics_of[name].apgr is None and metrics_of[name].apgr_ci == [None, None]
+        assert np.isnan(metrics.difference_in_apgr(routers[name], routers["mixed"], *ends)).all()
+    assert metrics_of["mixed"].apgr == pytest.approx(0.5)
+
+
 def test_difference_at_equal_cost() -> None:
     small, small_cost, large, large_cost = models()
     mixed = (np.stack([small, large]), np.stack([small_cost, large_cost]))

@@ -316,7 +316,7 @@ async def test_metrics_add_up() -> None:
     }
     assert value["stepwise_cached_share"] == pytest.approx(kinds["cached"] / kinds["prompt"])
     assert value['stepwise_breaker_state{model="large"}'] == 2
-    assert ready.status_code == 200 and ready.json()["models"] == {"small": "closed", "large": "open"}
+    assert ready.status_code == 200 and ready.json()["models"] == {"small": "ready", "large": "failing"}
 
 
 async def test_two_gateways_in_a_process_do_not_mix() -> None:

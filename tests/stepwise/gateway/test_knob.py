@@ -68,7 +68,7 @@ def test_any_router_with_a_threshold_can_be_turned() -> None:
         ("stepwise:thrift=0.2", "thrift: is not a field"),
         ("stepwise:budget=nan", "finite number"),
         ("stepwise:budget=0.3,threshold=1", "either a threshold, or a budget"),
-        ("stepwise:budget=1.5", "budget must lie in"),
+        ("stepwise:budget=1.5", "a fraction of large-only cost, not dollars"),
         ("stepwise:router=random,threshold=1", "the router 'random' has none"),
         ("stepwise:router=confidence,budget=0.4", "the router 'confidence' is not calibrated"),
         ("stepwise:router=small,budget=0.4", "the router 'tiny' is not calibrated"),

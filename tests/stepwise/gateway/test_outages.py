@@ -182,15 +182,15 @@ async def test_ready_says_which_models_can_be_reached_without_any_traffic() -> N
                     assert body["ready"] is (answer.status_code == 200)
                     return
 
-        await ready(503, True, "unreachable", "unreachable")
+        await ready(503, True, "not answering", "not answering")
         assert (await http.get("/health")).status_code == 200
         assert 'breaker_state{model="large"} 3.0' in (await http.get("/metrics")).text
         await machines.start("large")
-        await ready(200, True, "unreachable", "closed")
+        await ready(200, True, "not answering", "ready")
         await machines.start("small")
-        await ready(200, False, "closed", "closed")
+        await ready(200, False, "ready", "ready")
         await machines.stop()
-        await ready(503, True, "unreachable", "unreachable")
+        await ready(503, True, "not answering", "not answering")
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses"])

@@ -77,6 +77,8 @@ def test_a_question_is_solved_from_the_keyboard_alone(page: Page) -> None:
         expect(page.locator(".meter b")).to_have_text("55%")
         expect(page.locator("#recent tr")).to_have_count(1)
         expect(page.locator("#recent")).to_contain_text("1 7 2")
+        expect(page.locator("#spent")).to_contain_text("1 answer to all since the server started: ")
+        expect(page.locator("#spent")).to_contain_text(", 55% of large-only")
 
 
 def test_the_page_waits_for_the_models_by_itself(page: Page) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from stepwise import load_router
@@ -18,6 +20,7 @@ from stepwise.errors import InfeasibleTarget
 from stepwise.gateway.knob import Knob
 from stepwise.gateway.schemas import Options
 from stepwise.gateway.scoped import ShowingScope
+from stepwise.routers.features import ESTIMATES
 from stepwise.scope import AnchorSet, Fingerprint, FingerprintStore, Price, Scope
 from stepwise.scope.routers import ScopePrior, Seeded
 from stepwise.types import Problem, Trace
@@ -137,13 +140,15 @@ def test_fingerprints_of_other_models_name_both_pools(
     assert said in capsys.readouterr().err
 
 
-def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
+PRICES = {"small": 1.0, "middle": 2.0, "large": 3.0}
+
+
+def fingerprinted(folder: Path) -> tuple[str, ...]:
+    """Options that name anchors, and fingerprints of nano's models on them."""
     questions = [Problem(f"s{i}", f"How much is {i} + {i + 1}?", str(2 * i + 1)) for i in range(20)]
-    anchors = AnchorSet(questions)
-    anchors.save(tmp_path / "anchors.json")
-    fingerprints = FingerprintStore(str(tmp_path / "f.db"))
-    price = {"small": 1.0, "middle": 2.0, "large": 3.0}
-    for model, each in price.items():
+    AnchorSet(questions).save(folder / "anchors.json")
+    fingerprints = FingerprintStore(str(folder / "f.db"))
+    for model, each in PRICES.items():
         right: list[Any] = [int(model == "middle" or i % 3 == 0) for i in range(20)]
         fingerprints.add(
             Fingerprint(
@@ -151,13 +156,37 @@ def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
                 price=Price(input=each, output=each),
             )
         )  # fmt: skip
-    files = ("--anchors", str(tmp_path / "anchors.json"), "--fingerprints", str(tmp_path / "f.db"))
-    options = ("--router", "scope", "--alpha", "0.9", "--state", str(tmp_path / "state.json"))
-    with serve(*options, *files) as (url, _):
-        body = {"model": "stepwise", "prompt": "Tom has 3 pens and buys 4 more. How many pens has Tom?"}
-        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"][0]
-    assert {step["model"] for step in answer["stepwise"]["steps"]} == {"middle"}
-    assert [each["model"] for each in answer["stepwise"]["estimates"]] == list(price)
+    state = ("--state", str(folder / "state.json"))
+    return "--anchors", str(folder / "anchors.json"), "--fingerprints", str(folder / "f.db"), *state
+
+
+def ask(url: str) -> dict[str, Any]:
+    body = {"model": "stepwise", "prompt": "Tom has 3 pens and buys 4 more. How many pens has Tom?"}
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()
+    return dict(answer["choices"][0]["stepwise"])
+
+
+def test_the_command_serves_all_models_of_a_pair(tmp_path: Path) -> None:
+    with serve("--router", "scope", "--alpha", "0.9", *fingerprinted(tmp_path)) as (url, _):
+        said = ask(url)
+    assert {step["model"] for step in said["steps"]} == {"middle"}
+    assert [each["model"] for each in said["estimates"]] == list(PRICES)
+
+
+def test_a_policy_that_observes_estimates_is_given_them_or_refused_before_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = POLICY.artifact
+    width = {"w0": np.pad(shipped.weights["w0"], ((0, 0), (0, len(ESTIMATES))))}
+    features = (*shipped.features, *ESTIMATES)
+    replace(shipped, features=features, weights={**shipped.weights, **width}).save(tmp_path / "policy")
+    asked = ("--router", str(tmp_path / "policy"), "--threshold", "0.5")
+    with serve(*asked, *fingerprinted(tmp_path)) as (url, _):
+        assert [each["model"] for each in ask(url)["estimates"]] == ["small", "large"]
+    monkeypatch.setattr("stepwise.models.pair.Pair.engine", lambda *_, **__: pytest.fail("models are loaded"))
+    for command in (["serve", "--port", "0"], ["solve", "1 + 1?"], ["chat"]):
+        assert main([*command, *asked]) == 2
+        assert "observes SCOPE's estimates, which `stepwise serve` asks for" in capsys.readouterr().err
 
 
 async def test_the_documented_pair_is_served_from_a_table_without_costs(tmp_path: Path) -> None:

@@ -355,12 +355,29 @@ def test_runs_are_compared_and_a_run_is_read_again(detailed: dict[str, Any], tmp
         report.read_run(tmp_path)
 
 
+def test_what_is_undefined_is_a_dash_everywhere(summary: dict[str, Any], tmp_path: Path) -> None:
+    """A router that is never cheaper than the large model, and an oracle where that one gains nothing."""
+    summary["metrics"]["random"] |= {"apgr": None, "apgr_ci": [None, None]}
+    none = dict.fromkeys(("apgr", "cpt50", "cpt80", "cpt95"))
+    summary["oracle"] = {"n": 10, "complete": 1, "cost": [0.1, 0.5], "accuracy": [0.4, 0.9], **none}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "rows.jsonl").write_text("")
+    read, rows = report.read_run(tmp_path)
+    report.write_report(tmp_path, read, rows)
+    report.write_comparison({"one": read}, tmp_path / "both.html")
+    shown = " ".join(Text((tmp_path / "report.html").read_text()).text.split())
+    assert "random– – 50.0%" in shown and "APGR 0.50" not in shown
+    line = next(line for line in (tmp_path / "table.tex").read_text().splitlines() if "random" in line)
+    assert line.split(" & ")[3] == "--"
+
+
 def test_the_table_is_in_the_order_of_thresholds_and_says_what_they_are(
     summary: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     late = [point("large_first", float(k), 0.5, 3e9 - k * 1e8) for k in (2, 1, 4)]
     summary["points"] += late
-    summary["metrics"]["large_first"] = summary["metrics"]["random"]
+    none = {"apgr": None, "apgr_ci": [None, None]}
+    summary["metrics"]["large_first"] = {**summary["metrics"]["random"], **none}
     report.show(convert(summary, Summary), tmp_path, Console(width=200))
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split("│")[1:3] for line in lines if line.startswith("│")]
