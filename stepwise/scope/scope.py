@@ -278,7 +278,7 @@ class Scope:
         """The alpha with the best value on the anchors among those whose expected cost per question is at
         most ``budget``, which is promised with probability 1 - ``delta``, see `stepwise.scope.promise`.
 
-        It holds for choices under the same budget, which binds who answers outside what the anchors cover, too.
+        It holds for choices under the same budget, which binds who answers outside what the anchors cover.
 
         Raises:
             ConfigError: as `choose`, and if budget or delta is out of its range.
