@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from stepwise.data.nano.gaps import WORD
-from stepwise.data.nano.problems import SPLITS, plan, split_of, tell
+from stepwise.data.nano.problems import plan, split_of, tell
 from stepwise.data.nano.story import STANDARD
 
 FILE = Path("stepwise/assets/nano/gaps.json")
-PROBLEMS = 1000  # of a split, which is what `load_dataset` gives
+PROBLEMS = {"train": 3000, "calibration": 1000, "validation": 1000, "test": 1000}  # what the programs take
 
 
 class Counted(random.Random):
@@ -54,5 +54,5 @@ def gaps(split: str) -> Iterator[tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    rows = {split: list(islice(gaps(split), PROBLEMS)) for split in SPLITS}
+    rows = {split: list(islice(gaps(split), n)) for split, n in PROBLEMS.items()}
     FILE.write_text(json.dumps(rows, separators=(",", ":")) + "\n")
