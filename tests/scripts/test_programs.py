@@ -51,8 +51,10 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         "a refusal leaves a policy as it was"
     )
     evaluated = run(
-        "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=12", f"routers.ppo.router.name={policy}",
-        "routers.ppo.values=[0.1,1.0]", "~routers.entropy", "~routers.mean_confidence",
+        "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=8", f"routers.ppo.router.name={policy}",
+        "routers.ppo.values=[0.1,1.0]", "routers.confidence.values=[0.2,1.1]", "routers.random.values=[0.35]",
+        "routers.random_query.values=[0.35]", "routers.large_first.values=[2]", "~routers.entropy",
+        "~routers.mean_confidence",
     )  # fmt: skip
     assert evaluated.returncode == 0, evaluated.stderr
     summary = json.loads((tmp_path / "evaluate" / "summary.json").read_text())
