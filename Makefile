@@ -50,7 +50,7 @@ endif
 demo: .venv/.installed  ## compare routers on the built-in models and draw the frontier
 	$(BIN)/stepwise demo
 
-# `test-all` adds the long ones: they say no more than the others, but with more repetitions.
+# `test-all` adds the long ones: what quicker tests cover as well, with more repetitions or started as a user does.
 test: CHOICE := not long and not llama_server
 test-all: CHOICE := not llama_server
 test:      ## the tests

@@ -51,8 +51,10 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
         "a refusal leaves a policy as it was"
     )
     evaluated = run(
-        "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=12", f"routers.ppo.router.name={policy}",
-        "routers.ppo.values=[0.1,1.0]", "~routers.entropy", "~routers.mean_confidence",
+        "scripts.evaluate", f"output={tmp_path}/evaluate", store, "n=8", f"routers.ppo.router.name={policy}",
+        "routers.ppo.values=[0.1,1.0]", "routers.confidence.values=[0.2,1.1]", "routers.random.values=[0.35]",
+        "routers.random_query.values=[0.35]", "routers.large_first.values=[2]", "~routers.entropy",
+        "~routers.mean_confidence",
     )  # fmt: skip
     assert evaluated.returncode == 0, evaluated.stderr
     summary = json.loads((tmp_path / "evaluate" / "summary.json").read_text())
@@ -101,7 +103,7 @@ def test_a_policy_is_trained_calibrated_and_evaluated(tmp_path: Path) -> None:
             ["scripts.evaluate", "store=redis://127.0.0.1:1/0", "output=/tmp"],
             "redis://127.0.0.1:1/0 cannot be",
         ),
-        (["scripts.train", "seed=${nothing}"], "Interpolation key 'nothing' not found"),
+        (["scripts.calibrate", "budget=${nothing}"], "Interpolation key 'nothing' not found"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -150,13 +152,16 @@ def test_a_run_is_repeated_from_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_questions_take_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GSM8K and MATH500 through vLLM, the engine and the report, with models that cannot answer them."""
+@pytest.mark.parametrize("backend", ["transformers", pytest.param("vllm", marks=pytest.mark.long)])
+def test_real_questions_take_the_whole_path(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GSM8K and MATH500 through the engine and the report, with models that cannot answer them."""
     (tmp_path / "benchmarks").symlink_to(ROOT / "tests" / "data")
     monkeypatch.setenv("STEPWISE_DATA", str(tmp_path))
     done = run(
         "scripts.evaluate", "-m", "dataset=gsm8k,math500", f"output={tmp_path}/${{dataset.name}}",
-        f"store={tmp_path}/steps.db", "n=4", "backend=vllm", f"hydra.sweep.dir={tmp_path}/sweep", *FEW,
+        f"store={tmp_path}/steps.db", "n=4", f"backend={backend}", f"hydra.sweep.dir={tmp_path}/sweep", *FEW,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in ("gsm8k", "math500"):

@@ -19,6 +19,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stepwise.data.nano.gaps import known_gaps, skip
 from stepwise.data.nano.story import SMALL, STANDARD, GoldStep, Mix, Quantity, Story, grow, line_of, sum_of
 from stepwise.data.nano.words import DISTRACTORS, NAMES, OPENINGS, THEMES
 from stepwise.data.splits import digest
@@ -89,21 +90,27 @@ def _distractor(s: Story) -> str:
     )
 
 
-def generate(rng: random.Random, mix: Mix = STANDARD) -> NanoProblem:
-    """Draw one problem. Its id is a hash of the normalised question."""
+def plan(rng: random.Random, mix: Mix) -> tuple[int, int]:
+    """Draw how many quantities a problem has, and how many of them are hard."""
     size = rng.choice(mix.sizes)
-    hard = min(rng.choices((0, 1, 2, 3), mix.hard)[0], max(1, (size + 1) // 2))
-    while True:
-        theme = rng.choice(THEMES)
-        names = rng.sample(NAMES, 16)
-        story = Story(rng, theme, rng.choice(theme.items), names, mix)
-        grow(story, size, hard)
-        ask, roots, last = _ask(story)
-        steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
-        needed = _needed(roots)
-        idle = any(q.lines and id(q) not in needed for q in story.quantities)
-        if 1 <= len(steps) <= 11 and max(x.value for x in steps) < 10_000 and not idle:
-            break
+    return size, min(rng.choices((0, 1, 2, 3), mix.hard)[0], max(1, (size + 1) // 2))
+
+
+def tell(rng: random.Random, mix: Mix, size: int, hard: int) -> NanoProblem | None:
+    """Draw one story; None if it is too long or has a quantity that its question does not need.
+
+    The id is a hash of the normalised question.
+    """
+    theme = rng.choice(THEMES)
+    names = rng.sample(NAMES, 16)
+    story = Story(rng, theme, rng.choice(theme.items), names, mix)
+    grow(story, size, hard)
+    ask, roots, last = _ask(story)
+    steps = [line for q in story.quantities for line in q.lines] + ([last] if last else [])
+    needed = _needed(roots)
+    idle = any(q.lines and id(q) not in needed for q in story.quantities)
+    if idle or not 1 <= len(steps) <= 11 or max(x.value for x in steps) >= 10_000:
+        return None
     sentences = [q.sentence for q in story.quantities]
     for _ in range(rng.choice(mix.distractors)):
         sentences.insert(rng.randrange(1, len(sentences) + 1), _distractor(story))
@@ -131,9 +138,15 @@ def problems(split: str, seed: int = 0, mix: Mix = STANDARD) -> Iterator[NanoPro
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
     rng = random.Random(f"{split}-{seed}")
+    gaps = known_gaps(split) if (seed, mix) == (0, STANDARD) else iter(())
     seen: set[str] = set()
     while True:
-        problem = generate(rng, mix)
+        others, stories = next(gaps, (0, 0))
+        skip(rng, others)
+        size, hard = plan(rng, mix)
+        skip(rng, stories)
+        while (problem := tell(rng, mix, size, hard)) is None:
+            pass
         if problem.id not in seen and split_of(problem.question) == split:
             seen.add(problem.id)
             yield problem

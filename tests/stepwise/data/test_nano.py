@@ -9,6 +9,7 @@ import pytest
 
 from stepwise.data import load_dataset
 from stepwise.data.nano import problems as nano
+from stepwise.data.nano.gaps import known_gaps
 from stepwise.errors import ConfigError
 from stepwise.types import normalised
 
@@ -48,7 +49,7 @@ def test_numbers_in_a_line_were_told_or_worked_out_before() -> None:
 
 
 def test_sizes_and_skills_vary() -> None:
-    lengths = {len(problem.steps) for problem in islice(nano.problems("test"), 3000)}
+    lengths = {len(problem.steps) for problem in SAMPLE}
     assert min(lengths) == 2 and max(lengths) == 12
     skills = {step.skill for problem in SAMPLE for step in problem.steps}
     assert len(skills) >= 12
@@ -64,13 +65,24 @@ def test_splits_share_no_question() -> None:
         for b in nano.SPLITS:
             assert a == b or not questions[a] & questions[b]
     # The same holds whatever the seed, because the question itself says where it belongs.
-    others = islice(nano.problems("train", seed=7), 1000)
+    others = islice(nano.problems("train", seed=7), 100)
     assert all(nano.split_of(problem.question) == "train" for problem in others)
 
 
 def test_the_same_seed_draws_the_same_problems() -> None:
     assert load_dataset("nano", limit=20) == SAMPLE[:20]
     assert load_dataset("nano", limit=20, seed=1) != SAMPLE[:20]
+
+
+@pytest.mark.parametrize("known", [0, 10])
+@pytest.mark.parametrize("split", nano.SPLITS)
+def test_what_is_known_to_be_skipped_changes_no_problem(
+    monkeypatch: pytest.MonkeyPatch, split: str, known: int
+) -> None:
+    skipping = list(islice(nano.problems(split), 20))
+    gaps = list(islice(known_gaps(split), known))
+    monkeypatch.setattr(nano, "known_gaps", lambda split: iter(gaps))
+    assert list(islice(nano.problems(split), 20)) == skipping
 
 
 def test_bad_requests_are_named() -> None:

@@ -238,7 +238,8 @@ def test_waiting_for_one_call_that_fails_charges_every_chain_its_own(scope: Scop
 
 def test_what_earlier_members_took_stays_charged_when_a_later_one_fails(scope: Scope) -> None:
     first, second = Verbose(), Verbose()
-    members = [LanguageModel(one.backend, model=name) for one, name in ((first, "a"), (second, "b"))]
+    asked = ((first, "a"), (second, "b"))
+    members = [LanguageModel(said.backend, model=name, samples=1, k=2) for said, name in asked]
     one = Scope(anchors=scope.anchors, fingerprints=scope.fingerprints, estimator=Combination(members))
     _ = one.known
     worlds.engine().run(second.backend.close())
