@@ -73,12 +73,8 @@ def promised(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "own_dataset", "guarantee", "paper_table", "my_backend",
-        pytest.param("scope_from_table", marks=pytest.mark.long),
-    ],
-)  # fmt: skip
+    "name", ["own_dataset", "guarantee", "paper_table", "scope_from_table", "my_backend"]
+)
 def test_it_prints_what_it_promises(name: str) -> None:
     lines = printed(name)
     assert [line for line in promised(name) if line not in lines] == []
@@ -146,7 +142,6 @@ def vllm_server(model: str, log: Path) -> Iterator[str]:
         process.wait(60)
 
 
-@pytest.mark.long
 def test_a_pair_behind_http_prints_what_it_promises(tmp_path: Path) -> None:
     with vllm_server("small", tmp_path / "small") as small, vllm_server("large", tmp_path / "large") as large:
         for url in (small, large):
@@ -173,7 +168,6 @@ def test_a_router_of_ones_own_is_scored_on_the_recording_that_ships() -> None:
     assert "leaves the recording in" in " ".join(shown)
 
 
-@pytest.mark.long
 def test_a_policy_is_trained_calibrated_and_compared() -> None:
     shutil.rmtree(ROOT / "outputs" / "examples" / "policy", ignore_errors=True)
     lines = printed("train_policy")
@@ -181,7 +175,6 @@ def test_a_policy_is_trained_calibrated_and_compared() -> None:
     assert area["ppo"] > area["random_query"] + 0.1
 
 
-@pytest.mark.long
 def test_a_cluster_gives_the_same_rows() -> None:
     shutil.rmtree(ROOT / "outputs" / "examples" / "cluster", ignore_errors=True)
     assert printed("ray_cluster")[-1].endswith("rows, all the same")
