@@ -165,7 +165,13 @@ def _infeasible(
     record: CalibrationRecord, name: str, value: float, delta: float, method: Method
 ) -> InfeasibleTarget:
     best = _nearest(lambda v: bool(_passed(record, name, v, delta, method).any()), value, 1.0 - 1e-9)
-    reach = "none can: take more of them" if np.isnan(best) else f"the least that can is {best:.3f}"
+    reach = f"the least that can is {best:.3f}"
+    if np.isnan(best):
+        least = float(record.cost_share.min())
+        dear = name == "budget" and least >= 1
+        reach = (
+            f"its cheapest setting costs {least:.0%} of large-only" if dear else "none can: take more of them"
+        )
     return InfeasibleTarget(
         f"{name} {value:g} cannot be promised from {record.n} calibration problems; {reach}.", best=best
     )

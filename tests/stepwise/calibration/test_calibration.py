@@ -120,6 +120,13 @@ def test_targets_out_of_reach_name_the_nearest_that_is_not() -> None:
     calibrate(record, budget=caught.value.best, max_accuracy_loss=0.05)
 
 
+def test_a_router_that_is_never_cheaper_than_the_large_model_hears_that() -> None:
+    record = spread_record(n=200)
+    dear = replace(record, cost=record.cost + 1.5 * record.large_cost)
+    with pytest.raises(InfeasibleTarget, match=rf"its cheapest setting costs {dear.cost_share.min():.0%} of"):
+        calibrate(dear, budget=0.5)
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
