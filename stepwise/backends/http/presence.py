@@ -25,6 +25,10 @@ class Presence:
         returned: called when somebody can be reached again.
         every_s: seconds for which an answer holds.
         clock: seconds.
+
+    Attributes:
+        reason: why nobody could be reached when last asked; None where somebody could.
+        returns: how often somebody was back.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Presence:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reason: BackendError | None = None
+        self.returns = 0
         self._ask, self._returned, self._every, self._clock = ask, returned, every_s, clock
         self._since = 0.0
         self._asked = 0.0
@@ -69,6 +74,7 @@ class Presence:
         """Somebody has answered."""
         if self.gone:
             self.reason = None
+            self.returns += 1
             self._returned()
 
     async def _find_out(self) -> None:

@@ -135,6 +135,7 @@ class ResilientBackend(Around):
             BackendError: the last failure.
         """
         await self._expect_somebody()
+        returns = self.presence.returns
         if not self.presence.gone:
             self.breaker.admit(self.name)
         try:
@@ -143,8 +144,8 @@ class ResilientBackend(Around):
             self.breaker.succeeded()  # the server is well
             raise
         except BackendError as error:
-            if not self.presence.gone:
-                self.breaker.failed(str(error))
+            if not self.presence.gone and self.presence.returns == returns:
+                self.breaker.failed(str(error))  # of a server that was there all the time
             raise
         except BaseException:
             self.breaker.gave_up()

@@ -12,6 +12,9 @@ from aiohttp.test_utils import TestServer
 from stepwise.backends.http import endpoint
 from stepwise.backends.http.endpoint import Endpoint
 from stepwise.backends.http.presence import Presence
+from stepwise.backends.http.resilient import Patience, resilient
+from stepwise.backends.scripted import ScriptedBackend
+from stepwise.engine.backend import WAIT
 from stepwise.errors import BackendError
 from tests.servers import free_port
 
@@ -57,6 +60,27 @@ async def test_how_long_it_has_been_gone_counts_from_the_first_time_that_nobody_
     server.presence.found()
     server.presence.found()
     assert server.presence.gone_s == 0.0 and server.returned == 1
+
+
+async def test_calls_that_were_refused_before_the_server_was_back_open_no_breaker() -> None:
+    answers = iter([GONE])
+
+    async def ask() -> BackendError | None:
+        return next(answers, None)
+
+    async def refused() -> str:
+        raise GONE
+
+    patience = Patience(failures=1, handover_s=0.05, first_wait_s=1e-6, max_wait_s=1e-6)
+    backend = resilient(ScriptedBackend(str), "m", patience=patience, ask=ask)
+    WAIT.set("handover")
+    with pytest.raises(BackendError, match="nobody listens"):
+        await backend.attempt(refused)
+    states = [backend.breaker.state]
+    with pytest.raises(BackendError, match="nobody listens"):
+        await backend.attempt(refused)
+    assert [*states, backend.breaker.state] == ["closed", "open"], "then it was there all the time"
+    assert backend.presence.returns == 1
 
 
 async def test_a_restart_is_waited_for_as_long_as_one_may_take() -> None:
