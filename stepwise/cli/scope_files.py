@@ -77,9 +77,15 @@ def covered(anchors: AnchorSet) -> Iterator[str]:
 
 
 def nearest(scope: Scope, question: str) -> str:
-    """A sentence that names the anchor nearest to a question."""
+    """The anchor nearest to a question, and how far estimates are believed where that is rather far."""
+    from stepwise.scope.novelty import trust
+
     at = int(scope.compare([question]).similarity[0].argmax())
-    return f"The nearest anchor is {plain(scope.anchors.questions[at])[:200]!r}."
+    text = f"The nearest anchor is {plain(scope.anchors.questions[at])[:200]!r}."
+    believed = float(trust(scope.novelty([question]))[0])
+    if not 0 < believed < 1:
+        return text
+    return f"{text} That is rather far: estimates count {believed:.0%}, the models' own means the rest."
 
 
 def shown(estimate: Estimate) -> tuple[str, str, str, str]:

@@ -51,13 +51,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
     anchors = anchors_of(results, options.anchors, seed=options.seed)
     fingerprints, sources = fingerprints_of(results, anchors, prices)
     folder = Path(writable(options.folder))
+    replaced = " (in the place of what was there)" if (folder / ANCHORS).exists() else ""
     anchors.save(folder / ANCHORS)
     store = FingerprintStore(folder / FINGERPRINTS)
     store.add(*fingerprints)
     store.close()
     written = f"{counted(len(anchors), 'anchor')} and {counted(len(fingerprints), 'fingerprint')}"
     lines = (*_read(results), *_anchors(anchors, options.anchors), *_taken(fingerprints, sources, anchors))
-    for line in (*lines, *_unknown(prices, results), *covered(anchors), f"wrote {written} to {folder}"):
+    for line in (
+        *lines,
+        *_unknown(prices, results),
+        *covered(anchors),
+        f"wrote {written} to {folder}{replaced}",
+    ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -129,7 +129,10 @@ def read_results(path: str | Path) -> Results:
                 values.setdefault(question, str(row[columns[name]]))
     if not results.outcomes:
         reason, numbers = next(iter(results.left_out.items()))
-        raise ConfigError(f"results: no row of {str(path)!r} can be used; row {numbers[0]}: {reason}.")
+        layout = "" if layout == "long" else " (read as a column per model: it has no column model)"
+        raise ConfigError(
+            f"results: no row of {str(path)!r} can be used{layout}; row {numbers[0]}: {reason}."
+        )
     return results
 
 

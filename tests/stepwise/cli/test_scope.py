@@ -11,6 +11,8 @@ import pytest
 
 from stepwise.cli.main import main
 from stepwise.cli.scope_files import dollars
+from stepwise.scope import Scope
+from stepwise.scope.novelty import trust
 from tests.stepwise.scope import worlds
 
 
@@ -46,7 +48,7 @@ def test_an_import_says_what_it_read_and_left_out(folder: Path, capsys: pytest.C
     assert "columns: question=question, model=model, correct=correct, tokens=tokens, cost=cost\n" in shown
     assert "left out 1 row: correct must be 0, 1 or a share between: 361 ('nan')" in shown
     assert "unlike the anchors: 4.8% of the table's other questions" in shown
-    assert "wrote 100 anchors and 3 fingerprints" in shown
+    assert f"wrote 100 anchors and 3 fingerprints to {folder} (in the place of what was there)" in shown
 
 
 def test_a_small_table_is_told_what_it_is_worth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +99,18 @@ def test_outside_the_anchors_a_budget_is_kept(folder: Path, capsys: pytest.Captu
     assert "the model that --outside names answers: strong" in over and "more than the budget." in over
     kept = run(folder, capsys, *arguments, "--outside", "weak")
     assert "more than the budget" not in kept
+
+
+def test_a_question_that_is_rather_far_says_how_much_the_estimates_count(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = [problem.question for problem in worlds.problems(400, seed=3)]
+    believed = dict(zip(questions, trust(Scope.open(folder).novelty(questions)), strict=True))
+    far = next(question for question in questions if 0 < believed[question] < 1)
+    near = next(question for question in questions if believed[question] == 1)
+    for command in ("choose", "estimate"):
+        assert f"That is rather far: estimates count {believed[far]:.0%}" in run(folder, capsys, command, far)
+        assert "rather far" not in run(folder, capsys, command, near)
 
 
 def test_the_report_has_every_model_alone_and_no_row_twice(
@@ -161,8 +175,10 @@ def test_bad_input_is_one_sentence_and_code_2(
 ) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "columns.csv").write_text("text,model,correct\na,m,1\n")
+    (tmp_path / "misnamed.csv").write_text("question,llm_id,correct\nWhat is 1?,m,1\n")
     known = ["--folder", str(folder)]
     for arguments, message in (
+        (["import", str(tmp_path / "misnamed.csv")], "it has no column model"),
         (["import", str(tmp_path / "empty.csv")], "has no rows"),
         (["import", str(tmp_path / "columns.csv")], "must have a column question"),
         (["import", str(tmp_path / "none.csv")], "none.csv' does not exist"),
