@@ -40,8 +40,8 @@ def add_parser(actions: Commands, store: str) -> None:
     add("--seed", type=int, default=0, help="of the answers (default: %(default)s)")
     add("--concurrency", type=positive, default=128, help="anchors in flight (default: %(default)s)")
     add(
-        "--backend", default=DEFAULT_BACKEND,
-        help=f"for models that name none: {', '.join(known_backends())} (default: %(default)s)",
+        "--backend",
+        help=f"for models that name none: {', '.join(known_backends())} (default: {DEFAULT_BACKEND})",
     )  # fmt: skip
     add(
         "--backend-option",

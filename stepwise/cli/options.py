@@ -19,8 +19,8 @@ def add_routing(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     backends = ", ".join(known_backends())
     add(
-        "--backend", default=DEFAULT_BACKEND,
-        help=f"for models that name none: {backends} (default: %(default)s)",
+        "--backend",
+        help=f"for models that name none: {backends} (default: {DEFAULT_BACKEND})",
     )  # fmt: skip
     add(
         "--backend-option", action="append", default=[], metavar="[MODEL.]OPTION=VALUE",

@@ -10,21 +10,27 @@ import yaml
 
 from stepwise.errors import ConfigError
 from stepwise.models.model import options_of
-from stepwise.models.pair import Pair
+from stepwise.models.pair import DEFAULT_BACKEND, Pair
 
 
-def with_options(pair: Pair, backend: str, given: Sequence[str]) -> tuple[Pair, dict[str, Any]]:
+def with_options(pair: Pair, backend: str | None, given: Sequence[str]) -> tuple[Pair, dict[str, Any]]:
     """The pair and the default backend, with options set.
 
     Args:
-        backend: runs the models that name none.
+        backend: runs the models that name none; None for the default.
         given: ``OPTION=VALUE`` for the default backend, or ``MODEL.OPTION=VALUE`` for a model that names its
             own; values as in YAML.
 
     Raises:
-        ConfigError: if one has another form, or there is no such model, backend or option.
+        ConfigError: if one has another form, there is no such model, backend or option, or the backend would
+            run no model.
     """
-    default: dict[str, Any] = {"name": backend}
+    if backend is not None and all(model.backend for model in pair.models):
+        raise ConfigError(
+            f"--backend {backend} would run no model: each of pair {pair.name!r} names a backend of its own; "
+            "take those lines out of a copy of its file."
+        )
+    default: dict[str, Any] = {"name": backend or DEFAULT_BACKEND}
     names = [model.name for model in pair.everyone]
     own: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in given:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.utils import instantiate
+from msgspec import structs
 from omegaconf import OmegaConf
 
 from stepwise import Model, Pair, load_dataset, load_pair
@@ -180,3 +181,7 @@ def test_options_of_backends_can_be_set_from_a_command_line() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             with_options(pair, "vllm", [wrong])
+    every = structs.replace(pair, models=pair.models[1:])
+    assert with_options(every, None, [])[1] == {"name": "transformers"}
+    with pytest.raises(ConfigError, match="--backend vllm would run no model: each of pair 'p' names"):
+        with_options(every, "vllm", [])
